@@ -1,0 +1,7 @@
+"""python3 -m ttybridge."""
+
+import sys
+
+from ttybridge.cli import main
+
+sys.exit(main())

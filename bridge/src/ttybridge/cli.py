@@ -1,0 +1,102 @@
+"""The commands of ttybridge."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ttybridge import __version__, config, control
+from ttybridge.portmap import Port
+
+CONFIG = Path("/etc/ttybridge/ttybridge.toml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return 0, or 1 where it failed and said why on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except (config.ConfigError, control.ControlError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ttybridge", description="Serial ports served over TCP.")
+    parser.add_argument("--version", action="version", version=f"ttybridge {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve ports until told to stop")
+    source = serve.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, metavar="FILE", help="TOML file with the ports")
+    source.add_argument(
+        "--port",
+        action="append",
+        metavar="KEY=VALUE,...",
+        help="a port by its port map keys, such as name=sw,device=/dev/ttyUSB0,listen=9999",
+    )
+    serve.set_defaults(run=_serve)
+
+    check = commands.add_parser("check", help="say all that is wrong with a configuration")
+    check.add_argument("--config", type=Path, default=CONFIG, metavar="FILE")
+    check.set_defaults(run=_check)
+
+    status = commands.add_parser("status", help="show ports, devices, clients and counters")
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.set_defaults(run=_status)
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    ports = config.load(options.config)
+    print(f"{options.config}: {len(ports)} {'port' if len(ports) == 1 else 'ports'}, no faults")
+
+
+def _status(options: argparse.Namespace) -> None:
+    status = control.ask(control.socket_path(), "status")
+    print(json.dumps(status, indent=2) if options.json else _status_table(status))
+
+
+def _status_table(status: dict[str, Any]) -> str:
+    rows = [("PORT", "LISTEN", "DEVICE", "CLIENTS", "FROM DEVICE", "TO DEVICE")]
+    rows += [
+        (
+            port["name"],
+            port["listen"] if port["listening"] else f"NOT {port['listen']}",
+            port["device"]["path"] if port["device"]["present"] else "absent",
+            ", ".join(client["address"] for client in port["clients"]) or "-",
+            str(port["counters"]["from_device"]),
+            str(port["counters"]["to_device"]),
+        )
+        for port in status["ports"]
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    lines += [
+        f"{port['name']}: {problem}"
+        for port in status["ports"]
+        for problem in (port["listen_problem"], port["device"]["problem"])
+        if problem
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    # Needs pyserial, which a machine that only checks a configuration need not have.
+    from ttybridge import daemon
+
+    def load() -> tuple[Port, ...]:
+        if options.config:
+            return config.load(options.config)
+        return config.parse([config.entry_from_words(words) for words in options.port], "--port")
+
+    return daemon.run(load)

@@ -1,0 +1,104 @@
+"""The process around the server: event loop, signals, readiness, status socket, log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from ttybridge import control, systemd
+from ttybridge.config import ConfigError
+from ttybridge.portmap import Port
+from ttybridge.server import ListenError, Server
+
+log = logging.getLogger(__name__)
+
+LoadPorts = Callable[[], tuple[Port, ...]]
+
+
+def run(load: LoadPorts) -> int:
+    """Serve the ports that `load` returns until SIGTERM or SIGINT; SIGHUP loads them again.
+
+    Returns the exit status: 1 where no port can be served. `ConfigError` where the ports are
+    faulty at the start; at a reload the fault is logged and all stays as it was.
+    """
+    ports = load()
+    _log_to_stderr()
+    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+        return runner.run(_run(ports, load))
+
+
+async def _run(ports: tuple[Port, ...], load: LoadPorts) -> int:
+    stop, reload = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
+        loop.add_signal_handler(number, event.set)
+    server = Server()
+    try:
+        await server.start(ports)
+    except ListenError as error:
+        log.critical("no port can be served:\\n%s", error)
+        return 1
+    status = await _answer_status(server)
+    background = [
+        asyncio.create_task(systemd.keep_watchdog()),
+        asyncio.create_task(_reload_when_asked(server, load, reload)),
+    ]
+    systemd.notify("READY=1", f"STATUS={server.summary()}")
+    await stop.wait()
+    systemd.notify("STOPPING=1")
+    log.info("stopping")
+    for task in background:
+        task.cancel()
+    await server.stop()
+    if status:
+        status.close()
+    return 0
+
+
+async def _answer_status(server: Server) -> asyncio.Server | None:
+    path = control.socket_path()
+    try:
+        return await control.serve(path, server.status)
+    except OSError as error:
+        log.warning("ttybridge status will not work: %s: %s", path, error.strerror)
+        return None
+
+
+async def _reload_when_asked(server: Server, load: LoadPorts, asked: asyncio.Event) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        systemd.reloading()
+        try:
+            await server.apply(load())
+            log.info("reloaded: %s", server.summary())
+        except ConfigError as error:
+            log.error("not reloaded, all stays as it was:\\n%s", error)
+        systemd.notify("READY=1", f"STATUS={server.summary()}")
+
+
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return loop
+
+
+def _log_to_stderr() -> None:
+    """Log to standard error; the journal gets the priority as sd-daemon(3) says."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        _JournalFormatter() if "JOURNAL_STREAM" in os.environ else logging.Formatter("%(message)s")
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _JournalFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        syslog = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6}
+        return f"<{syslog.get(record.levelno, 7)}>{super().format(record)}"

@@ -1,0 +1,483 @@
+"""The port map: every serial port of one host and how it is served.
+
+The daemon's configuration loader and the Ansible filters both come here, so a rule about ports is
+written once. Nothing is imported but the standard library: the controller has no pyserial.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ttybridge.values import (
+    BadItem,
+    Choice,
+    Integer,
+    Kind,
+    Listen,
+    ListenAddress,
+    Networks,
+    OffOr,
+    StopBits,
+    Switch,
+    Table,
+    Text,
+    UsbId,
+    kinds_of,
+    setting,
+    shown,
+)
+
+BY_NAME = "/dev/serial/by-name"
+
+_ABSOLUTE_PATH = r"/[^\s\x00-\x1f\x7f\"\\]+"
+
+
+@dataclass(frozen=True)
+class UsbMatch:
+    """What an adapter is, as udev sees it; an adapter must have all that is given."""
+
+    vendor: str | None = setting(UsbId(), "USB vendor id", default=None)
+    product: str | None = setting(UsbId(), "USB product id", default=None)
+    serial: str | None = setting(
+        Text(
+            "the USB serial number in quotes, without spaces and *?[]|",
+            r"[^\s*?\[\]|\"\\$%{}\x00-\x1f\x7f]+",
+            hint_for_numbers="YAML read it as a number: write the USB serial number in quotes",
+        ),
+        "USB serial number",
+        default=None,
+    )
+    path: str | None = setting(
+        Text("the USB path of the adapter, such as 1-1.2", r"[0-9]+-[0-9]+(\.[0-9]+)*"),
+        "where it is plugged in",
+        default=None,
+    )
+    interface: int | None = setting(
+        Integer(0, 255), "interface of a multi-port adapter, from 0", default=None
+    )
+
+    def given(self) -> dict[str, Any]:
+        """The keys that were written."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def overlaps(self, other: UsbMatch) -> bool:
+        """Whether one adapter is known to be able to satisfy both.
+
+        Two matches that have nothing in common (one by serial number, one by path) can name two
+        adapters; two that agree in something and differ in nothing cannot be told apart.
+        """
+        mine, theirs = self.given(), other.given()
+        common = mine.keys() & theirs.keys()
+        return bool(common - {"interface"}) and all(mine[k] == theirs[k] for k in common)
+
+
+@dataclass(frozen=True)
+class Rs485:
+    """RS-485 direction control by RTS (Linux serial_rs485)."""
+
+    rts_on_send: bool = setting(Switch(), "level of RTS while sending", default=True)
+    rx_during_tx: bool = setting(Switch(), "receive while sending", default=False)
+    delay_before_send: int = setting(Integer(0, 1000), "milliseconds", default=0)
+    delay_after_send: int = setting(Integer(0, 1000), "milliseconds", default=0)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """TLS of a listener: PEM files on the Pi; a client CA makes it mutual."""
+
+    certificate: str = setting(Text("an absolute path", _ABSOLUTE_PATH), "certificate chain")
+    key: str = setting(Text("an absolute path", _ABSOLUTE_PATH), "private key")
+    client_ca: str | None = setting(
+        Text("an absolute path", _ABSOLUTE_PATH), "CA that signs the clients", default=None
+    )
+
+
+@dataclass(frozen=True)
+class Log:
+    """A capture file of what the device sends."""
+
+    file: str = setting(Text("an absolute path", _ABSOLUTE_PATH), "the file")
+    timestamps: bool = setting(Switch(), "time at the start of a line", default=True)
+    input: bool = setting(Switch(), "also what clients send", default=False)
+    max_size: int = setting(Integer(4096, 2**30), "bytes kept at most", default=1048576)
+    volatile: bool = setting(Switch(), "in RAM, flushed at intervals", default=False)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the provisioning check sends through a port, and what must come back."""
+
+    send: str = setting(Text('text, such as "\\r"'), "text sent to the device")
+    expect: str = setting(Text("text that the answer holds", r"[^\x00]+"), "text in the answer")
+
+
+@dataclass(frozen=True)
+class Port:
+    """One serial device and one TCP listener. The fields are the keys of a port map's entry."""
+
+    name: str = setting(
+        Text(
+            "letters, digits, '-', '_' and '.', beginning with a letter or digit",
+            r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}",
+        ),
+        "name of the port and of its symlink",
+    )
+    listen: Listen = setting(ListenAddress(), "TCP listener")
+    usb: UsbMatch | None = setting(Table(UsbMatch), "the adapter, by what it is", default=None)
+    device: str | None = setting(
+        Text("an absolute path, such as /dev/ttyAMA0", _ABSOLUTE_PATH),
+        "the device, by a fixed path",
+        default=None,
+    )
+    protocol: str = setting(
+        Choice(("raw", "telnet", "rfc2217")), "what is spoken on the TCP side", default="raw"
+    )
+    engine: str = setting(Choice(("bridge", "ser2net")), "what serves the port", default="bridge")
+    baudrate: int = setting(Integer(50, 4_000_000), "bits per second", default=9600)
+    bytesize: int = setting(Integer(5, 8), "data bits", default=8)
+    parity: str = setting(
+        Choice(("none", "even", "odd", "mark", "space")), "parity bit", default="none"
+    )
+    stopbits: float = setting(StopBits(), "stop bits", default=1.0)
+    flow: str = setting(Choice(("none", "rtscts", "xonxoff")), "flow control", default="none")
+    dtr: str = setting(Choice(("on", "off", "keep")), "DTR when the device is opened", default="on")
+    rts: str = setting(Choice(("on", "off", "keep")), "RTS when the device is opened", default="on")
+    hangup: bool = setting(Switch(), "drop DTR and RTS when the device is closed", default=False)
+    rs485: Rs485 | None = setting(OffOr(Table(Rs485)), "RS-485 timings", default=None)
+    sharing: str = setting(
+        Choice(("exclusive", "replace", "shared", "observed")),
+        "what becomes of a second client",
+        default="exclusive",
+    )
+    max_clients: int = setting(
+        Integer(1, 1024), "clients at once; 8 for shared and observed, else 1", default=0
+    )
+    allow: tuple[str, ...] = setting(
+        Networks(), "networks that may connect; empty = any", default=()
+    )
+    tls: Tls | None = setting(OffOr(Table(Tls)), "TLS", default=None)
+    idle_timeout: int = setting(
+        Integer(0, 31_536_000),
+        "seconds without traffic before a client is closed; 0 = never",
+        default=0,
+    )
+    keepalive: int = setting(
+        Integer(0, 32_767),
+        "seconds of silence before TCP keepalive asks; 0 = the kernel's two hours",
+        default=60,
+    )
+    replay: int = setting(
+        Integer(0, 16_777_216), "bytes of recent output shown to a new client", default=0
+    )
+    log: Log | None = setting(OffOr(Table(Log)), "capture file", default=None)
+    banner: str = setting(Text("text"), "text for a new telnet client", default="")
+    probe: Probe | None = setting(
+        OffOr(Table(Probe)), "what verify.yml sends through the port and expects", default=None
+    )
+
+    @property
+    def path(self) -> str:
+        """Where the device is: the fixed path, or the symlink that udev makes for the adapter."""
+        return self.device or f"{BY_NAME}/{self.name}"
+
+
+KEYS: dict[str, Kind] = kinds_of(Port)
+
+# Keys that say which port an entry is, so that no default can hold them.
+IDENTITY = ("name", "listen", "usb", "device")
+
+SINGLE_CLIENT_SHARING = ("exclusive", "replace")
+
+# The values of a key that an engine honours; a key that is not named is honoured whatever it holds.
+ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "bridge": {
+        "protocol": ("raw",),
+        "sharing": ("exclusive", "shared"),
+        "dtr": ("on",),
+        "rts": ("on",),
+        "rs485": (None,),
+        "tls": (None,),
+        "replay": (0,),
+        "log": (None,),
+        "banner": ("",),
+    },
+    "ser2net": {
+        "stopbits": (1.0, 2.0),
+        "sharing": ("exclusive", "replace", "shared"),
+        "dtr": ("on",),
+        "rts": ("on",),
+        "hangup": (False,),
+        "rs485": (None,),
+        "allow": ((),),
+        "tls": (None,),
+        "keepalive": (0,),
+        "replay": (0,),
+        "log": (None,),
+        "banner": ("",),
+    },
+}
+
+# Other tools' words for our keys, for the hint at an unknown key.
+_SYNONYMS = {
+    "speed": "baudrate",
+    "databits": "bytesize",
+    "data_bits": "bytesize",
+    "timeout": "idle_timeout",
+    "port": "listen",
+    "tcp_port": "listen",
+    "tty": "device",
+    "match": "usb",
+    "mode": "protocol",
+    "max_connections": "max_clients",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong in a port map: where it is, what was written, what to write."""
+
+    place: str
+    key: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.key}: {self.problem}"
+
+
+class PortMapError(ValueError):
+    """A port map that cannot be used; `faults` holds all that is wrong with it."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """An entry in the making: where it stands, its good values, the keys that were written."""
+
+    place: str
+    number: int
+    values: Mapping[str, Any]
+    written: Mapping[str, str]  # key -> where it was written
+
+    def get(self, name: str) -> Any:
+        return self.values.get(name)
+
+
+def parse_portmap(
+    entries: object, defaults: object = None, where: str = "serial_ports"
+) -> tuple[Port, ...]:
+    """Return the ports of a port map, every key filled in.
+
+    `entries` is the list a person wrote, `defaults` the mapping with values for every port,
+    `where` what to call the map in messages (the host, or the file).
+    Raises `PortMapError` with every fault of the map.
+    """
+    ports, faults = check_portmap(entries, defaults, where)
+    if faults:
+        raise PortMapError(faults)
+    return ports
+
+
+def check_portmap(
+    entries: object, defaults: object = None, where: str = "serial_ports"
+) -> tuple[tuple[Port, ...], list[Fault]]:
+    """Like `parse_portmap`, but return the sound ports and the faults."""
+    faults: list[Fault] = []
+    common = _parse_defaults(defaults, f"{where}: serial_ports_defaults", faults)
+    if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
+        problem = f"{shown(entries)} is not a list: write one entry a port, each with a name"
+        return (), [*faults, Fault(where, "serial_ports", problem)]
+    places = _places(entries, where)
+    drafts = [
+        _parse_entry(entry, common, number, place, faults)
+        for number, (entry, place) in enumerate(zip(entries, places, strict=True), start=1)
+    ]
+    for draft in drafts:
+        faults.extend(_check_draft(draft))
+    for position, draft in enumerate(drafts):
+        faults.extend(_clashes(draft, drafts[:position]))
+    # As they stand in the map, and in the order in which they were found within an entry.
+    faults.sort(key=lambda fault: places.index(fault.place) if fault.place in places else -1)
+    faulty = {fault.place for fault in faults}
+    return tuple(_port(draft) for draft in drafts if draft.place not in faulty), faults
+
+
+def _places(entries: Sequence[Any], where: str) -> list[str]:
+    """What to call each entry in messages: by its name, by its number where that is not enough."""
+    names = [entry.get("name") if isinstance(entry, Mapping) else None for entry in entries]
+    places = []
+    for number, name in enumerate(names, start=1):
+        if not isinstance(name, str):
+            places.append(f"{where}: port number {number}")
+        elif names.count(name) > 1:
+            places.append(f"{where}: port {name} (number {number})")
+        else:
+            places.append(f"{where}: port {name}")
+    return places
+
+
+def _parse_defaults(defaults: object, place: str, faults: list[Fault]) -> dict[str, Any]:
+    if defaults is None:
+        return {}
+    if not isinstance(defaults, Mapping):
+        faults.append(Fault(place, "all", f"{shown(defaults)} is not a mapping of keys"))
+        return {}
+    for name in IDENTITY:
+        if name in defaults:
+            problem = f"{shown(defaults[name])} belongs to one port: write it in the port's entry"
+            faults.append(Fault(place, name, problem))
+    return _parse_keys({k: v for k, v in defaults.items() if k not in IDENTITY}, place, faults)
+
+
+def _parse_keys(written: Mapping[Any, Any], place: str, faults: list[Fault]) -> dict[str, Any]:
+    values = {}
+    for name, value in written.items():
+        if name not in KEYS:
+            faults.append(Fault(place, str(name), f"{shown(value)}: unknown key{_hint(name)}"))
+            continue
+        try:
+            values[str(name)] = KEYS[name].parse(value)
+        except BadItem as bad:
+            faults.append(Fault(place, f"{name}.{bad.key}", f"{shown(bad.value)}: {bad}"))
+        except ValueError as error:
+            faults.append(Fault(place, str(name), f"{shown(value)}: {error}"))
+    return values
+
+
+def _hint(unknown: object) -> str:
+    word = str(unknown).lower().replace("-", "_")
+    near = [_SYNONYMS[word]] if word in _SYNONYMS else difflib.get_close_matches(word, KEYS, 1)
+    return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(KEYS)}"
+
+
+def _parse_entry(
+    entry: object, common: Mapping[str, Any], number: int, place: str, faults: list[Fault]
+) -> _Draft:
+    if not isinstance(entry, Mapping):
+        faults.append(Fault(place, "entry", f"{shown(entry)} is not a mapping with a name"))
+        return _Draft(place, number, {}, {})
+    values = _parse_keys(entry, place, faults)
+    for name in ("name", "listen"):
+        if name not in entry:
+            faults.append(Fault(place, name, f"missing: write {KEYS[name].allowed}"))
+    if ("usb" in entry) == ("device" in entry):
+        faults.append(_usb_or_device(entry, place))
+    written = dict.fromkeys(common, "serial_ports_defaults") | dict.fromkeys(values, "")
+    return _Draft(place, number, {**common, **values}, written)
+
+
+def _usb_or_device(entry: Mapping[Any, Any], place: str) -> Fault:
+    if "usb" in entry:
+        both = f"{shown(entry['device'])} stands beside usb {shown(entry['usb'])}"
+        return Fault(place, "device", f"{both}: write one of the two")
+    return Fault(place, "usb", "missing: write usb (what the adapter is) or device (a path)")
+
+
+def _check_draft(draft: _Draft) -> Iterator[Fault]:
+    sharing = draft.values.get("sharing", "exclusive")
+    clients = draft.values.get("max_clients", 1)
+    if sharing in SINGLE_CLIENT_SHARING and clients > 1:
+        problem = f"{clients} clients, but sharing is {sharing}: write sharing: shared or observed"
+        yield Fault(draft.place, "max_clients", problem)
+    engine = draft.values.get("engine", "bridge")
+    for name, honoured in ENGINE_HONOURS[engine].items():
+        if name in draft.written and draft.values[name] not in honoured:
+            yield Fault(draft.place, name, _not_honoured(draft, name, engine, honoured))
+    if engine == "ser2net" and ":" in (draft.values.get("device") or ""):
+        problem = f"{shown(draft.values['device'])}: engine ser2net cannot open a path with a colon"
+        yield Fault(draft.place, "device", f"{problem}: write usb, or a path without one")
+
+
+def _not_honoured(draft: _Draft, name: str, engine: str, honoured: tuple[Any, ...]) -> str:
+    source = f" (from {draft.written[name]})" if draft.written[name] else ""
+    value = _as_written(draft.values[name])
+    able = [
+        other
+        for other, limits in ENGINE_HONOURS.items()
+        if draft.values[name] in limits.get(name, (draft.values[name],))
+    ]
+    cure = f"write engine: {able[0]}, or " if able else "write "
+    words = [shown(_as_written(value)) for value in honoured]
+    return (
+        f"{shown(value)}{source}: engine {engine} cannot honour it: "
+        f"{cure}{name}: {' or '.join(words)}"
+    )
+
+
+def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
+    """What an entry has in common with one above it and must not."""
+    for other in earlier:
+        one, two = draft.get("name"), other.get("name")
+        if one and one == two:
+            problem = f"{shown(one)} is also the name of port number {other.number}"
+            yield Fault(draft.place, "name", f"{problem}: write another name")
+        here, there = draft.get("listen"), other.get("listen")
+        if here and there and here.overlaps(there):
+            problem = f"{here} is taken by port {_label(other)} (listen {there})"
+            yield Fault(draft.place, "listen", f"{problem}: write another TCP port")
+        usb, their_usb = draft.get("usb"), other.get("usb")
+        if usb and their_usb and usb.overlaps(their_usb):
+            problem = (
+                f"{shown(usb.given())}: one adapter can satisfy this and port {_label(other)} "
+                f"({shown(their_usb.given())})"
+            )
+            yield Fault(draft.place, "usb", f"{problem}: add serial, path or interface to both")
+        device = draft.get("device")
+        if device and device == other.get("device"):
+            problem = f"{shown(device)} is also the device of port {_label(other)}"
+            yield Fault(draft.place, "device", f"{problem}: one device, one port")
+
+
+def _label(draft: _Draft) -> str:
+    return draft.get("name") or f"number {draft.number}"
+
+
+def _port(draft: _Draft) -> Port:
+    values = dict(draft.values)
+    if not values.get("max_clients"):
+        alone = values.get("sharing", "exclusive") in SINGLE_CLIENT_SHARING
+        values["max_clients"] = 1 if alone else 8
+    return Port(**values)
+
+
+def _as_written(value: Any) -> Any:
+    """A parsed value in the form in which a person writes it."""
+    if value is None or value is False:
+        return "off"
+    if value is True:
+        return "on"
+    if isinstance(value, Listen):
+        return str(value)
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {k: _as_written(v) for k, v in vars(value).items() if v is not None}
+    return value
+
+
+def as_entry(port: Port) -> dict[str, Any]:
+    """The shortest entry that parses to this port: only plain types, no key at its default."""
+    plain = Port(name=port.name, listen=port.listen)
+    alone = port.sharing in SINGLE_CLIENT_SHARING
+    implied = {"max_clients": 1 if alone else 8}
+    return {
+        name: _as_written(value)
+        for name, value in vars(port).items()
+        if name in ("name", "listen") or value != implied.get(name, getattr(plain, name))
+    }
+
+
+def as_variables(port: Port) -> dict[str, Any]:
+    """Every key of a port for a template, in plain types, with what is derived from them.
+
+    `listen` is {address, port}; `path` is where the device is; tables are mappings or null.
+    """
+    return {**dataclasses.asdict(port), "path": port.path, "allow": list(port.allow)}

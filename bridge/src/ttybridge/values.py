@@ -1,0 +1,310 @@
+"""The kinds of value that a key of the port map can hold.
+
+Each kind turns what a person wrote in YAML, TOML or on a command line into one normal form with
+`parse`, which raises `ValueError` with words for that person, and says in `allowed` what it takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Kind(Protocol):
+    """One kind of value."""
+
+    @property
+    def allowed(self) -> str:
+        """What may be written, to end the sentence "write ..."."""
+
+    def parse(self, value: object) -> Any:
+        """Return the normal form of `value`; `ValueError` says what is wrong with it."""
+
+
+class NotAllowed(ValueError):
+    """A value outside of what its kind allows; the words of `allowed` say all there is to say."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(f"write {kind.allowed}")
+
+
+class BadItem(ValueError):
+    """A bad value inside a table: the key in the table, the value, and what is wrong with it."""
+
+    def __init__(self, key: str, value: object, problem: str) -> None:
+        super().__init__(problem)
+        self.key, self.value = key, value
+
+
+@dataclass(frozen=True)
+class Listen:
+    """A TCP listener: `address` is "" for every address of the host, IPv4 and IPv6."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        if not self.address:
+            return str(self.port)
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
+    def overlaps(self, other: Listen) -> bool:
+        """Whether one host could not have both."""
+        if self.port != other.port:
+            return False
+        if not self.address or not other.address:
+            return True
+        mine, theirs = ipaddress.ip_address(self.address), ipaddress.ip_address(other.address)
+        if mine.version != theirs.version:
+            return False
+        return mine == theirs or mine.is_unspecified or theirs.is_unspecified
+
+
+def _whole_number(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    return None
+
+
+def _either(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number, also as a string of digits (as Jinja and INI inventories give it)."""
+
+    least: int
+    most: int
+
+    @property
+    def allowed(self) -> str:
+        return f"a whole number from {self.least} to {self.most}"
+
+    def parse(self, value: object) -> int:
+        number = _whole_number(value)
+        if number is None or not self.least <= number <= self.most:
+            raise NotAllowed(self)
+        return number
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words; YAML's `on` and `off`, which arrive as booleans, are words too."""
+
+    options: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        return _either(self.options)
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, bool):
+            value = "on" if value else "off"
+        if not isinstance(value, str) or value.lower() not in self.options:
+            raise NotAllowed(self)
+        return str(value.lower())
+
+
+@dataclass(frozen=True)
+class StopBits:
+    """1, 1.5 or 2."""
+
+    allowed: str = "1, 1.5 or 2"
+
+    def parse(self, value: object) -> float:
+        if not isinstance(value, bool) and str(value) in ("1", "1.0", "1.5", "2", "2.0"):
+            return float(str(value))
+        raise NotAllowed(self)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """on or off, as a boolean."""
+
+    allowed: str = "on or off"
+
+    def parse(self, value: object) -> bool:
+        return Choice(("on", "off", "true", "false")).parse(value) in ("on", "true")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Printable text that matches `pattern` whole; `allowed` describes the pattern in words."""
+
+    allowed: str
+    pattern: str = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*"
+    hint_for_numbers: str = ""
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, int) and self.hint_for_numbers:
+            raise ValueError(self.hint_for_numbers)
+        if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
+            raise NotAllowed(self)
+        return str(value)
+
+
+@dataclass(frozen=True)
+class UsbId:
+    """A USB vendor or product id: four hexadecimal digits, in quotes, lower case."""
+
+    allowed: str = 'four hexadecimal digits in quotes, such as "067b"'
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            raise ValueError(f"YAML read it as the number {value:d}: write {self.allowed}")
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{4}", value):
+            raise NotAllowed(self)
+        return str(value.lower())
+
+
+@dataclass(frozen=True)
+class ListenAddress:
+    """`[address:]port` with an IP address; IPv6 in brackets."""
+
+    allowed: str = "[address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999"
+
+    def parse(self, value: object) -> Listen:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(int(value))
+        match = (
+            re.fullmatch(r"(?:\[([^\]]+)\]:|([^:]+):)?([0-9]{1,5})", value)
+            if isinstance(value, str)
+            else None
+        )
+        if not match or not 1 <= int(match[3]) <= 65535:
+            raise ValueError(f"write {self.allowed}, with a port from 1 to 65535")
+        address = match[1] or match[2] or ""
+        if address:
+            address = self._address(address, brackets=bool(match[1]))
+        return Listen(address, int(match[3]))
+
+    def _address(self, text: str, brackets: bool) -> str:
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not an IP address: write {self.allowed}") from None
+        if (address.version == 6) != brackets:
+            raise NotAllowed(self)
+        return str(address)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A list of IP networks."""
+
+    allowed: str = "a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise NotAllowed(self)
+        return tuple(self._network(item) for item in value)
+
+    def _network(self, item: object) -> str:
+        if not isinstance(item, str):
+            raise NotAllowed(self)
+        try:
+            return str(ipaddress.ip_network(str(item)))
+        except ValueError:
+            pass
+        try:
+            wider = ipaddress.ip_network(str(item), strict=False)
+        except ValueError:
+            raise ValueError(f"{item!r} is not a network: write {self.allowed}") from None
+        raise ValueError(f"{str(item)!r} is an address inside a network: write {wider}")
+
+
+def setting(kind: Kind, about: str, **default: Any) -> Any:
+    """A dataclass field that is a key of the port map: kind, meaning, default if any."""
+    return dataclasses.field(metadata={"kind": kind, "about": about}, **default)
+
+
+def kinds_of(model: type) -> dict[str, Kind]:
+    """The keys of a dataclass made of `setting` fields, each with its kind."""
+    return {field.name: field.metadata["kind"] for field in dataclasses.fields(model)}
+
+
+def required_keys_of(model: type) -> list[str]:
+    """The keys of such a dataclass that have no default."""
+    return [
+        field.name
+        for field in dataclasses.fields(model)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A mapping with the keys of a dataclass."""
+
+    model: type
+
+    @property
+    def allowed(self) -> str:
+        return f"a mapping of {_either(list(kinds_of(self.model)))}"
+
+    def parse(self, value: object) -> Any:
+        if not isinstance(value, Mapping) or not value:
+            raise NotAllowed(self)
+        kinds = kinds_of(self.model)
+        parsed = {}
+        for name, item in value.items():
+            if name not in kinds:
+                raise ValueError(f"has no key {str(name)!r}: {NotAllowed(self)}")
+            try:
+                parsed[str(name)] = kinds[name].parse(item)
+            except ValueError as error:
+                raise BadItem(str(name), item, str(error)) from None
+        for name in required_keys_of(self.model):
+            if name not in parsed:
+                raise ValueError(f"lacks {name}: write {kinds[name].allowed}")
+        return self.model(**parsed)
+
+
+@dataclass(frozen=True)
+class OffOr:
+    """off (None), or what another kind takes."""
+
+    kind: Kind
+
+    @property
+    def allowed(self) -> str:
+        return f"off, or {self.kind.allowed}"
+
+    def parse(self, value: object) -> Any:
+        if value is False or value == "off":
+            return None
+        try:
+            return self.kind.parse(value)
+        except NotAllowed:
+            raise NotAllowed(self) from None
+
+
+def shown(value: object) -> str:
+    """A value as a person wrote it, short enough for one line."""
+    text = repr(_plain(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _plain(value: object) -> object:
+    # Ansible hands over subclasses of str, int, dict and list whose repr is not the plain one.
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool | None):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    return value
