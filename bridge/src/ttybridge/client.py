@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 import socket
 from typing import TYPE_CHECKING, cast
 
@@ -80,12 +79,6 @@ class Client(asyncio.Protocol):
         self._wait(FAREWELL_SECONDS)
         return True
 
-    def hung_up(self) -> bool:
-        """Whether the client has closed its sending side, even if input before that is unread."""
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
-        return bool(poll.poll(0))
-
     def pause_writing(self) -> None:
         """The connection takes no more for now."""
         self.congested = True
@@ -131,7 +124,7 @@ class Client(asyncio.Protocol):
         limit = FAREWELL_SECONDS if self.finished else self._port.port.idle_timeout
         left = self.active_at + limit - self._loop.time()
         if left > 0 or (self.finished and self._port.holds_input_of(self)):
-            self._wait(max(left, FAREWELL_SECONDS))
+            self._wait(left if left > 0 else FAREWELL_SECONDS)
             return
         if not self.finished:
             self._port.client_idle(self)

@@ -25,6 +25,9 @@ HIGH_WATER, LOW_WATER = 65536, 16384
 # Bytes that one client may lag behind the fastest before it is closed.
 LAG_LIMIT = 2 * 1024 * 1024
 
+# How long input that fills the queue waits for an absent device, in seconds.
+STUCK_SECONDS = 10.0
+
 # How long a stop waits for the device to take what clients have sent.
 DRAIN_SECONDS = 2.0
 
@@ -61,6 +64,8 @@ class ServedPort:
         self._queued = 0
         self._reading = False
         self._clients_wait = False
+        self._stuck_since = self._loop.time()
+        """Since when, at the earliest, no client's input has gone anywhere."""
         self._networks = [ipaddress.ip_network(network) for network in port.allow]
 
     # The device comes and goes.
@@ -77,6 +82,7 @@ class ServedPort:
                 self.problem = str(error)
                 log.warning("%s: no device: %s", self.port.name, error)
             self._look = self._loop.call_later(LOOK_SECONDS, self.open_device)
+            self._close_stuck()
             return
         log.info("%s: device %s is open", self.port.name, self.port.path)
         for setting in self.device.refused_settings():
@@ -105,6 +111,7 @@ class ServedPort:
     def _lost(self, reason: DeviceLost) -> None:
         self._close_device()
         self._drop_input_of_departed()
+        self._stuck_since = self._loop.time()
         self.counters.reconnects += 1
         self.problem = f"{self.port.path} went away: {reason}"
         log.warning("%s: device lost: %s", self.port.name, self.problem)
@@ -123,7 +130,7 @@ class ServedPort:
         """Take a client in, or tell it in words why not."""
         if not self._may_connect(address):
             return self._refuse(client, f"{address} may not connect to port {self.port.name}")
-        active = [other for other in self.clients if not self._has_left(other)]
+        active = [other for other in self.clients if not other.finished]
         if len(active) >= self.port.max_clients:
             held = " and ".join(self._held_since(other) for other in active)
             return self._refuse(client, f"port {self.port.name} is in use by {held}")
@@ -172,17 +179,10 @@ class ServedPort:
     def _held_since(self, client: Client) -> str:
         return f"{client.name} (for {self._loop.time() - client.connected_at:.0f} s)"
 
-    def _has_left(self, client: Client) -> bool:
-        """Whether a client will send no more and so does not hold the port.
-
-        Input that no device takes keeps the end of the connection behind it from being read.
-        """
-        stuck = self._clients_wait and not self.device.is_open
-        return client.finished or (stuck and client.hung_up())
-
     def _make_room(self) -> None:
+        """A client that will send no more does not hold the port."""
         while len(self.clients) >= self.port.max_clients:
-            client = next(other for other in self.clients if self._has_left(other))
+            client = next(other for other in self.clients if other.finished)
             self._forget(client)
             client.close()
 
@@ -266,12 +266,28 @@ class ServedPort:
                 self._loop.remove_writer(self.device.fileno())
         if self._queued > HIGH_WATER and not self._clients_wait:
             self._clients_wait = True
+            self._stuck_since = self._loop.time()
             for client in self.clients:
                 client.transport.pause_reading()
         elif self._queued < LOW_WATER and self._clients_wait:
             self._clients_wait = False
             for client in self.clients:
                 client.transport.resume_reading()
+
+    def _close_stuck(self) -> None:
+        """Close clients that have sent an absent device more than can wait for it.
+
+        They are not read any more, so nobody would notice that they have left, and a port that
+        they hold would stay held until the device comes back.
+        """
+        if self._clients_wait and self._loop.time() - self._stuck_since > STUCK_SECONDS:
+            for client in [client for client in self.clients if self.holds_input_of(client)]:
+                log.warning(
+                    "%s: client %s closed: the device is away and its input cannot wait longer",
+                    self.port.name,
+                    client.name,
+                )
+                client.abort()
 
     def _drop_input_of_departed(self) -> None:
         """A device that comes back must not get what somebody typed who has long gone."""
