@@ -34,9 +34,37 @@ def ttyfleet_ports(entries: Any, defaults: Any = None) -> list[dict[str, Any]]:
     return [{**as_variables(port), "entry": as_entry(port)} for port in ports]
 
 
+def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What verify.yml noted of `hosts`: a table of all ports, and a line for each fault."""
+    rows = [("HOST", "PORT", "LISTEN", "RESULT")]
+    faults = []
+    for host in hosts:
+        noted = hostvars[host]
+        if "verify_unreadable" in noted:
+            faults.append(f"{host}: {noted['verify_unreadable']}")
+            for port in noted["serial_ports_checked"]:
+                rows.append((host, port["name"], port["entry"]["listen"], "host not read back"))
+            continue
+        for found in noted["verify_findings"]:
+            rows.append((host, found["port"], found["listen"], found["result"]))
+            if found["todo"]:
+                faults.append(f"{host}: port {found['port']}: {found['result']}; {found['todo']}")
+        if noted["verify_differing"]:
+            differs = f"not as the inventory says: {', '.join(noted['verify_differing'])}"
+            rows.append((host, "-", "-", differs))
+            faults.append(f"{host}: {differs}; run playbook.yml (add --diff to see what it writes)")
+    widths = [max(len(row[column]) for row in rows) for column in range(3)] + [0]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    return {"table": "\n".join(lines), "faults": faults}
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Any]:
         """The filters by the names that playbooks use."""
-        return {"ttyfleet_faults": ttyfleet_faults, "ttyfleet_ports": ttyfleet_ports}
+        return {
+            "ttyfleet_faults": ttyfleet_faults,
+            "ttyfleet_ports": ttyfleet_ports,
+            "ttyfleet_report": ttyfleet_report,
+        }

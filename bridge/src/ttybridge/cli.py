@@ -59,7 +59,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    status = control.ask(control.socket_path(), "status")
+    status = control.ask(control.system_or_own_path(), "status")
     print(json.dumps(status, indent=2) if options.json else _status_table(status))
 
 

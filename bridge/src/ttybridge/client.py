@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING, cast
 
@@ -50,7 +51,10 @@ class Client(asyncio.Protocol):
         """A client has connected: admit it, or tell it why not."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        peer = transport.get_extra_info("peername") or ("?", 0)
+        peer = transport.get_extra_info("peername")
+        if not peer:  # reset before it was accepted
+            self.abort()
+            return
         self.name = peer_name(peer[0], peer[1])
         _tune(transport.get_extra_info("socket"), self._port.port.keepalive)
         self._admitted = self._port.admit(self, peer[0])
@@ -93,7 +97,8 @@ class Client(asyncio.Protocol):
         """Tell a client that is not admitted why, and close."""
         self.transport.write(f"ttybridge: {words}\r\n".encode())
         # Closing with unread input would reset the connection and take the words back.
-        self.transport.write_eof()
+        with contextlib.suppress(OSError):  # it may have left already
+            self.transport.write_eof()
         self._timer = self._loop.call_later(GOODBYE_SECONDS, self.abort)
 
     def close(self) -> None:
@@ -113,6 +118,7 @@ class Client(asyncio.Protocol):
             self._timer.cancel()
         if self._admitted:
             self._port.client_left(self, exc)
+        self._port.refused.discard(self)
 
     def _wait(self, seconds: float) -> None:
         if self._timer:

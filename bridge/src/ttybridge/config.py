@@ -26,7 +26,7 @@ def load(path: Path) -> tuple[Port, ...]:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are no text, a huge number
         raise ConfigError([f"{path}: not TOML: {error}"]) from None
     strangers = [
         f"{path}: {name}: unknown key; write the ports as [[port]] tables"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 NAME = "control.sock"
+SYSTEM_DIRECTORY = Path("/run/ttybridge")
 ANSWER_SECONDS = 5.0
 
 
@@ -18,14 +19,20 @@ class ControlError(Exception):
     """The daemon cannot be asked; the message says why and what to do."""
 
 
-def socket_path() -> Path:
-    """Where the daemon's socket is: systemd's RuntimeDirectory=, else the user's own, else /run."""
-    runtime = os.environ.get("RUNTIME_DIRECTORY")
-    if runtime:
-        return Path(runtime) / NAME
-    if os.geteuid() != 0 and "XDG_RUNTIME_DIR" in os.environ:
-        return Path(os.environ["XDG_RUNTIME_DIR"]) / "ttybridge" / NAME
-    return Path("/run/ttybridge") / NAME
+def own_path() -> Path:
+    """Where a daemon makes its socket: systemd's RuntimeDirectory=, else /run or the user's own."""
+    if "RUNTIME_DIRECTORY" in os.environ:
+        return Path(os.environ["RUNTIME_DIRECTORY"]) / NAME
+    if os.geteuid() == 0 or "XDG_RUNTIME_DIR" not in os.environ:
+        return SYSTEM_DIRECTORY / NAME
+    return Path(os.environ["XDG_RUNTIME_DIR"]) / "ttybridge" / NAME
+
+
+def system_or_own_path() -> Path:
+    """Where to ask: the system's daemon where there is one, else the user's own."""
+    if "RUNTIME_DIRECTORY" not in os.environ and SYSTEM_DIRECTORY.is_dir():
+        return SYSTEM_DIRECTORY / NAME
+    return own_path()
 
 
 async def serve(path: Path, status: Callable[[], dict[str, Any]]) -> asyncio.Server:
@@ -38,7 +45,7 @@ async def serve(path: Path, status: Callable[[], dict[str, Any]]) -> asyncio.Ser
                 writer.write(json.dumps(_answer(request, status)).encode() + b"\n")
                 await writer.drain()
         except (TimeoutError, OSError, ValueError):
-            pass  # the asker hung, left or sent too long a line: nobody to answer
+            writer.transport.abort()  # the asker hung, left or sent too long a line
         finally:
             writer.close()
 
@@ -49,15 +56,19 @@ def _bind(path: Path) -> socket.socket:
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.bind(str(path))
-    path.chmod(0o660)
+    try:
+        sock.bind(str(path))
+        path.chmod(0o660)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
 def _answer(request: bytes, status: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         command = json.loads(request)["command"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {"error": 'write {"command": "status"}'}
     if command == "status":
         return status()

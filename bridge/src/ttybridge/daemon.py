@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable
 
@@ -26,6 +27,9 @@ def run(load: LoadPorts) -> int:
     """
     ports = load()
     _log_to_stderr()
+    # One port needs a descriptor a client and five for its tty; systemd's soft limit is 1024.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
         return runner.run(_run(ports, load))
 
@@ -39,7 +43,7 @@ async def _run(ports: tuple[Port, ...], load: LoadPorts) -> int:
     try:
         await server.start(ports)
     except ListenError as error:
-        log.critical("no port can be served:\\n%s", error)
+        log.critical("no port can be served:\n%s", error)
         return 1
     status = await _answer_status(server)
     background = [
@@ -59,11 +63,11 @@ async def _run(ports: tuple[Port, ...], load: LoadPorts) -> int:
 
 
 async def _answer_status(server: Server) -> asyncio.Server | None:
-    path = control.socket_path()
+    path = control.own_path()
     try:
         return await control.serve(path, server.status)
     except OSError as error:
-        log.warning("ttybridge status will not work: %s: %s", path, error.strerror)
+        log.warning("ttybridge status will not work: %s: %s", path, error.strerror or error)
         return None
 
 
@@ -76,7 +80,7 @@ async def _reload_when_asked(server: Server, load: LoadPorts, asked: asyncio.Eve
             await server.apply(load())
             log.info("reloaded: %s", server.summary())
         except ConfigError as error:
-            log.error("not reloaded, all stays as it was:\\n%s", error)
+            log.error("not reloaded, all stays as it was:\n%s", error)
         systemd.notify("READY=1", f"STATUS={server.summary()}")
 
 

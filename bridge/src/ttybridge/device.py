@@ -217,6 +217,6 @@ def _words(path: str, error: Exception) -> str:
         return f"{path}: not permitted: the unit's DeviceAllow= must name this kind of device"
     if code in (errno.EBUSY, errno.EAGAIN):
         return f"{path} is in use by another program: end it (fuser {path} shows it)"
-    if code == errno.ENOTTY:
+    if code in (errno.ENOTTY, errno.EISDIR):
         return f"{path} is not a serial device"
-    return f"{path}: {error}"
+    return f"{path}: {os.strerror(code) if code else error}"

@@ -7,10 +7,11 @@ import dataclasses
 import ipaddress
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ttybridge.client import Client, plain_address
+from ttybridge.client import GOODBYE_SECONDS, Client, plain_address
 from ttybridge.device import Device, DeviceError, DeviceLost
 from ttybridge.portmap import Port
 
@@ -30,6 +31,10 @@ STUCK_SECONDS = 10.0
 
 # How long a stop waits for the device to take what clients have sent.
 DRAIN_SECONDS = 2.0
+
+# Clients that are being told why they are refused, at once; more are closed without a word, so that
+# a flood of them does not use up the file descriptors.
+REFUSED_AT_ONCE = 32
 
 
 @dataclass
@@ -55,6 +60,8 @@ class ServedPort:
         self.port = port
         self.device = Device(port)
         self.clients: list[Client] = []
+        self.refused: set[Client] = set()
+        """Clients that were not admitted and are being told so."""
         self.counters = Counters()
         self.problem: str | None = None
         """Why the device is not open, in words, or None."""
@@ -64,6 +71,7 @@ class ServedPort:
         self._queued = 0
         self._reading = False
         self._clients_wait = False
+        self._stopping = False
         self._stuck_since = self._loop.time()
         """Since when, at the earliest, no client's input has gone anywhere."""
         self._networks = [ipaddress.ip_network(network) for network in port.allow]
@@ -92,18 +100,22 @@ class ServedPort:
         self._write_queue()
 
     async def stop(self) -> None:
-        """Let the device take what was sent, then close the clients and the device."""
-        if self._look:
-            self._look.cancel()
-        for _ in range(round(DRAIN_SECONDS / 0.02)):
-            if not self._has_unsent():
-                break
-            await asyncio.sleep(0.02)
+        """Let the device and the clients take what was sent to them, then close all."""
+        self._stopping = True
+        await _wait_while(self._has_unsent, DRAIN_SECONDS)
         if self._queued:
             log.warning("%s: %d bytes for the device are lost", self.port.name, self._queued)
+            self._queue.clear()
+            self._queued = 0
+        self._close_device()
+        if self._look:  # set anew where the device was lost while this waited
+            self._look.cancel()
         for client in tuple(self.clients):
             client.close()
-        self._close_device()
+        for client in tuple(self.refused):
+            client.abort()
+        # A client aborts its connection after GOODBYE_SECONDS: the longer time is never reached.
+        await _wait_while(lambda: bool(self.clients), 2 * GOODBYE_SECONDS)
 
     def _has_unsent(self) -> bool:
         return self.device.is_open and bool(self._queue or self.device.unsent())
@@ -128,6 +140,8 @@ class ServedPort:
 
     def admit(self, client: Client, address: str) -> bool:
         """Take a client in, or tell it in words why not."""
+        if self._stopping:
+            return self._refuse(client, f"port {self.port.name} is no longer served")
         if not self._may_connect(address):
             return self._refuse(client, f"{address} may not connect to port {self.port.name}")
         active = [other for other in self.clients if not other.finished]
@@ -173,7 +187,11 @@ class ServedPort:
     def _refuse(self, client: Client, words: str) -> bool:
         self.counters.refused_clients += 1
         log.warning("%s: client %s refused: %s", self.port.name, client.name, words)
-        client.refuse(words)
+        if len(self.refused) < REFUSED_AT_ONCE:
+            self.refused.add(client)
+            client.refuse(words)
+        else:
+            client.abort()
         return False
 
     def _held_since(self, client: Client) -> str:
@@ -235,6 +253,9 @@ class ServedPort:
             self._queue.append((client, rest))
             self._queued += len(rest)
             self._watch_queue()
+        if self._clients_wait:
+            # It came while the others waited: uvloop begins to read a client after it was admitted.
+            client.transport.pause_reading()
 
     def holds_input_of(self, client: Client) -> bool:
         """Whether the device has yet to take something that this client sent."""
@@ -328,3 +349,11 @@ class ServedPort:
             ],
             "counters": dataclasses.asdict(self.counters),
         }
+
+
+async def _wait_while(busy: Callable[[], bool], seconds: float) -> None:
+    """Return when it is no longer busy, or after so many seconds."""
+    for _ in range(round(seconds / 0.02)):
+        if not busy():
+            return
+        await asyncio.sleep(0.02)

@@ -27,6 +27,7 @@ from ttybridge.values import (
     Text,
     UsbId,
     kinds_of,
+    label,
     setting,
     shown,
 )
@@ -72,7 +73,8 @@ class UsbMatch:
         """
         mine, theirs = self.given(), other.given()
         common = mine.keys() & theirs.keys()
-        return bool(common - {"interface"}) and all(mine[k] == theirs[k] for k in common)
+        alike = all(mine[k] == theirs[k] for k in common)
+        return alike and (bool(common - {"interface"}) or common in (mine.keys(), theirs.keys()))
 
 
 @dataclass(frozen=True)
@@ -264,9 +266,20 @@ class _Draft:
     number: int
     values: Mapping[str, Any]
     written: Mapping[str, str]  # key -> where it was written
+    faulty: frozenset[str] = frozenset()  # keys with a value that could not be used
 
     def get(self, name: str) -> Any:
         return self.values.get(name)
+
+    @property
+    def path(self) -> str | None:
+        """Where the device is, as far as the entry says."""
+        symlink = f"{BY_NAME}/{self.get('name')}" if self.get("usb") else None
+        return self.get("device") or symlink
+
+    def source(self, name: str) -> str:
+        """Where a key was written, if not in the entry, to follow its value in a message."""
+        return f" (from {self.written[name]})" if self.written.get(name) else ""
 
 
 def parse_portmap(
@@ -316,9 +329,9 @@ def _places(entries: Sequence[Any], where: str) -> list[str]:
         if not isinstance(name, str):
             places.append(f"{where}: port number {number}")
         elif names.count(name) > 1:
-            places.append(f"{where}: port {name} (number {number})")
+            places.append(f"{where}: port {label(name)} (number {number})")
         else:
-            places.append(f"{where}: port {name}")
+            places.append(f"{where}: port {label(name)}")
     return places
 
 
@@ -339,7 +352,7 @@ def _parse_keys(written: Mapping[Any, Any], place: str, faults: list[Fault]) -> 
     values = {}
     for name, value in written.items():
         if name not in KEYS:
-            faults.append(Fault(place, str(name), f"{shown(value)}: unknown key{_hint(name)}"))
+            faults.append(Fault(place, label(name), f"{shown(value)}: unknown key{_hint(name)}"))
             continue
         try:
             values[str(name)] = KEYS[name].parse(value)
@@ -351,7 +364,7 @@ def _parse_keys(written: Mapping[Any, Any], place: str, faults: list[Fault]) -> 
 
 
 def _hint(unknown: object) -> str:
-    word = str(unknown).lower().replace("-", "_")
+    word = label(unknown).lower().replace("-", "_")
     near = [_SYNONYMS[word]] if word in _SYNONYMS else difflib.get_close_matches(word, KEYS, 1)
     return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(KEYS)}"
 
@@ -369,7 +382,8 @@ def _parse_entry(
     if ("usb" in entry) == ("device" in entry):
         faults.append(_usb_or_device(entry, place))
     written = dict.fromkeys(common, "serial_ports_defaults") | dict.fromkeys(values, "")
-    return _Draft(place, number, {**common, **values}, written)
+    faulty = frozenset(name for name in KEYS if name in entry and name not in values)
+    return _Draft(place, number, {**common, **values}, written, faulty)
 
 
 def _usb_or_device(entry: Mapping[Any, Any], place: str) -> Fault:
@@ -380,13 +394,18 @@ def _usb_or_device(entry: Mapping[Any, Any], place: str) -> Fault:
 
 
 def _check_draft(draft: _Draft) -> Iterator[Fault]:
+    """What an entry's values forbid one another; a value that is itself faulty forbids nothing."""
     sharing = draft.values.get("sharing", "exclusive")
     clients = draft.values.get("max_clients", 1)
-    if sharing in SINGLE_CLIENT_SHARING and clients > 1:
-        problem = f"{clients} clients, but sharing is {sharing}: write sharing: shared or observed"
-        yield Fault(draft.place, "max_clients", problem)
+    if sharing in SINGLE_CLIENT_SHARING and clients > 1 and "sharing" not in draft.faulty:
+        problem = f"{clients}{draft.source('max_clients')} clients, but sharing is {sharing}"
+        yield Fault(draft.place, "max_clients", f"{problem}: write sharing: shared or observed")
+    if "engine" in draft.faulty:
+        return
     engine = draft.values.get("engine", "bridge")
     for name, honoured in ENGINE_HONOURS[engine].items():
+        if name in draft.faulty:
+            continue
         if name in draft.written and draft.values[name] not in honoured:
             yield Fault(draft.place, name, _not_honoured(draft, name, engine, honoured))
     if engine == "ser2net" and ":" in (draft.values.get("device") or ""):
@@ -395,7 +414,7 @@ def _check_draft(draft: _Draft) -> Iterator[Fault]:
 
 
 def _not_honoured(draft: _Draft, name: str, engine: str, honoured: tuple[Any, ...]) -> str:
-    source = f" (from {draft.written[name]})" if draft.written[name] else ""
+    source = draft.source(name)
     value = _as_written(draft.values[name])
     able = [
         other
@@ -428,9 +447,9 @@ def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
                 f"({shown(their_usb.given())})"
             )
             yield Fault(draft.place, "usb", f"{problem}: add serial, path or interface to both")
-        device = draft.get("device")
-        if device and device == other.get("device"):
-            problem = f"{shown(device)} is also the device of port {_label(other)}"
+        fixed = draft.get("device") or other.get("device")
+        if fixed and draft.path == other.path:
+            problem = f"{shown(fixed)} is also the device of port {_label(other)}"
             yield Fault(draft.place, "device", f"{problem}: one device, one port")
 
 

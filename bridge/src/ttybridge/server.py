@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 # How often a listener that another program holds is tried again, in seconds.
 RETRY_SECONDS = 1.0
 
+# Connections that the kernel holds for a listener until they are accepted.
+BACKLOG = 128
+
 _IP_FREEBIND = 15  # linux/in.h
 _IPV6_FREEBIND = 78  # linux/in6.h
 
@@ -79,7 +82,10 @@ class Listener:
                 log.error("%s: %s", port.name, words)
             self.problem = words
             return
-        self._server = await loop.create_server(lambda: Client(self.served), sock=sock)
+        # asyncio accepts up to `backlog` connections at a time, and where no file descriptor is left
+        # each failure among them is logged and tried again by its own timer: they would multiply.
+        self._server = await loop.create_server(lambda: Client(self.served), sock=sock, backlog=1)
+        sock.listen(BACKLOG)
         self.problem = None
         log.info("%s: listening on %s", port.name, port.listen)
 
@@ -128,7 +134,7 @@ class Server:
 
     async def _stop(self, listener: Listener) -> None:
         await listener.stop()
-        del self._listeners[listener.served.port.name]
+        self._listeners.pop(listener.served.port.name, None)  # a stop overtakes a reload
         log.info("%s: no longer served", listener.served.port.name)
 
     def summary(self) -> str:
@@ -156,8 +162,11 @@ def open_listener(listen: Listen) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not _dual(listen)))
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-        sock.bind((listen.address, listen.port))
-        sock.listen(128)
+        address = listen.address or ("::" if family == socket.AF_INET6 else "0.0.0.0")
+        # Also turns the scope of a link-local address (fe80::1%eth0) into a number.
+        ((*_, place),) = socket.getaddrinfo(address, listen.port, family, socket.SOCK_STREAM)
+        sock.bind(place)
+        sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError:
         sock.close()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import time
+
+log = logging.getLogger(__name__)
 
 
 def notify(*lines: str) -> None:
@@ -16,7 +19,10 @@ def notify(*lines: str) -> None:
     if path.startswith("@"):  # abstract socket
         path = "\0" + path[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.sendto("\n".join(lines).encode(), path)
+        try:
+            sock.sendto("\n".join(lines).encode(), path)
+        except OSError as error:  # the ports are served all the same
+            log.warning("systemd is not told %s: %s", lines[0], error.strerror)
 
 
 def reloading() -> None:

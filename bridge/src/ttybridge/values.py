@@ -177,7 +177,7 @@ class ListenAddress:
         if isinstance(value, int) and not isinstance(value, bool):
             value = str(int(value))
         match = (
-            re.fullmatch(r"(?:\[([^\]]+)\]:|([^:]+):)?([0-9]{1,5})", value)
+            re.fullmatch(r"(?:\[([^\]\s]+)\]:|([^:\s]+):)?([0-9]{1,5})", value)
             if isinstance(value, str)
             else None
         )
@@ -289,9 +289,21 @@ class OffOr:
             raise NotAllowed(self) from None
 
 
+def label(name: object) -> str:
+    """A name or a key in a message: as written where it fits on one line."""
+    if isinstance(name, str) and name.isprintable() and len(name) <= 80:
+        return str(name)
+    return shown(name)
+
+
 def shown(value: object) -> str:
     """A value as a person wrote it, short enough for one line."""
-    text = repr(_plain(value))
+    try:
+        text = repr(_plain(value))
+    except (RecursionError, ValueError):  # a list in itself, a number of thousands of digits
+        text = f"{type(value).__name__} that is too large to show"
+    if not text.isprintable():
+        text = repr(text)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Build ttybridge as one executable file and print its path.
+
+The same sources give the same bytes and the same name, on any machine: nothing is compressed, sorted
+names, no dates. The name ends in a hash of the content, so a changed program has another name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SHEBANG = b"#!/usr/bin/python3 -I\n"
+MAIN = "import sys\n\nfrom ttybridge.cli import main\n\nsys.exit(main())\n"
+
+
+def sources() -> Iterator[tuple[str, bytes]]:
+    """Name and content of every file in the program."""
+    yield "__main__.py", MAIN.encode()
+    root = HERE / "src"
+    paths = [*root.glob("ttybridge/**/*.py"), root / "ttybridge" / "py.typed"]
+    for path in sorted(paths, key=lambda path: path.relative_to(root).as_posix()):
+        yield path.relative_to(root).as_posix(), path.read_bytes()
+
+
+def program() -> bytes:
+    """The executable file: a line that names the interpreter, then a zip archive of modules."""
+    file = io.BytesIO()
+    file.write(SHEBANG)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in sources():
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.create_system = 3  # Unix, also where this runs elsewhere
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, content)
+    return file.getvalue()
+
+
+def version() -> str:
+    """What `ttybridge --version` says."""
+    text = (HERE / "src" / "ttybridge" / "__init__.py").read_text(encoding="utf-8")
+    match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    assert match, "ttybridge/__init__.py names no __version__"
+    return match[1]
+
+
+def write(content: bytes, path: Path) -> None:
+    """Write a file whole or not at all, unless it is there already."""
+    if path.exists() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o755)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def main() -> None:
+    """Build in bridge/dist; elsewhere if the clone is read-only."""
+    content = program()
+    name = f"ttybridge-{version()}+{hashlib.sha256(content).hexdigest()[:8]}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    for folder in (HERE / "dist", cache / "ttyfleet", None):
+        path = Path(folder or tempfile.mkdtemp(prefix="ttyfleet-")) / name
+        try:
+            write(content, path)
+        except OSError as error:
+            print(f"{path}: {error.strerror}", file=sys.stderr)
+            continue
+        print(path)
+        return
+    sys.exit("no folder to write the program to")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""What became of a host's port map, read back on the host itself.
+
+    python3 - JSON <read_back.py
+
+JSON is {"ports": [...], "patience": seconds, "probe_timeout": seconds}: the ports as the role
+serial_ports returns them; only where "probe_timeout" is given are devices looked at and probed.
+Printed is a JSON list with a finding for each port: {"port", "listen", "result", "todo"}; an empty
+"todo" means that all is right.
+
+Nothing is changed. No device is opened, since that moves its modem lines, and no port is connected
+to while somebody uses it.
+"""
+
+from __future__ import annotations
+
+import grp
+import ipaddress
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
+GROUP = "dialout"  # in which both daemons run
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Fault(Exception):
+    """What is wrong, and what to do."""
+
+    def __init__(self, result: str, todo: str) -> None:
+        super().__init__(result)
+        self.result, self.todo = result, todo
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A line of /proc/net/tcp: a listener, or a connection with a peer."""
+
+    address: Address
+    port: int
+    peer: str
+    listening: bool
+    uid: int
+
+
+def connections(proc: Path = Path("/proc/net")) -> list[Connection]:
+    """Every TCP listener and established connection of the host."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (proc / name).read_text().splitlines()[1:]
+        except FileNotFoundError:  # no IPv6
+            continue
+        for _, local, remote, state, _, _, _, uid, *_ in map(str.split, lines):
+            if state in ("0A", "01"):
+                address, port = _endpoint(local)
+                peer, peer_port = _endpoint(remote)
+                shown = f"[{peer}]" if peer.version == 6 else str(peer)
+                listening = state == "0A"
+                found.append(Connection(address, port, f"{shown}:{peer_port}", listening, int(uid)))
+    return found
+
+
+def _endpoint(text: str) -> tuple[Address, int]:
+    """The address and port in /proc's form: 32-bit words in the machine's own byte order."""
+    digits, port = text.split(":")
+    words = [bytes.fromhex(digits[at : at + 8]) for at in range(0, len(digits), 8)]
+    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    address = ipaddress.ip_address(packed)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address, int(port, 16)
+
+
+def units(names: set[str]) -> dict[str, dict[str, str]]:
+    """What systemd says of services."""
+    wanted = "Id,LoadState,ActiveState,Result,UnitFileState,NeedDaemonReload,UID"
+    ids = sorted(f"{name}.service" for name in names)
+    answer = subprocess.run(
+        ["systemctl", "show", f"--property={wanted}", *ids], capture_output=True, text=True, check=True
+    )
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines())
+        for block in answer.stdout.split("\n\n")
+        if block.strip()
+    ]
+    return {block["Id"].removesuffix(".service"): block for block in blocks}
+
+
+def check_unit(name: str, unit: dict[str, str]) -> None:
+    """Raise a fault unless a service runs now and after the next boot, with the files that are there."""
+    if unit["LoadState"] == "not-found":
+        raise Fault(f"{name} is not installed", "run playbook.yml")
+    if unit["ActiveState"] != "active":
+        why = "" if unit["Result"] == "success" else f" ({unit['Result']})"
+        raise Fault(
+            f"{name}.service is {unit['ActiveState']}{why}",
+            f"look into `journalctl -u {name}`, then run playbook.yml",
+        )
+    if unit["UnitFileState"] != "enabled":
+        raise Fault(f"{name}.service is {unit['UnitFileState']}", "run playbook.yml")
+    if unit["NeedDaemonReload"] == "yes":
+        raise Fault(f"{name}.service runs with an older unit file", f"restart {name}.service")
+
+
+def listens(port: dict[str, Any], open_: list[Connection]) -> list[Connection]:
+    """The listeners at a port's address."""
+    wanted = port["listen"]["address"]
+    return [
+        one
+        for one in open_
+        if one.listening
+        and one.port == port["listen"]["port"]
+        and (one.address == ipaddress.ip_address(wanted) if wanted else one.address.is_unspecified)
+    ]
+
+
+def check_listener(
+    port: dict[str, Any], name: str, unit: dict[str, str], open_: list[Connection]
+) -> None:
+    """Raise a fault unless the port's own daemon listens at its address."""
+    found = listens(port, open_)
+    uid = unit["UID"]
+    if not found:
+        raise Fault(
+            f"{name} does not listen", f"look into `journalctl -u {name}`, then run playbook.yml"
+        )
+    if uid.isdigit() and all(one.uid != int(uid) for one in found):
+        number = port["listen"]["port"]
+        raise Fault(
+            f"another program listens in {name}'s place",
+            f"find it with `sudo ss -ltnp sport = :{number}`, end it or write another listen",
+        )
+
+
+def check_device(path: str, drivers: Path = Path("/proc/tty/drivers")) -> None:
+    """Raise a fault unless a path leads to a tty that the daemons may open."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        dangling = " leads nowhere" if os.path.islink(path) else " does not exist"
+        raise Fault(
+            f"no device: {path}{dangling}", "plug in the adapter, or correct usb or device"
+        ) from None
+    if not stat.S_ISCHR(found.st_mode) or not _is_tty(found.st_rdev, drivers):
+        raise Fault(f"{path} is not a tty", "correct device")
+    everyone = found.st_mode & 0o006 == 0o006
+    ours = found.st_mode & 0o060 == 0o060 and found.st_gid == grp.getgrnam(GROUP).gr_gid
+    if not everyone and not ours:
+        raise Fault(
+            f"{path} is closed to the group {GROUP}",
+            "run playbook.yml; if that does not help, see who else sets its permissions",
+        )
+
+
+def _is_tty(device: int, drivers: Path) -> bool:
+    major, minor = os.major(device), os.minor(device)
+    for line in drivers.read_text().splitlines():
+        number, minors = line.split()[-3:-1]
+        first, _, last = minors.partition("-")
+        if int(number) == major and int(first) <= minor <= int(last or first):
+            return True
+    return False
+
+
+def probe(port: dict[str, Any], timeout: float) -> str:
+    """Send a port's probe and wait for the answer; return what to say of it, or raise a fault."""
+    send, expect = port["probe"]["send"].encode(), port["probe"]["expect"].encode()
+    telnet = port["protocol"] != "raw"
+    if telnet:
+        send = send.replace(b"\xff", b"\xff\xff").replace(b"\r\n", b"\n").replace(b"\r", b"\r\0")
+    address = port["listen"]["address"] or "127.0.0.1"
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    end = time.monotonic() + timeout
+    got = b""
+    try:
+        with socket.create_connection((target, port["listen"]["port"]), timeout) as client:
+            client.sendall(send)
+            while expect not in (without_telnet(got) if telnet else got):
+                client.settimeout(max(end - time.monotonic(), 0.01))
+                data = client.recv(4096)
+                if not data:
+                    break
+                got += data
+            else:
+                return f"answered {port['probe']['expect']!r}"
+    except TimeoutError:
+        pass
+    except OSError as error:
+        raise Fault(
+            f"cannot be connected to: {error.strerror}", "see if a firewall on the host forbids it"
+        ) from None
+    told = (without_telnet(got) if telnet else got).decode(errors="replace").strip()
+    if "in use" in told:
+        return told
+    heard = f"answered {told[-60:]!r}, not" if told else "did not answer"
+    raise Fault(
+        f"device {heard} {port['probe']['expect']!r} within {timeout:g} s",
+        "see that the far end is on and the line settings are its own, or correct probe",
+    )
+
+
+def without_telnet(data: bytes) -> bytes:
+    """Bytes without telnet's commands, an unfinished one at the end included."""
+    text = bytearray()
+    at = 0
+    while at < len(data):
+        if data[at] != 0xFF:
+            text.append(data[at])
+            at += 1
+        elif data[at + 1 : at + 2] == b"\xff":
+            text.append(0xFF)
+            at += 2
+        elif data[at + 1 : at + 2] == b"\xfa":
+            end = data.find(b"\xff\xf0", at)
+            at = end + 2 if end >= 0 else len(data)
+        else:
+            at += 3 if data[at + 1 : at + 2] >= b"\xfb" else 2
+    return bytes(text).replace(b"\r\0", b"\r")
+
+
+def check_port(
+    port: dict[str, Any],
+    unit: dict[str, str],
+    open_: list[Connection],
+    probe_timeout: float | None,
+) -> str:
+    """Return what to say of a port that is right, or raise its first fault."""
+    name = UNITS[port["engine"]]
+    check_unit(name, unit)
+    check_listener(port, name, unit, open_)
+    if probe_timeout is None:
+        return "listens"
+    check_device(port["path"])
+    here = {one.address for one in listens(port, open_)}
+    users = sorted(
+        one.peer
+        for one in open_
+        if not one.listening
+        and one.port == port["listen"]["port"]
+        and (one.address in here or any(address.is_unspecified for address in here))
+    )
+    if users:
+        return f"in use by {', '.join(users)}"
+    return probe(port, probe_timeout) if port["probe"] else "listens, device is there"
+
+
+def findings(
+    ports: list[dict[str, Any]], probe_timeout: float | None = None
+) -> Iterator[dict[str, str]]:
+    """A finding for each port."""
+    state = units({UNITS[port["engine"]] for port in ports})
+    open_ = connections()
+
+    def find(port: dict[str, Any]) -> dict[str, str]:
+        about = {"port": port["name"], "listen": port["entry"]["listen"]}
+        try:
+            unit = state[UNITS[port["engine"]]]
+            return {**about, "result": check_port(port, unit, open_, probe_timeout), "todo": ""}
+        except Fault as fault:
+            return {**about, "result": fault.result, "todo": fault.todo}
+
+    with ThreadPoolExecutor(max_workers=32) as pool:
+        yield from pool.map(find, ports)
+
+
+def patiently(
+    find: Callable[[], list[dict[str, str]]], patience: float
+) -> list[dict[str, str]]:
+    """Look again until all is right, or the patience is at its end."""
+    end = time.monotonic() + patience
+    while True:
+        found = find()
+        if time.monotonic() >= end or not any(one["todo"] for one in found):
+            return found
+        time.sleep(0.5)
+
+
+def main(argument: str) -> None:
+    """Print the findings."""
+    wanted = json.loads(argument)
+    print(
+        json.dumps(
+            patiently(
+                lambda: list(findings(wanted["ports"], wanted.get("probe_timeout"))),
+                wanted.get("patience", 0),
+            )
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,172 @@
+"""What only the lab can show: both ends of a line, adapters that are pulled and plugged in.
+
+A port whose far end is a `pair` in the inventory has its line's other end at /run/lab/PORT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from ttybridge.portmap import Port, parse_portmap
+
+testinfra_hosts = ["ansible://serial_servers"]
+
+ROOT = Path(__file__).resolve().parents[3]
+SSH = ["ssh", "-F", str(ROOT / ".lab" / "ssh_config")]
+BYTES = 8 * 1024 * 1024
+SECONDS = 120
+
+
+@pytest.fixture
+def name(host: Host) -> str:
+    return str(host.backend.host)
+
+
+@pytest.fixture
+def variables(host: Host) -> dict[str, Any]:
+    return dict(host.ansible.get_variables())
+
+
+@pytest.fixture
+def ports(variables: dict[str, Any]) -> dict[str, Port]:
+    parsed = parse_portmap(variables["serial_ports"], variables.get("serial_ports_defaults"))
+    return {port.name: port for port in parsed}
+
+
+@pytest.fixture
+def address(host: Host) -> str:
+    return host.check_output("echo $SSH_CONNECTION").split()[2]
+
+
+@pytest.fixture(params=["bridge", "ser2net"])
+def paired(
+    request: pytest.FixtureRequest, ports: dict[str, Port], variables: dict[str, Any]
+) -> Port:
+    """For each engine a port at whose far end is a pair."""
+    return next(
+        port
+        for port in ports.values()
+        if port.engine == request.param and variables["lab_far_ends"].get(port.name) == "pair"
+    )
+
+
+@pytest.fixture
+def replugged(name: str, paired: Port) -> Iterator[Port]:
+    """A port that a test may unplug."""
+    yield paired
+    adapter("adapter", name, paired.name)
+
+
+def adapter(verb: str, *arguments: str) -> None:
+    subprocess.run([ROOT / "script" / "lab", verb, *arguments], check=True)
+
+
+def receive(connection: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = connection.recv(65536)
+        assert chunk, f"closed after {len(data)} of {size} bytes"
+        data += chunk
+    return bytes(data)
+
+
+def test_8_mib_arrive_unchanged_from_client_to_device(
+    name: str, address: str, paired: Port
+) -> None:
+    data = os.urandom(BYTES)
+    far_end = subprocess.Popen(
+        [*SSH, name, f"head -c {BYTES} </run/lab/{paired.name} | sha256sum"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with socket.create_connection((address, paired.listen.port), SECONDS) as client:
+        client.sendall(data)
+        received, _ = far_end.communicate(timeout=SECONDS)
+    assert received.split()[0] == hashlib.sha256(data).hexdigest()
+
+
+def test_8_mib_arrive_unchanged_from_device_to_client(
+    name: str, address: str, paired: Port
+) -> None:
+    data = os.urandom(BYTES)
+    with socket.create_connection((address, paired.listen.port), SECONDS) as client:
+        far_end = subprocess.Popen(
+            [*SSH, name, f"cat >/run/lab/{paired.name}"], stdin=subprocess.PIPE
+        )
+        sending = threading.Thread(target=far_end.communicate, args=(data, SECONDS))
+        sending.start()
+        received = receive(client, BYTES)
+        sending.join()
+    assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
+
+
+def test_the_article_s_line_stands_in_ser2net_conf(host: Host, ports: dict[str, Port]) -> None:
+    if host.system_info.release.startswith("12"):
+        line = (
+            "9999:raw:600:/dev/serial/by-name/core-switch:9600 8DATABITS NONE 1STOPBIT"
+        )
+        assert line in host.file("/etc/ser2net.conf").content_string.splitlines()
+    else:
+        text = host.file("/etc/ser2net.yaml").content_string
+        assert re.search(
+            r"accepter: tcp,9999\n\s+timeout: 600\n"
+            r"\s+connector: serialdev,/dev/serial/by-name/core-switch,9600n81",
+            text,
+        )
+    rules = host.file("/etc/udev/rules.d/60-ttyfleet.rules").content_string
+    (rule,) = [each for each in rules.splitlines() if "by-name/core-switch" in each]
+    assert 'ATTRS{idVendor}=="067b"' in rule
+    assert 'ATTRS{idProduct}=="2303"' in rule
+
+
+def test_an_adapter_that_is_plugged_in_later_works_without_anyone_touching_the_pi(
+    name: str, address: str, replugged: Port
+) -> None:
+    adapter("unplug", name, replugged.name)
+    time.sleep(1)
+    adapter("adapter", name, replugged.name)
+    with socket.create_connection((address, replugged.listen.port), 10) as client:
+        client.settimeout(10)
+        time.sleep(1)
+        command = f"echo hello >/run/lab/{replugged.name}"
+        subprocess.run([*SSH, name, command], check=True)
+        assert receive(client, 6) == b"hello\n"
+
+
+def test_a_client_of_ttybridge_stays_connected_through_a_replug(
+    name: str, address: str, ports: dict[str, Port]
+) -> None:
+    port = ports["bridge-pair"]
+    with socket.create_connection((address, port.listen.port), 10) as client:
+        client.settimeout(10)
+        adapter("unplug", name, port.name)
+        adapter("adapter", name, port.name)
+        time.sleep(1)
+        subprocess.run([*SSH, name, f"echo hello >/run/lab/{port.name}"], check=True)
+        assert receive(client, 6) == b"hello\n"
+
+
+def test_verify_names_the_port_that_has_no_device(name: str, replugged: Port) -> None:
+    adapter("unplug", name, replugged.name)
+    inventory = ROOT / "molecule" / "default" / "inventory"
+    verify = subprocess.run(
+        ["ansible-playbook", "-i", inventory, "--limit", name, "verify.yml"],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        capture_output=True,
+        text=True,
+    )
+    assert verify.returncode != 0
+    assert re.search(rf"{name}.*{replugged.name}.*no device", verify.stdout), verify.stdout

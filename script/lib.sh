@@ -1,0 +1,84 @@
+# shellcheck shell=bash
+# What the commands in script/ share. Sourced, never run.
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+export LAB=$ROOT/.lab                                    # all that lives while the lab is up
+export CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/ttyfleet    # what is worth keeping: built images
+export PATH=$PATH:/usr/sbin:/sbin                        # a Debian user's own PATH lacks them
+export TTYFLEET_T0=${TTYFLEET_T0:-$EPOCHSECONDS}         # one clock for scripts that call scripts
+
+say() { printf '%4d s  %s\n' "$((EPOCHSECONDS - TTYFLEET_T0))" "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# die_with LOG WORDS...: the end of a log says more than we could.
+die_with() {
+  local log=$1; shift
+  [ ! -s "$log" ] || tail -n 25 -- "$log" | sed 's/^/  | /' >&2
+  die "$* (the whole log: $log)"
+}
+
+as_root() {
+  if [ "$EUID" = 0 ]; then "$@"; else sudo -- "$@"; fi
+}
+
+# need_root WHY: asks for the password, if any, now and not half-way through.
+need_root() {
+  [ "$EUID" != 0 ] || return 0
+  if ! command -v sudo >/dev/null; then
+    die "$1 needs root, and sudo is not installed: run this as root, or as root install sudo and allow it to $(id -un)"
+  fi
+  sudo true || die "$1 needs root, and sudo does not let $(id -un): run this as root, or as root: adduser $(id -un) sudo"
+}
+
+# need_packages COMMAND=PACKAGE...: installs the packages whose command (or file) is not there.
+need_packages() {
+  local want missing=() log=$CACHE/install.log
+  for want; do
+    command -v "${want%%=*}" >/dev/null || [ -e "${want%%=*}" ] || missing+=("${want#*=}")
+  done
+  [ "${#missing[@]}" -gt 0 ] || return 0
+  if ! command -v apt-get >/dev/null; then
+    die "missing here: ${missing[*]}, and there is no apt-get: install them with this system's package manager"
+  fi
+  need_root "installing the missing packages (apt-get install ${missing[*]})"
+  say "installing ${missing[*]}"
+  mkdir -p "$CACHE"
+  local apt=(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qy -o DPkg::Lock::Timeout=300)
+  # Old or no package lists make the first try fail: only then is an update worth its time.
+  "${apt[@]}" install --no-install-recommends "${missing[@]}" >"$log" 2>&1 ||
+    { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends "${missing[@]}"; } >>"$log" 2>&1 ||
+    die_with "$log" "apt-get could not install ${missing[*]}"
+}
+
+# venv REQUIREMENTS: brings .venv up to a requirements file; quick when it is already.
+venv() {
+  local python='' try log=$CACHE/venv.log stamp=$ROOT/.venv/.done-$1
+  for try in python3 python3.14 python3.13 python3.12 python3.11; do
+    if "$try" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$try; break; fi
+  done
+  if [ -z "$python" ]; then
+    die "Python 3.11 or later is needed; here is $(python3 --version 2>/dev/null || echo none): Debian 12, Ubuntu 24.04 and later have it as python3"
+  fi
+  # Debian keeps what makes virtual environments in a package of its own.
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || need_packages "no-ensurepip=$python-venv"
+  local made want
+  made="$ROOT $("$python" --version)"
+  want=$(cat "$ROOT"/requirements*.txt | sha256sum)
+  mkdir -p "$CACHE"
+  (
+    flock 8    # two commands at once build it once
+    # A moved clone or another Python makes the old one useless.
+    if [ "$(cat "$ROOT/.venv/.made" 2>/dev/null)" != "$made" ]; then
+      say "making .venv"
+      rm -rf "$ROOT/.venv"
+      "$python" -m venv "$ROOT/.venv" >"$log" 2>&1 || die_with "$log" "could not make .venv"
+      echo "$made" >"$ROOT/.venv/.made"
+    fi
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+      say "installing $1 into .venv"
+      "$ROOT/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$ROOT/$1" >"$log" 2>&1 ||
+        die_with "$log" "pip could not install $1"
+      echo "$want" >"$stamp"
+    fi
+  ) 8<"$ROOT/script/lib.sh"
+}

@@ -1,0 +1,43 @@
+"""What the tests of provisioned hosts share.
+
+    pytest tests/provisioned --ansible-inventory=inventory/production
+
+Hosts and ports come from the inventory: nothing here names one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from ttybridge.portmap import Port, parse_portmap
+
+
+@pytest.fixture
+def variables(host: Host) -> dict[str, Any]:
+    """The host's variables in the inventory."""
+    return dict(host.ansible.get_variables())
+
+
+@pytest.fixture
+def ports(variables: dict[str, Any]) -> tuple[Port, ...]:
+    """The host's port map, every key filled in."""
+    return parse_portmap(variables["serial_ports"], variables.get("serial_ports_defaults"))
+
+
+@pytest.fixture
+def engines(ports: tuple[Port, ...]) -> dict[str, list[Port]]:
+    """The ports of each systemd unit that serves some."""
+    units = {"bridge": "ttybridge.service", "ser2net": "ser2net.service"}
+    served: dict[str, list[Port]] = {}
+    for port in ports:
+        served.setdefault(units[port.engine], []).append(port)
+    return served
+
+
+@pytest.fixture
+def address(host: Host) -> str:
+    """The address under which SSH reaches the host: its other clients connect there too."""
+    return host.check_output("echo $SSH_CONNECTION").split()[2]

@@ -1,0 +1,148 @@
+"""Every port of every host, as its clients and its administrator find it."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from pathlib import PurePosixPath
+
+from testinfra.host import Host
+
+from ttybridge.portmap import Port
+
+testinfra_hosts = ["ansible://serial_servers"]
+
+SECONDS = 5.0
+
+# Runs on the host, for ports that only the host itself reaches.
+TALK = """
+import socket, sys
+address, port, send, expect, seconds = sys.argv[1:]
+sock = socket.create_connection((address, int(port)), float(seconds))
+sock.sendall(send.encode())
+received = b""
+try:
+    while expect.encode() not in received:
+        data = sock.recv(65536)
+        if not data:
+            break
+        received += data
+except TimeoutError:
+    pass
+sys.stdout.write(received.decode(errors="replace"))
+"""
+
+
+def test_each_engine_in_use_is_active_and_starts_at_boot(
+    host: Host, engines: dict[str, list[Port]]
+) -> None:
+    for unit in engines:
+        service = host.service(unit)
+        assert service.is_running, _journal(host, unit)
+        assert service.is_enabled, unit
+
+
+def test_no_engine_runs_as_root(host: Host, engines: dict[str, list[Port]]) -> None:
+    for unit in engines:
+        pid = host.check_output("systemctl show --property MainPID --value %s", unit)
+        status = host.file(f"/proc/{pid}/status").content_string
+        uids = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
+        assert "0" not in uids, f"{unit} has the user ids {uids}"
+
+
+def test_each_port_listens_on_its_address(
+    host: Host, engines: dict[str, list[Port]]
+) -> None:
+    listening = host.check_output("ss --no-header --listening --tcp --numeric").splitlines()
+    sockets = [line.split()[3] for line in listening]
+    for unit, ports in engines.items():
+        for port in ports:
+            expected = [str(port.listen)] if port.listen.address else _wildcards(port)
+            assert any(each in sockets for each in expected), (
+                f"{port.name}: {expected} not in {sockets}\n{_journal(host, unit)}"
+            )
+
+
+def test_each_device_is_there_for_the_group_of_serial_ports(
+    host: Host, ports: tuple[Port, ...]
+) -> None:
+    for port in ports:
+        device = host.file(port.path)
+        assert device.exists, f"{port.name}: no device: {port.path} does not exist"
+        target = host.check_output("stat --dereference --format '%%F|%%G' %s", port.path)
+        assert target == "character special file|dialout", f"{port.name}: {target}"
+
+
+def test_each_port_that_declares_a_probe_answers_it(
+    host: Host, ports: tuple[Port, ...], address: str
+) -> None:
+    for port in ports:
+        if port.probe:
+            answer = _ask(host, port, address)
+            assert port.probe.expect in answer, f"{port.name} answered {answer!r}"
+
+
+def test_ttybridge_has_every_device_open_as_the_port_map_says(
+    host: Host, engines: dict[str, list[Port]]
+) -> None:
+    wanted = engines.get("ttybridge.service", [])
+    if wanted:
+        with host.sudo():
+            status = json.loads(host.check_output("ttybridge status --json"))
+        served = {port["name"]: port for port in status["ports"]}
+        assert list(served) == [port.name for port in wanted]
+        for port in wanted:
+            device = served[port.name]["device"]
+            assert device["present"], f"{port.name}: {device['problem']}"
+            assert not device["refused_settings"], f"{port.name}: {device['refused_settings']}"
+
+
+def test_the_program_is_a_version_behind_a_link(
+    host: Host, engines: dict[str, list[Port]]
+) -> None:
+    if "ttybridge.service" in engines:
+        link = host.file("/usr/local/bin/ttybridge")
+        assert PurePosixPath(link.linked_to).parent == PurePosixPath("/usr/local/lib/ttybridge")
+
+
+def test_the_units_and_the_udev_rules_are_sound_to_their_readers(
+    host: Host, ports: tuple[Port, ...], engines: dict[str, list[Port]]
+) -> None:
+    for unit in engines:
+        host.run_expect([0], "systemd-analyze verify %s", unit)
+    # udevadm verify came with systemd 254: bookworm has none.
+    systemd = int(host.check_output("systemctl --version").split()[1])
+    if ports and systemd >= 254:
+        host.run_expect([0], "udevadm verify /etc/udev/rules.d/60-ttyfleet.rules")
+
+
+def _wildcards(port: Port) -> list[str]:
+    return [f"{address}:{port.listen.port}" for address in ("*", "0.0.0.0", "[::]")]
+
+
+def _ask(host: Host, port: Port, address: str) -> str:
+    assert port.probe
+    send, expect = port.probe.send, port.probe.expect
+    listen = port.listen.address
+    if listen and ipaddress.ip_address(listen).is_loopback:
+        return host.check_output(
+            "python3 -c %s %s %s %s %s %s", TALK, listen, port.listen.port, send, expect, SECONDS
+        )
+    received = b""
+    with socket.create_connection((address, port.listen.port), SECONDS) as connection:
+        connection.sendall(send.encode())
+        try:
+            while expect.encode() not in received:
+                data = connection.recv(65536)
+                if not data:
+                    break
+                received += data
+        except TimeoutError:
+            pass
+    return received.decode(errors="replace")
+
+
+def _journal(host: Host, unit: str) -> str:
+    with host.sudo():
+        return host.run("journalctl --no-pager --lines 30 --unit %s", unit).stdout

@@ -1,0 +1,191 @@
+"""The script that reads a Pi back."""
+
+from __future__ import annotations
+
+import os
+import pty
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import read_back
+
+HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+TAIL = "00000000:00000000 00:00000000 00000000 {uid:5}        0 57832 1 0 100 0 0 10 0\n"
+UNIT = {
+    "LoadState": "loaded",
+    "ActiveState": "active",
+    "Result": "success",
+    "UnitFileState": "enabled",
+    "NeedDaemonReload": "no",
+    "UID": "61000",
+}
+
+
+@pytest.fixture
+def open_(tmp_path: Path) -> list[read_back.Connection]:
+    """A listener on 127.0.0.1:9998, one on every address at 9999 with a client."""
+    (tmp_path / "tcp").write_text(
+        HEADER
+        + "   0: 0100007F:270E 00000000:0000 0A " + TAIL.format(uid=61000)
+        + "   1: 0100007F:0016 0100007F:C000 06 " + TAIL.format(uid=0)
+    )  # fmt: skip
+    anyone, mapped = "0" * 32, "0000000000000000FFFF0000"
+    (tmp_path / "tcp6").write_text(
+        HEADER
+        + f"   0: {anyone}:270F {anyone}:0000 0A " + TAIL.format(uid=61000)
+        + f"   1: {mapped}010200C0:270F {mapped}070200C0:C001 01 " + TAIL.format(uid=61000)
+    )  # fmt: skip
+    return read_back.connections(tmp_path)
+
+
+def port(number: int, address: str = "", **keys: Any) -> dict[str, Any]:
+    return {
+        "name": "a",
+        "engine": "bridge",
+        "protocol": "raw",
+        "listen": {"address": address, "port": number},
+        "entry": {"listen": str(number)},
+        "path": "/dev/null",
+        "probe": None,
+        **keys,
+    }
+
+
+def fault(call: Any, *arguments: Any) -> read_back.Fault:
+    with pytest.raises(read_back.Fault) as caught:
+        call(*arguments)
+    return caught.value
+
+
+def test_connections(open_: list[read_back.Connection]) -> None:
+    seen = [(str(one.address), one.port, one.peer, one.listening, one.uid) for one in open_]
+    assert seen == [
+        ("127.0.0.1", 9998, "0.0.0.0:0", True, 61000),
+        ("::", 9999, "[::]:0", True, 61000),
+        ("192.0.2.1", 9999, "192.0.2.7:49153", False, 61000),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "address", "right"),
+    [(9999, "", True), (9998, "127.0.0.1", True), (9998, "", False), (9999, "127.0.0.1", False)],
+)
+def test_listener(open_: list[read_back.Connection], number: int, address: str, right: bool) -> None:
+    arguments = port(number, address), "ttybridge", UNIT, open_
+    if right:
+        read_back.check_listener(*arguments)
+    else:
+        assert fault(read_back.check_listener, *arguments).result == "ttybridge does not listen"
+
+
+def test_another_programs_listener(open_: list[read_back.Connection]) -> None:
+    unit = {**UNIT, "UID": "62000"}
+    found = fault(read_back.check_listener, port(9999), "ttybridge", unit, open_)
+    assert found.result == "another program listens in ttybridge's place"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"LoadState": "not-found"}, "ttybridge is not installed"),
+        ({"ActiveState": "failed", "Result": "exit-code"}, "ttybridge.service is failed (exit-code)"),
+        ({"UnitFileState": "disabled"}, "ttybridge.service is disabled"),
+        ({"NeedDaemonReload": "yes"}, "ttybridge.service runs with an older unit file"),
+    ],
+)
+def test_unit(change: dict[str, str], words: str) -> None:
+    read_back.check_unit("ttybridge", UNIT)
+    assert fault(read_back.check_unit, "ttybridge", {**UNIT, **change}).result == words
+
+
+def test_device(tmp_path: Path) -> None:
+    drivers = tmp_path / "drivers"
+    drivers.write_text("/dev/tty  /dev/tty  5  0 system\npty_slave  /dev/pts  136 0-1048575 pty:slave\n")
+    link = tmp_path / "link"
+    missing = fault(read_back.check_device, str(link), drivers)
+    assert missing.result == f"no device: {link} does not exist"
+    link.symlink_to("/nowhere")
+    assert fault(read_back.check_device, str(link), drivers).result.endswith("leads nowhere")
+    link.unlink()
+    link.symlink_to("/dev/null")
+    assert fault(read_back.check_device, str(link), drivers).result == f"{link} is not a tty"
+    master, slave = pty.openpty()
+    link.unlink()
+    link.symlink_to(os.ttyname(slave))
+    os.chmod(link, 0o600)
+    assert "closed to the group dialout" in fault(read_back.check_device, str(link), drivers).result
+    os.chmod(link, 0o666)
+    read_back.check_device(str(link), drivers)
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"plain", b"plain"),
+        (b"\xff\xfb\x01\xff\xfd\x03log\xff\xffin\r\0", b"log\xffin\r"),
+        (b"a\xff\xfa\x2c\x01\x02\xff\xf0b\xff\xf1c", b"abc"),
+        (b"a\xff", b"a"),
+        (b"a\xff\xfb", b"a"),
+        (b"a\xff\xfa\x2c", b"a"),
+    ],
+)
+def test_without_telnet(data: bytes, text: bytes) -> None:
+    assert read_back.without_telnet(data) == text
+
+
+@pytest.fixture
+def device() -> Iterator[Any]:
+    """A listener that says what it is given to say, after what it is sent; then stays or closes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        got: list[bytes] = []
+
+        def answer(*parts: bytes, close: bool = False) -> None:
+            def serve() -> None:
+                client, _ = server.accept()
+                with client:
+                    if not close:
+                        got.append(client.recv(99))
+                    for part in parts:
+                        client.sendall(part)
+                    if not close:
+                        client.recv(1)
+
+            threading.Thread(target=serve, daemon=True).start()
+
+        yield server.getsockname()[1], answer, got
+
+
+def test_probe(device: Any) -> None:
+    number, answer, got = device
+    answer(b"\xff\xfb\x01lo", b"gin:")
+    probed = port(number, protocol="telnet", probe={"send": "\r", "expect": "login:"})
+    assert read_back.probe(probed, 5) == "answered 'login:'"
+    assert got == [b"\r\0"]
+
+
+def test_probe_with_another_answer(device: Any) -> None:
+    number, answer, _ = device
+    answer(b"nonsense")
+    probed = port(number, probe={"send": "\r", "expect": "login:"})
+    assert fault(read_back.probe, probed, 0.2).result == "device answered 'nonsense', not 'login:' within 0.2 s"
+
+
+def test_probe_of_a_port_in_use(device: Any) -> None:
+    number, answer, _ = device
+    answer(b"Port already in use\r\n", close=True)
+    probed = port(number, probe={"send": "", "expect": "login:"})
+    assert read_back.probe(probed, 5) == "Port already in use"
+
+
+def test_a_port_in_use_is_not_probed(
+    open_: list[read_back.Connection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_back, "check_device", lambda path: None)
+    probed = port(9999, probe={"send": "\r", "expect": "login:"})
+    assert read_back.check_port(probed, UNIT, open_, 5) == "in use by 192.0.2.7:49153"

@@ -1,0 +1,78 @@
+"""Every template, rendered by Ansible itself: beside what is known to be right, and read back.
+
+`UPDATE_GOLDEN=1 pytest tests/templates` accepts what comes out now; look at the difference in git.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from ttybridge import config
+from ttybridge.portmap import parse_portmap
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+GOLDEN = HERE / "golden"
+MAPS = sorted(path.stem for path in (HERE / "maps").glob("*.yml"))
+FILES = [path.stem for path in (ROOT / "templates").glob("*.j2") if path.stem != "sandbox"]
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("rendered")
+    for name in MAPS:
+        (out / name).mkdir()
+    command = [Path(sys.executable).with_name("ansible-playbook"), HERE / "render.yml", "-e", f"out={out}"]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_FILTER_PLUGINS": str(ROOT / "filter_plugins"),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_INVENTORY": "localhost,",
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("portmap", MAPS)
+def test_as_it_was(rendered: Path, portmap: str, file: str) -> None:
+    now = (rendered / portmap / file).read_text()
+    golden = GOLDEN / portmap / file
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.parent.mkdir(parents=True, exist_ok=True)
+        golden.write_text(now)
+    assert now == golden.read_text()
+
+
+def test_the_articles_line(rendered: Path) -> None:
+    lines = (rendered / "article" / "ser2net.conf").read_text().splitlines()
+    assert "9999:raw:600:/dev/serial/by-name/core-switch:9600 8DATABITS NONE 1STOPBIT" in lines
+
+
+@pytest.mark.parametrize("portmap", MAPS)
+def test_ttybridge_reads_the_ports_that_were_meant(rendered: Path, portmap: str) -> None:
+    written = yaml.safe_load((HERE / "maps" / f"{portmap}.yml").read_text())
+    meant = [
+        dataclasses.replace(port, device=port.path, usb=None, probe=None)
+        for port in parse_portmap(written["serial_ports"], written.get("serial_ports_defaults"))
+        if port.engine == "bridge"
+    ]
+    file = rendered / portmap / "ttybridge.toml"
+    assert list(config.load(file)) == meant
+    for entry in tomllib.loads(file.read_text()).get("port", []):
+        assert entry.keys().isdisjoint({"engine", "usb", "probe"})
+
+
+def test_no_golden_file_is_left_over() -> None:
+    kept = {path.relative_to(GOLDEN).as_posix() for path in GOLDEN.glob("*/*")}
+    assert kept == {f"{portmap}/{file}" for portmap in MAPS for file in FILES}
