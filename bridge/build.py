@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Build ttybridge as one executable file and print its path.
 
-The same sources give the same bytes and the same name, on any machine: nothing is compressed, sorted
-names, no dates. The name ends in a hash of the content, so a changed program has another name.
+The same sources give the same bytes and the same name on any machine: names are sorted, nothing is
+compressed or dated. The name ends in a hash of the content, so a changed program has another name.
 """
 
 from __future__ import annotations

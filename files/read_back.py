@@ -87,7 +87,10 @@ def units(names: set[str]) -> dict[str, dict[str, str]]:
     wanted = "Id,LoadState,ActiveState,Result,UnitFileState,NeedDaemonReload,UID"
     ids = sorted(f"{name}.service" for name in names)
     answer = subprocess.run(
-        ["systemctl", "show", f"--property={wanted}", *ids], capture_output=True, text=True, check=True
+        ["systemctl", "show", f"--property={wanted}", *ids],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     blocks = [
         dict(line.split("=", 1) for line in block.splitlines())
@@ -98,7 +101,7 @@ def units(names: set[str]) -> dict[str, dict[str, str]]:
 
 
 def check_unit(name: str, unit: dict[str, str]) -> None:
-    """Raise a fault unless a service runs now and after the next boot, with the files that are there."""
+    """Raise a fault unless a service runs, now and after a boot, by the unit that is there."""
     if unit["LoadState"] == "not-found":
         raise Fault(f"{name} is not installed", "run playbook.yml")
     if unit["ActiveState"] != "active":
@@ -274,9 +277,7 @@ def findings(
         yield from pool.map(find, ports)
 
 
-def patiently(
-    find: Callable[[], list[dict[str, str]]], patience: float
-) -> list[dict[str, str]]:
+def patiently(find: Callable[[], list[dict[str, str]]], patience: float) -> list[dict[str, str]]:
     """Look again until all is right, or the patience is at its end."""
     end = time.monotonic() + patience
     while True:

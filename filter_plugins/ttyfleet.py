@@ -21,9 +21,7 @@ def ttyfleet_faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]])
             problem = "missing: write the host's port map in host_vars/, or [] for none"
             faults.append(Fault(host, "serial_ports", problem))
             continue
-        defaults = (
-            variables["serial_ports_defaults"] if "serial_ports_defaults" in variables else {}
-        )
+        defaults = variables.get("serial_ports_defaults", {})
         faults += check_portmap(variables["serial_ports"], defaults, host)[1]
     return [str(fault) for fault in faults]
 
@@ -52,9 +50,12 @@ def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]])
         if noted["verify_differing"]:
             differs = f"not as the inventory says: {', '.join(noted['verify_differing'])}"
             rows.append((host, "-", "-", differs))
-            faults.append(f"{host}: {differs}; run playbook.yml (add --diff to see what it writes)")
+            faults.append(f"{host}: {differs}; run playbook.yml (--diff shows what it writes)")
     widths = [max(len(row[column]) for row in rows) for column in range(3)] + [0]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
     return {"table": "\n".join(lines), "faults": faults}
 
 

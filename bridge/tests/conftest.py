@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ttybridge.portmap import Port, parse_portmap
 from ttybridge.server import Server
 
@@ -33,7 +32,7 @@ class Adapter:
         tty.setraw(near)
         os.set_blocking(self.far, False)
         self.path.symlink_to(os.ttyname(near))
-        # Held open, as a real tty is by its driver: else the far end sees EIO before the first open.
+        # Held open, as a real tty is by its driver: else the far end sees EIO before it is opened.
         self._near = near
 
     def unplug(self) -> None:
@@ -165,6 +164,8 @@ async def serving(*ports: Port) -> AsyncIterator[Bench]:
 
 async def eventually(condition: Callable[[], bool], seconds: float = TIMEOUT) -> None:
     """Wait until a condition holds; TimeoutError where it does not."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
+    for _ in range(round(seconds / 0.01)):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import pytest
 from conftest import Adapter, eventually, free_tcp_port, serving
-
 from ttybridge.portmap import Port
 from ttybridge.server import ListenError, Server
 

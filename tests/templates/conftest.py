@@ -1,5 +1,6 @@
+"""Lets the tests import what is sent to the hosts."""
+
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "bridge" / "src"), str(ROOT / "bridge"), str(ROOT / "files")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from ttybridge.portmap import Port
 from ttybridge.values import Choice, Integer, Kind, OffOr, Switch, Table
 
@@ -25,7 +25,9 @@ def options(role: str) -> dict[str, Any]:
 def test_defaults(role: str) -> None:
     file = ROOT / "roles" / role / "defaults" / "main.yml"
     documented = {
-        name: option["default"] for name, option in options(role).items() if not option.get("required")
+        name: option["default"]
+        for name, option in options(role).items()
+        if not option.get("required")
     }
     assert (yaml.safe_load(file.read_text()) if file.exists() else {}) == documented
 
@@ -45,7 +47,9 @@ def documented(model: type) -> dict[str, Any]:
         if field.default is dataclasses.MISSING:
             option["required"] = True
         # max_clients has 0, which cannot be written, for "it depends".
-        elif field.default is not None and not (isinstance(kind, Integer) and field.default < kind.least):
+        elif field.default is not None and not (
+            isinstance(kind, Integer) and field.default < kind.least
+        ):
             option["default"] = list(field.default) if field.default == () else field.default
         option["type"] = (
             "dict" if isinstance(kind, Table) else
@@ -69,4 +73,6 @@ def without_descriptions(written: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_port_map() -> None:
-    assert without_descriptions(options("serial_ports")["serial_ports"]["options"]) == documented(Port)
+    assert without_descriptions(options("serial_ports")["serial_ports"]["options"]) == documented(
+        Port
+    )

@@ -29,7 +29,9 @@ def build(clone: Path, **environment: str) -> Path:
     return Path(done.stdout.strip())
 
 
-def test_same_sources_give_the_same_bytes(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_same_sources_give_the_same_bytes(
+    clone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     first = build(clone)
     other = tmp_path_factory.mktemp("other") / "somewhere" / "else"
     shutil.copytree(clone / "src", other / "src", copy_function=shutil.copyfile)

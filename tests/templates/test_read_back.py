@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import read_back
 
-HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+from files import read_back
+
+HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid ...\n"
 TAIL = "00000000:00000000 00:00000000 00000000 {uid:5}        0 57832 1 0 100 0 0 10 0\n"
 UNIT = {
     "LoadState": "loaded",
@@ -74,7 +75,9 @@ def test_connections(open_: list[read_back.Connection]) -> None:
     ("number", "address", "right"),
     [(9999, "", True), (9998, "127.0.0.1", True), (9998, "", False), (9999, "127.0.0.1", False)],
 )
-def test_listener(open_: list[read_back.Connection], number: int, address: str, right: bool) -> None:
+def test_listener(
+    open_: list[read_back.Connection], number: int, address: str, right: bool
+) -> None:
     arguments = port(number, address), "ttybridge", UNIT, open_
     if right:
         read_back.check_listener(*arguments)
@@ -92,7 +95,10 @@ def test_another_programs_listener(open_: list[read_back.Connection]) -> None:
     ("change", "words"),
     [
         ({"LoadState": "not-found"}, "ttybridge is not installed"),
-        ({"ActiveState": "failed", "Result": "exit-code"}, "ttybridge.service is failed (exit-code)"),
+        (
+            {"ActiveState": "failed", "Result": "exit-code"},
+            "ttybridge.service is failed (exit-code)",
+        ),
         ({"UnitFileState": "disabled"}, "ttybridge.service is disabled"),
         ({"NeedDaemonReload": "yes"}, "ttybridge.service runs with an older unit file"),
     ],
@@ -104,7 +110,9 @@ def test_unit(change: dict[str, str], words: str) -> None:
 
 def test_device(tmp_path: Path) -> None:
     drivers = tmp_path / "drivers"
-    drivers.write_text("/dev/tty  /dev/tty  5  0 system\npty_slave  /dev/pts  136 0-1048575 pty:slave\n")
+    drivers.write_text(
+        "/dev/tty  /dev/tty  5  0 system\npty_slave  /dev/pts  136 0-1048575 pty:slave\n"
+    )
     link = tmp_path / "link"
     missing = fault(read_back.check_device, str(link), drivers)
     assert missing.result == f"no device: {link} does not exist"
@@ -173,7 +181,8 @@ def test_probe_with_another_answer(device: Any) -> None:
     number, answer, _ = device
     answer(b"nonsense")
     probed = port(number, probe={"send": "\r", "expect": "login:"})
-    assert fault(read_back.probe, probed, 0.2).result == "device answered 'nonsense', not 'login:' within 0.2 s"
+    said = "device answered 'nonsense', not 'login:' within 0.2 s"
+    assert fault(read_back.probe, probed, 0.2).result == said
 
 
 def test_probe_of_a_port_in_use(device: Any) -> None:

@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from ttybridge import config
 from ttybridge.portmap import parse_portmap
 
@@ -29,7 +29,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rendered")
     for name in MAPS:
         (out / name).mkdir()
-    command = [Path(sys.executable).with_name("ansible-playbook"), HERE / "render.yml", "-e", f"out={out}"]
+    ansible = str(Path(sys.executable).with_name("ansible-playbook"))
+    command = [ansible, str(HERE / "render.yml"), "-e", f"out={out}"]
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
@@ -71,6 +72,15 @@ def test_ttybridge_reads_the_ports_that_were_meant(rendered: Path, portmap: str)
     assert list(config.load(file)) == meant
     for entry in tomllib.loads(file.read_text()).get("port", []):
         assert entry.keys().isdisjoint({"engine", "usb", "probe"})
+
+
+def test_the_example_inventory_has_no_faults() -> None:
+    example = ROOT / "inventory" / "example"
+    common = yaml.safe_load((example / "group_vars" / "serial_servers.yml").read_text())
+    hosts = yaml.safe_load((example / "hosts.yml").read_text())["serial_servers"]["hosts"]
+    for host in hosts:
+        written = yaml.safe_load((example / "host_vars" / f"{host}.yml").read_text())
+        parse_portmap(written["serial_ports"], common["serial_ports_defaults"], host)
 
 
 def test_no_golden_file_is_left_over() -> None:

@@ -60,12 +60,14 @@ def parse(entries: object, where: str) -> tuple[Port, ...]:
 def entry_from_words(words: str) -> dict[str, Any]:
     """Return the entry in `name=sw,device=/dev/ttyUSB0,listen=9999`.
 
-    Raises `ConfigError` where a part is not key=value.
+    Raises `ConfigError` where a part is not key=value, or a key stands twice.
     """
     entry: dict[str, Any] = {}
     for part in words.split(","):
         name, equals, value = part.partition("=")
         if not equals:
             raise ConfigError([f"--port {words}: {part!r} is not key=value"])
+        if name.strip() in entry:
+            raise ConfigError([f"--port {words}: {name.strip()!r} stands twice"])
         entry[name.strip()] = value.strip()
     return entry

@@ -134,7 +134,10 @@ class Switch:
     allowed: str = "on or off"
 
     def parse(self, value: object) -> bool:
-        return Choice(("on", "off", "true", "false")).parse(value) in ("on", "true")
+        try:
+            return Choice(("on", "off", "true", "false")).parse(value) in ("on", "true")
+        except NotAllowed:
+            raise NotAllowed(self) from None
 
 
 @dataclass(frozen=True)
@@ -291,7 +294,7 @@ class OffOr:
 
 def label(name: object) -> str:
     """A name or a key in a message: as written where it fits on one line."""
-    if isinstance(name, str) and name.isprintable() and len(name) <= 80:
+    if isinstance(name, str) and name and name.isprintable() and len(name) <= 80:
         return str(name)
     return shown(name)
 

@@ -164,7 +164,11 @@ def test_verify_names_the_port_that_has_no_device(name: str, replugged: Port) ->
     verify = subprocess.run(
         ["ansible-playbook", "-i", inventory, "--limit", name, "verify.yml"],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_SSH_COMMON_ARGS": f'-F "{ROOT}/.lab/ssh_config"',
+        },
         capture_output=True,
         text=True,
     )

@@ -1,0 +1,721 @@
+"""The port map: what may be written, what is said of everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ttybridge.portmap import (
+    ENGINE_HONOURS,
+    SINGLE_CLIENT_SHARING,
+    Log,
+    Port,
+    PortMapError,
+    Probe,
+    Rs485,
+    Tls,
+    UsbMatch,
+    as_entry,
+    as_variables,
+    check_portmap,
+    parse_portmap,
+)
+from ttybridge.values import Listen
+
+GOOD = {"name": "sw", "device": "/dev/ttyUSB0", "listen": 9999}
+
+NAME = "write letters, digits, '-', '_' and '.', beginning with a letter or digit"
+PORT = (
+    "write [address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999, with a port from 1 to 65535"
+)
+ADDRESS = "write [address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999"
+PATH = "write an absolute path, such as /dev/ttyAMA0"
+USB = "write a mapping of vendor, product, serial, path or interface"
+USB_ID = 'write four hexadecimal digits in quotes, such as "067b"'
+SERIAL = "write the USB serial number in quotes, without spaces and *?[]|"
+BAUD = "write a whole number from 50 to 4000000"
+NETWORKS = "write a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
+KEYS = (
+    "the keys are name, listen, usb, device, protocol, engine, baudrate, "
+    "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
+    "max_clients, allow, tls, idle_timeout, keepalive, replay, log, "
+    "banner, probe"
+)
+
+# What is written over a good entry, and what is said of it, in full.
+WRONG: list[tuple[dict[Any, Any], str]] = [
+    ({"name": "core switch"}, ("port core switch: name: 'core switch': " + NAME)),
+    ({"name": "-sw"}, ("port -sw: name: '-sw': " + NAME)),
+    ({"name": ""}, ("port '': name: '': " + NAME)),
+    (
+        {"name": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"},
+        (
+            "port "
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx: "
+            "name: "
+            "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx': " + NAME
+        ),
+    ),
+    ({"name": 7}, ("port number 1: name: 7: " + NAME)),
+    ({"name": None}, ("port number 1: name: None: " + NAME)),
+    ({"name": "../sw"}, ("port ../sw: name: '../sw': " + NAME)),
+    ({"name": "sw\n"}, ("port 'sw\\n': name: 'sw\\n': " + NAME)),
+    ({"listen": 0}, ("listen: 0: " + PORT)),
+    ({"listen": 65536}, ("listen: 65536: " + PORT)),
+    ({"listen": "99999"}, ("listen: '99999': " + PORT)),
+    ({"listen": True}, ("listen: True: " + PORT)),
+    ({"listen": 9999.0}, ("listen: 9999.0: " + PORT)),
+    ({"listen": "telnet"}, ("listen: 'telnet': " + PORT)),
+    (
+        {"listen": "localhost:9999"},
+        ("listen: 'localhost:9999': 'localhost' is not an IP address: " + ADDRESS),
+    ),
+    ({"listen": "::1:9999"}, ("listen: '::1:9999': " + PORT)),
+    ({"listen": "[127.0.0.1]:9999"}, ("listen: '[127.0.0.1]:9999': " + ADDRESS)),
+    ({"listen": "[::1]"}, ("listen: '[::1]': " + PORT)),
+    ({"listen": "127.0.0.1"}, ("listen: '127.0.0.1': " + PORT)),
+    (
+        {"listen": "300.0.0.1:9999"},
+        ("listen: '300.0.0.1:9999': '300.0.0.1' is not an IP address: " + ADDRESS),
+    ),
+    ({"listen": ":9999"}, ("listen: ':9999': " + PORT)),
+    ({"listen": [9999]}, ("listen: [9999]: " + PORT)),
+    ({"device": "ttyUSB0"}, ("device: 'ttyUSB0': " + PATH)),
+    ({"device": "/dev/tty USB0"}, ("device: '/dev/tty USB0': " + PATH)),
+    ({"device": "/dev/tty\nUSB0"}, ("device: '/dev/tty\\nUSB0': " + PATH)),
+    ({"device": None}, ("device: None: " + PATH)),
+    ({"device": ""}, ("device: '': " + PATH)),
+    (
+        {"usb": {"vendor": "067b"}},
+        ("device: '/dev/ttyUSB0' stands beside usb {'vendor': '067b'}: write one of the two"),
+    ),
+    ({"usb": None}, ("usb: None: " + USB)),
+    ({"usb": {}}, ("usb: {}: " + USB)),
+    ({"usb": "067b:2303"}, ("usb: '067b:2303': " + USB)),
+    ({"usb": {"vendor": 403}}, ("usb.vendor: 403: YAML read it as the number 403: " + USB_ID)),
+    ({"usb": {"vendor": "67b"}}, ("usb.vendor: '67b': " + USB_ID)),
+    ({"usb": {"product": "0x2303"}}, ("usb.product: '0x2303': " + USB_ID)),
+    ({"usb": {"vendor": True}}, ("usb.vendor: True: " + USB_ID)),
+    (
+        {"usb": {"serial": 12345678}},
+        ("usb.serial: 12345678: YAML read it as a number: write the USB serial number in quotes"),
+    ),
+    ({"usb": {"serial": "A B"}}, ("usb.serial: 'A B': " + SERIAL)),
+    ({"usb": {"serial": "A*"}}, ("usb.serial: 'A*': " + SERIAL)),
+    (
+        {"usb": {"path": "1.2"}},
+        ("usb.path: '1.2': write the USB path of the adapter, such as 1-1.2"),
+    ),
+    ({"usb": {"interface": 256}}, ("usb.interface: 256: write a whole number from 0 to 255")),
+    ({"usb": {"model": "PL2303"}}, ("usb: {'model': 'PL2303'}: has no key 'model': " + USB)),
+    ({"usb": {"serial": ""}}, ("usb.serial: '': " + SERIAL)),
+    ({"protocol": "http"}, ("protocol: 'http': write raw, telnet or rfc2217")),
+    ({"protocol": None}, ("protocol: None: write raw, telnet or rfc2217")),
+    ({"engine": "socat"}, ("engine: 'socat': write bridge or ser2net")),
+    ({"baudrate": 0}, ("baudrate: 0: " + BAUD)),
+    ({"baudrate": "fast"}, ("baudrate: 'fast': " + BAUD)),
+    ({"baudrate": 9600.0}, ("baudrate: 9600.0: " + BAUD)),
+    ({"baudrate": True}, ("baudrate: True: " + BAUD)),
+    ({"baudrate": 4000001}, ("baudrate: 4000001: " + BAUD)),
+    ({"baudrate": "-9600"}, ("baudrate: '-9600': " + BAUD)),
+    ({"bytesize": 9}, ("bytesize: 9: write a whole number from 5 to 8")),
+    ({"parity": "N"}, ("parity: 'N': write none, even, odd, mark or space")),
+    ({"parity": False}, ("parity: False: write none, even, odd, mark or space")),
+    ({"stopbits": 3}, ("stopbits: 3: write 1, 1.5 or 2")),
+    ({"stopbits": True}, ("stopbits: True: write 1, 1.5 or 2")),
+    ({"stopbits": "one"}, ("stopbits: 'one': write 1, 1.5 or 2")),
+    ({"flow": True}, ("flow: True: write none, rtscts or xonxoff")),
+    ({"flow": "hardware"}, ("flow: 'hardware': write none, rtscts or xonxoff")),
+    ({"dtr": "up"}, ("dtr: 'up': write on, off or keep")),
+    ({"dtr": 1}, ("dtr: 1: write on, off or keep")),
+    ({"hangup": "yes"}, ("hangup: 'yes': write on or off")),
+    ({"hangup": 1}, ("hangup: 1: write on or off")),
+    (
+        {"rs485": True},
+        (
+            "rs485: True: write off, or a mapping of rts_on_send, rx_during_tx, "
+            "delay_before_send or delay_after_send"
+        ),
+    ),
+    (
+        {"rs485": {"delay_before_send": -1}},
+        ("rs485.delay_before_send: -1: write a whole number from 0 to 1000"),
+    ),
+    ({"rs485": {"rts_on_send": "high"}}, ("rs485.rts_on_send: 'high': write on or off")),
+    ({"sharing": "all"}, ("sharing: 'all': write exclusive, replace, shared or observed")),
+    ({"max_clients": 0}, ("max_clients: 0: write a whole number from 1 to 1024")),
+    (
+        {"max_clients": 2},
+        ("max_clients: 2 clients, but sharing is exclusive: write sharing: shared or observed"),
+    ),
+    (
+        {"sharing": "shared", "max_clients": 1025},
+        ("max_clients: 1025: write a whole number from 1 to 1024"),
+    ),
+    ({"allow": "192.0.2.0/24"}, ("allow: '192.0.2.0/24': " + NETWORKS)),
+    (
+        {"allow": ["192.0.2.1/24"]},
+        (
+            "allow: ['192.0.2.1/24']: '192.0.2.1/24' is an address inside a "
+            "network: write 192.0.2.0/24"
+        ),
+    ),
+    ({"allow": ["lab"]}, ("allow: ['lab']: 'lab' is not a network: " + NETWORKS)),
+    ({"allow": [192]}, ("allow: [192]: " + NETWORKS)),
+    ({"allow": None}, ("allow: None: " + NETWORKS)),
+    ({"tls": True}, ("tls: True: write off, or a mapping of certificate, key or client_ca")),
+    (
+        {"tls": {"certificate": "/etc/a.pem"}},
+        ("tls: {'certificate': '/etc/a.pem'}: lacks key: write an absolute path"),
+    ),
+    (
+        {"tls": {"certificate": "a.pem", "key": "/etc/a.key"}},
+        ("tls.certificate: 'a.pem': write an absolute path"),
+    ),
+    (
+        {"tls": {"cert": "/etc/a.pem"}},
+        (
+            "tls: {'cert': '/etc/a.pem'}: has no key 'cert': write a mapping of "
+            "certificate, key or client_ca"
+        ),
+    ),
+    ({"idle_timeout": -1}, ("idle_timeout: -1: write a whole number from 0 to 31536000")),
+    ({"keepalive": 32768}, ("keepalive: 32768: write a whole number from 0 to 32767")),
+    ({"replay": "1k"}, ("replay: '1k': write a whole number from 0 to 16777216")),
+    (
+        {"log": {"timestamps": True}},
+        ("log: {'timestamps': True}: lacks file: write an absolute path"),
+    ),
+    (
+        {"log": {"file": "/var/log/sw", "max_size": 10}},
+        ("log.max_size: 10: write a whole number from 4096 to 1073741824"),
+    ),
+    ({"banner": "\x07"}, ("banner: '\\x07': write text")),
+    ({"banner": 3}, ("banner: 3: write text")),
+    (
+        {"probe": {"send": "\r"}},
+        ("probe: {'send': '\\r'}: lacks expect: write text that the answer holds"),
+    ),
+    (
+        {"probe": {"send": "\r", "expect": ""}},
+        ("probe.expect: '': write text that the answer holds"),
+    ),
+    ({"speed": 9600}, ("speed: 9600: unknown key; did you mean baudrate?")),
+    ({"baud": 9600}, ("baud: 9600: unknown key; did you mean baudrate?")),
+    ({"Listen": 1}, ("Listen: 1: unknown key; did you mean listen?")),
+    ({"colour": "red"}, ("colour: 'red': unknown key; " + KEYS)),
+    ({None: 1}, ("None: 1: unknown key; did you mean engine?")),
+    ({4: "x"}, ("4: 'x': unknown key; " + KEYS)),
+    ({"a\nb": 1}, ("'a\\nb': 1: unknown key; " + KEYS)),
+    (
+        {"protocol": "rfc2217"},
+        (
+            "protocol: 'rfc2217': engine bridge cannot honour it: write engine: "
+            "ser2net, or protocol: 'raw'"
+        ),
+    ),
+    (
+        {"sharing": "replace"},
+        (
+            "sharing: 'replace': engine bridge cannot honour it: write engine: "
+            "ser2net, or sharing: 'exclusive' or 'shared'"
+        ),
+    ),
+    (
+        {"sharing": "observed"},
+        (
+            "sharing: 'observed': engine bridge cannot honour it: write sharing: "
+            "'exclusive' or 'shared'"
+        ),
+    ),
+    ({"dtr": False}, ("dtr: 'off': engine bridge cannot honour it: write dtr: 'on'")),
+    ({"rts": "keep"}, ("rts: 'keep': engine bridge cannot honour it: write rts: 'on'")),
+    (
+        {"rs485": {"delay_after_send": 1}},
+        (
+            "rs485: {'rts_on_send': 'on', 'rx_during_tx': 'off', "
+            "'delay_before_send': 0, 'delay_a...: engine bridge cannot honour it: "
+            "write rs485: 'off'"
+        ),
+    ),
+    (
+        {"tls": {"certificate": "/a", "key": "/b"}},
+        (
+            "tls: {'certificate': '/a', 'key': '/b'}: engine bridge cannot honour "
+            "it: write tls: 'off'"
+        ),
+    ),
+    ({"replay": 4096}, ("replay: 4096: engine bridge cannot honour it: write replay: 0")),
+    (
+        {"log": {"file": "/l"}},
+        (
+            "log: {'file': '/l', 'timestamps': 'on', 'input': 'off', 'max_size': "
+            "1048576, 'vola...: engine bridge cannot honour it: write log: 'off'"
+        ),
+    ),
+    ({"banner": "hi"}, ("banner: 'hi': engine bridge cannot honour it: write banner: ''")),
+    (
+        {"engine": "ser2net", "stopbits": 1.5},
+        (
+            "stopbits: 1.5: engine ser2net cannot honour it: write engine: bridge, "
+            "or stopbits: 1 or 2"
+        ),
+    ),
+    (
+        {"engine": "ser2net", "sharing": "observed"},
+        (
+            "sharing: 'observed': engine ser2net cannot honour it: write sharing: "
+            "'exclusive' or 'replace' or 'shared'"
+        ),
+    ),
+    (
+        {"engine": "ser2net", "hangup": True},
+        ("hangup: 'on': engine ser2net cannot honour it: write engine: bridge, or hangup: 'off'"),
+    ),
+    (
+        {"engine": "ser2net", "allow": ["192.0.2.0/24"]},
+        (
+            "allow: ['192.0.2.0/24']: engine ser2net cannot honour it: write "
+            "engine: bridge, or allow: []"
+        ),
+    ),
+    (
+        {"engine": "ser2net", "keepalive": 60},
+        ("keepalive: 60: engine ser2net cannot honour it: write engine: bridge, or keepalive: 0"),
+    ),
+    (
+        {"engine": "ser2net", "dtr": "off"},
+        ("dtr: 'off': engine ser2net cannot honour it: write dtr: 'on'"),
+    ),
+    (
+        {"engine": "ser2net", "device": "/dev/serial/by-path/pci-0:1"},
+        (
+            "device: '/dev/serial/by-path/pci-0:1': engine ser2net cannot open a "
+            "path with a colon: write usb, or a path without one"
+        ),
+    ),
+    (
+        {"engine": "ser2net", "banner": "hi"},
+        ("banner: 'hi': engine ser2net cannot honour it: write banner: ''"),
+    ),
+]
+
+
+def entry(**keys: Any) -> dict[str, Any]:
+    """A good entry with other keys; `usb` takes the place of `device`."""
+    made = {**GOOD, **keys}
+    if "usb" in keys and "device" not in keys:
+        del made["device"]
+    return made
+
+
+def said_of(entries: object, defaults: object = None) -> list[str]:
+    """Every fault of a port map, without the "serial_ports: port " that all share."""
+    faults = [str(fault) for fault in check_portmap(entries, defaults)[1]]
+    return [fault.removeprefix("serial_ports: ").removeprefix("port sw: ") for fault in faults]
+
+
+@pytest.mark.parametrize(("written", "said"), WRONG, ids=[str(keys) for keys, _ in WRONG])
+def test_a_wrong_value_is_named_with_what_may_be_written(
+    written: dict[Any, Any], said: str
+) -> None:
+
+    wrong = {**GOOD, **written}
+    if "usb" in written and "stands beside" not in said:
+        del wrong["device"]
+    assert said_of([wrong]) == [said]
+
+
+@pytest.mark.parametrize(
+    ("written", "key", "value"),
+    [
+        ({}, "protocol", "raw"),
+        ({}, "engine", "bridge"),
+        ({}, "baudrate", 9600),
+        ({}, "bytesize", 8),
+        ({}, "parity", "none"),
+        ({}, "stopbits", 1.0),
+        ({}, "flow", "none"),
+        ({}, "dtr", "on"),
+        ({}, "rts", "on"),
+        ({}, "hangup", False),
+        ({}, "rs485", None),
+        ({}, "sharing", "exclusive"),
+        ({}, "max_clients", 1),
+        ({}, "allow", ()),
+        ({}, "tls", None),
+        ({}, "idle_timeout", 0),
+        ({}, "keepalive", 60),
+        ({}, "replay", 0),
+        ({}, "log", None),
+        ({}, "banner", ""),
+        ({}, "probe", None),
+        ({}, "path", "/dev/ttyUSB0"),
+        ({"name": "Rack_1.sw-2"}, "name", "Rack_1.sw-2"),
+        ({"name": "7"}, "name", "7"),
+        ({"listen": 9999}, "listen", Listen("", 9999)),
+        ({"listen": "9999"}, "listen", Listen("", 9999)),
+        ({"listen": "127.0.0.1:2217"}, "listen", Listen("127.0.0.1", 2217)),
+        ({"listen": "[::1]:2217"}, "listen", Listen("::1", 2217)),
+        ({"listen": "[2001:DB8:0::1]:1"}, "listen", Listen("2001:db8::1", 1)),
+        ({"listen": "[fe80::1%eth0]:1"}, "listen", Listen("fe80::1%eth0", 1)),
+        ({"usb": {"vendor": "067B"}}, "usb", UsbMatch(vendor="067b")),
+        ({"usb": {"serial": "A50285BI"}}, "usb", UsbMatch(serial="A50285BI")),
+        ({"usb": {"path": "1-1.2"}}, "usb", UsbMatch(path="1-1.2")),
+        ({"usb": {"serial": "1", "interface": 0}}, "usb", UsbMatch(serial="1", interface=0)),
+        ({"usb": {"vendor": "067b"}}, "path", "/dev/serial/by-name/sw"),
+        ({"engine": "ser2net", "protocol": "rfc2217"}, "protocol", "rfc2217"),
+        ({"baudrate": "115200"}, "baudrate", 115200),
+        ({"parity": "EVEN"}, "parity", "even"),
+        ({"stopbits": "1.5"}, "stopbits", 1.5),
+        ({"stopbits": 2}, "stopbits", 2.0),
+        ({"sharing": "shared"}, "max_clients", 8),
+        ({"sharing": "shared", "max_clients": 3}, "max_clients", 3),
+        ({"engine": "ser2net", "sharing": "replace"}, "max_clients", 1),
+        ({"allow": ["192.0.2.7", "2001:db8::/32"]}, "allow", ("192.0.2.7/32", "2001:db8::/32")),
+        ({"allow": []}, "allow", ()),
+        ({"keepalive": 0}, "keepalive", 0),
+        ({"probe": {"send": "\r", "expect": "login:"}}, "probe", Probe("\r", "login:")),
+        ({"probe": "off"}, "probe", None),
+        # YAML 1.1 reads on and off as booleans, and so do people.
+        ({"dtr": True}, "dtr", "on"),
+        ({"dtr": "On"}, "dtr", "on"),
+        ({"hangup": True}, "hangup", True),
+        ({"hangup": "on"}, "hangup", True),
+        ({"hangup": "true"}, "hangup", True),
+        ({"hangup": False}, "hangup", False),
+        ({"tls": False}, "tls", None),
+        ({"tls": "off"}, "tls", None),
+        ({"log": False}, "log", None),
+        ({"rs485": "off"}, "rs485", None),
+    ],
+)
+def test_what_is_written_has_one_normal_form(
+    written: dict[str, Any], key: str, value: object
+) -> None:
+    (port,) = parse_portmap([entry(**written)])
+    assert getattr(port, key) == value
+
+
+def test_a_missing_key_is_named() -> None:
+    assert said_of([{}]) == [
+        f"port number 1: name: missing: {NAME}",
+        f"port number 1: listen: missing: {ADDRESS}",
+        "port number 1: usb: missing: write usb (what the adapter is) or device (a path)",
+    ]
+
+
+def test_an_entry_that_is_no_mapping_is_named_by_its_number() -> None:
+    assert said_of([GOOD, "sw"]) == ["port number 2: entry: 'sw' is not a mapping with a name"]
+
+
+@pytest.mark.parametrize("entries", [None, "sw", b"sw", 7, {"name": "sw"}])
+def test_a_port_map_is_a_list(entries: object) -> None:
+    (fault,) = said_of(entries)
+    assert fault.endswith("is not a list: write one entry a port, each with a name")
+
+
+def test_an_empty_port_map_is_sound() -> None:
+    assert parse_portmap([]) == ()
+
+
+def test_every_fault_of_an_entry_is_reported() -> None:
+    assert said_of([entry(listen=0, baudrate="fast", sharing="replace", speed=1)]) == [
+        f"listen: 0: {PORT}",
+        f"baudrate: 'fast': {BAUD}",
+        "speed: 1: unknown key; did you mean baudrate?",
+        "sharing: 'replace': engine bridge cannot honour it: "
+        "write engine: ser2net, or sharing: 'exclusive' or 'shared'",
+    ]
+
+
+def test_a_faulty_value_brings_no_other_fault_with_it() -> None:
+    wrong = entry(sharing="share", max_clients=4)
+    assert said_of([wrong]) == ["sharing: 'share': write exclusive, replace, shared or observed"]
+    wrong = entry(engine="ser2nt", sharing="replace")
+    assert said_of([wrong]) == ["engine: 'ser2nt': write bridge or ser2net"]
+    wrong = entry(sharing="share")
+    assert len(said_of([wrong], {"sharing": "replace"})) == 1
+
+
+def test_sound_ports_stand_beside_faulty_ones() -> None:
+    entries = [entry(name="a", listen=1), entry(name="b", listen=0), entry(name="c", device="/c")]
+    ports, faults = check_portmap(entries)
+    assert [port.name for port in ports] == ["a", "c"]
+    assert [str(fault) for fault in faults] == [f"serial_ports: port b: listen: 0: {PORT}"] + [
+        "serial_ports: port b: device: '/dev/ttyUSB0' is also the device of port a: "
+        "one device, one port"
+    ]
+
+
+def test_faults_stand_in_the_order_of_the_entries() -> None:
+    entries = [entry(name=name, listen=0, device=f"/{name}") for name in ("z", "m", "a")]
+    assert [fault.place for fault in check_portmap(entries)[1]] == [
+        f"serial_ports: port {name}" for name in ("z", "m", "a")
+    ]
+
+
+def test_parse_raises_with_every_fault() -> None:
+    with pytest.raises(PortMapError) as raised:
+        parse_portmap([entry(listen=0, bytesize=9)], where="pi-rack1")
+    assert [fault.key for fault in raised.value.faults] == ["listen", "bytesize"]
+    assert str(raised.value).splitlines()[1] == (
+        "pi-rack1: port sw: bytesize: 9: write a whole number from 5 to 8"
+    )
+
+
+def test_a_name_is_given_once() -> None:
+    entries = [entry(), entry(listen=1, device="/b")]
+    assert said_of(entries) == [
+        "port sw (number 2): name: 'sw' is also the name of port number 1: write another name"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "clash"),
+    [
+        (9999, 9999, True),
+        (9999, "9999", True),
+        (9999, 9998, False),
+        (9999, "0.0.0.0:9999", True),
+        (9999, "[::]:9999", True),
+        (9999, "127.0.0.1:9999", True),
+        (9999, "[::1]:9999", True),
+        ("0.0.0.0:9999", "127.0.0.1:9999", True),
+        ("[::]:9999", "[::1]:9999", True),
+        ("0.0.0.0:9999", "[::]:9999", False),
+        ("0.0.0.0:9999", "[::1]:9999", False),
+        ("127.0.0.1:9999", "127.0.0.1:9999", True),
+        ("127.0.0.1:9999", "127.0.0.2:9999", False),
+        ("[2001:db8::1]:9999", "[2001:DB8:0::1]:9999", True),
+        ("127.0.0.1:9999", "127.0.0.1:9998", False),
+    ],
+)
+def test_listeners_that_one_host_cannot_both_have_clash(
+    one: object, two: object, clash: bool
+) -> None:
+    for first, second in ((one, two), (two, one)):
+        said = said_of([entry(name="a", listen=first), entry(listen=second, device="/b")])
+        here, there = (listen_of(second), listen_of(first))
+        words = f"listen: {here} is taken by port a (listen {there}): write another TCP port"
+        assert said == ([words] if clash else [])
+
+
+def listen_of(written: object) -> Listen:
+    return parse_portmap([entry(listen=written)])[0].listen
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "clash"),
+    [
+        ({"vendor": "067b"}, {"vendor": "067B"}, True),
+        ({"vendor": "067b", "product": "2303"}, {"vendor": "067b"}, True),
+        ({"vendor": "067b", "product": "2303"}, {"vendor": "067b", "serial": "1"}, True),
+        ({"vendor": "067b", "product": "2303"}, {"vendor": "067b", "product": "2304"}, False),
+        ({"vendor": "067b"}, {"vendor": "0403"}, False),
+        ({"serial": "1"}, {"serial": "2"}, False),
+        ({"path": "1-1.2"}, {"path": "1-1.3", "vendor": "067b"}, False),
+        ({"path": "1-1.2"}, {"serial": "1"}, False),
+        ({"serial": "1", "interface": 0}, {"serial": "1", "interface": 1}, False),
+        ({"serial": "1"}, {"serial": "1", "interface": 1}, True),
+        ({"path": "1-1", "interface": 0}, {"serial": "1", "interface": 0}, False),
+        ({"interface": 0}, {"interface": 0}, True),
+        ({"interface": 0}, {"vendor": "0403", "interface": 0}, True),
+        ({"interface": 0}, {"interface": 1}, False),
+    ],
+)
+def test_usb_matches_that_one_adapter_satisfies_clash(
+    one: dict[str, Any], two: dict[str, Any], clash: bool
+) -> None:
+    for first, second in ((one, two), (two, one)):
+        said = said_of([entry(name="a", listen=1, usb=first), entry(usb=second)])
+        assert bool(said) == clash
+        if clash:
+            assert said[0].startswith("usb: {")
+            assert "one adapter can satisfy this and port a (" in said[0]
+            assert said[0].endswith("): add serial, path or interface to both")
+
+
+def test_one_device_serves_one_port() -> None:
+    taken = "is also the device of port a: one device, one port"
+    assert said_of([entry(name="a", listen=1), entry()]) == [f"device: '/dev/ttyUSB0' {taken}"]
+    by_name = "/dev/serial/by-name/sw"
+    assert said_of([entry(name="a", listen=1, device=by_name), entry(usb={"vendor": "067b"})]) == [
+        f"device: '{by_name}' {taken}"
+    ]
+
+
+def test_defaults_hold_for_every_port_and_an_entry_overrides_them() -> None:
+    defaults = {"baudrate": 115200, "keepalive": 30}
+    one, two = parse_portmap(
+        [entry(), entry(name="b", listen=1, device="/b", baudrate=300)], defaults
+    )
+    assert (one.baudrate, one.keepalive) == (115200, 30)
+    assert (two.baudrate, two.keepalive) == (300, 30)
+
+
+def test_a_fault_in_the_defaults_is_reported_once_and_at_its_place() -> None:
+    entries = [entry(), entry(name="b", listen=1, device="/b")]
+    assert said_of(entries, {"parity": "N", "speed": 1, "listen": 7}) == [
+        "serial_ports_defaults: listen: 7 belongs to one port: write it in the port's entry",
+        "serial_ports_defaults: parity: 'N': write none, even, odd, mark or space",
+        "serial_ports_defaults: speed: 1: unknown key; did you mean baudrate?",
+    ]
+    assert said_of([], ["baudrate"]) == [
+        "serial_ports_defaults: all: ['baudrate'] is not a mapping of keys"
+    ]
+
+
+def test_what_an_engine_cannot_honour_says_where_it_was_written() -> None:
+    assert said_of([entry()], {"replay": 1}) == [
+        "replay: 1 (from serial_ports_defaults): engine bridge cannot honour it: write replay: 0"
+    ]
+    assert said_of([entry(sharing="exclusive")], {"sharing": "shared", "max_clients": 4}) == [
+        "max_clients: 4 (from serial_ports_defaults) clients, but sharing is exclusive: "
+        "write sharing: shared or observed"
+    ]
+
+
+@pytest.mark.parametrize("junk", [[[]], 7, "x", [7]])
+def test_a_list_in_itself_is_a_fault_as_any_other(junk: Any) -> None:
+    endless: list[Any] = [junk]
+    endless.append(endless)
+    (fault,) = said_of([entry(baudrate=endless)])
+    assert fault == f"baudrate: list that is too large to show: {BAUD}"
+
+
+def test_a_long_value_is_cut_to_one_readable_line() -> None:
+    (fault,) = said_of([entry(baudrate=["x" * 1000])])
+    assert len(fault) < 200
+    (fault,) = said_of([entry(baudrate=16**5000)])
+    assert fault == f"baudrate: int that is too large to show: {BAUD}"
+
+
+def test_variables_for_templates_are_plain() -> None:
+    (port,) = parse_portmap([entry(usb={"vendor": "067b"}, listen="[::1]:1", allow=["::/0"])])
+    variables = as_variables(port)
+    assert variables["listen"] == {"address": "::1", "port": 1}
+    assert variables["path"] == "/dev/serial/by-name/sw"
+    assert variables["allow"] == ["::/0"]
+    assert variables["usb"]["vendor"] == "067b"
+    assert variables["tls"] is None
+
+
+def test_the_shortest_entry_names_no_default() -> None:
+    (port,) = parse_portmap([entry(baudrate=9600, sharing="exclusive", max_clients=1)])
+    assert as_entry(port) == {"name": "sw", "device": "/dev/ttyUSB0", "listen": "9999"}
+
+
+# Generated ports and generated junk.
+
+paths = st.from_regex(r"/[A-Za-z0-9_./-]{1,30}", fullmatch=True)
+words = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=30)
+tcp_ports = st.integers(1, 65535)
+listeners = st.builds(Listen, st.just("") | st.ip_addresses().map(str), tcp_ports)
+usb_ids = st.none() | st.from_regex(r"[0-9a-f]{4}", fullmatch=True)
+usb_matches = st.builds(
+    UsbMatch,
+    vendor=usb_ids,
+    product=usb_ids,
+    serial=st.none() | st.from_regex(r"[A-Za-z0-9_:.-]{1,20}", fullmatch=True),
+    path=st.none() | st.from_regex(r"[0-9]-[0-9](\.[0-9]){0,3}", fullmatch=True),
+    interface=st.none() | st.integers(0, 255),
+).filter(lambda match: bool(match.given()))
+networks = st.builds("{}/{}".format, st.just("0.0.0.0"), st.just(0)) | st.ip_addresses().map(
+    lambda ip: f"{ip}/{ip.max_prefixlen}"
+)
+every_port = st.fixed_dictionaries(
+    {
+        "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", fullmatch=True),
+        "listen": listeners,
+        "engine": st.sampled_from(["bridge", "ser2net"]),
+        "place": st.tuples(usb_matches, st.none()) | st.tuples(st.none(), paths),
+    },
+    optional={
+        "protocol": st.sampled_from(["raw", "telnet", "rfc2217"]),
+        "baudrate": st.integers(50, 4_000_000),
+        "bytesize": st.integers(5, 8),
+        "parity": st.sampled_from(["none", "even", "odd", "mark", "space"]),
+        "stopbits": st.sampled_from([1.0, 1.5, 2.0]),
+        "flow": st.sampled_from(["none", "rtscts", "xonxoff"]),
+        "dtr": st.sampled_from(["on", "off", "keep"]),
+        "rts": st.sampled_from(["on", "off", "keep"]),
+        "hangup": st.booleans(),
+        "rs485": st.none() | st.builds(Rs485, st.booleans(), st.booleans(), st.integers(0, 1000)),
+        "sharing": st.sampled_from(["exclusive", "replace", "shared", "observed"]),
+        "max_clients": st.integers(1, 1024),
+        "allow": st.lists(networks, max_size=3).map(tuple),
+        "tls": st.none() | st.builds(Tls, paths, paths, st.none() | paths),
+        "idle_timeout": st.integers(0, 31_536_000),
+        "keepalive": st.integers(0, 32_767),
+        "replay": st.integers(0, 16_777_216),
+        "log": st.none()
+        | st.builds(Log, paths, st.booleans(), st.booleans(), st.integers(4096, 2**30)),
+        "banner": words,
+        "probe": st.none() | st.builds(Probe, words, words.filter(bool)),
+    },
+)
+
+
+def sound(keys: Mapping[str, Any]) -> Port:
+    """A port of generated values, each that its engine cannot honour left out."""
+    usb, device = keys["place"]
+    honoured = ENGINE_HONOURS[keys["engine"]]
+    kept = {
+        name: value
+        for name, value in keys.items()
+        if name != "place" and value in honoured.get(name, (value,))
+    }
+    alone = kept.get("sharing", "exclusive") in SINGLE_CLIENT_SHARING
+    clients = 1 if alone else kept.get("max_clients", 8)
+    return Port(**{**kept, "usb": usb, "device": device, "max_clients": clients})
+
+
+@given(every_port)
+def test_a_port_survives_being_written_and_read(keys: dict[str, Any]) -> None:
+    port = sound(keys)
+    assert parse_portmap([as_entry(port)]) == (port,)
+
+
+atoms = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.binary(max_size=5)
+    | st.dates()
+)
+weird_keys = atoms | st.sampled_from([*Port.__dataclass_fields__])
+junk = st.recursive(
+    atoms,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(weird_keys, inner, max_size=4),
+)
+entries_of_junk = st.lists(
+    junk
+    | st.dictionaries(weird_keys, junk, max_size=6)
+    | st.dictionaries(weird_keys, junk, max_size=3).map(lambda more: {**GOOD, **more}),
+    max_size=4,
+)
+
+
+@given(entries_of_junk | junk, junk)
+def test_junk_gives_faults_of_one_line_each(entries: object, defaults: object) -> None:
+    ports, faults = check_portmap(entries, defaults)
+    for fault in faults:
+        assert len(str(fault).splitlines()) == 1
+        assert "\n" not in str(fault)
+    if isinstance(entries, list):
+        assert faults or len(ports) == len(entries)
+
+
+@given(st.sampled_from([*Port.__dataclass_fields__]), junk)
+def test_a_junk_value_is_taken_or_named_by_its_key(key: str, value: object) -> None:
+    ports, faults = check_portmap([{**GOOD, key: value}])
+    assert ports or faults
+    for fault in faults:
+        assert fault.key.split(".")[0] in (key, "device")
+        assert len(str(fault).splitlines()) == 1

@@ -1,0 +1,71 @@
+"""Kinds of value: the words they have for a person."""
+
+from __future__ import annotations
+
+import pytest
+from ttybridge.portmap import KEYS
+from ttybridge.values import Choice, Integer, Kind, Listen, NotAllowed, OffOr, Switch, label, shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "allowed"),
+    [
+        (Integer(1, 9), "a whole number from 1 to 9"),
+        (Choice(("a", "b", "c")), "a, b or c"),
+        (Choice(("a",)), "a"),
+        (Switch(), "on or off"),
+        (OffOr(Integer(1, 9)), "off, or a whole number from 1 to 9"),
+    ],
+)
+def test_a_kind_says_what_it_takes(kind: Kind, allowed: str) -> None:
+    with pytest.raises(NotAllowed, match=f"^write {allowed}$"):
+        kind.parse(object())
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_every_key_says_what_it_takes_on_one_line(name: str) -> None:
+    assert KEYS[name].allowed.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("listen", "written"),
+    [
+        (Listen("", 9999), "9999"),
+        (Listen("127.0.0.1", 9999), "127.0.0.1:9999"),
+        (Listen("::1", 9999), "[::1]:9999"),
+    ],
+)
+def test_a_listener_is_shown_as_people_write_it(listen: Listen, written: str) -> None:
+    assert str(listen) == written
+    assert KEYS["listen"].parse(written) == listen
+
+
+class Tagged(str):
+    """What Ansible makes of a string: a subclass whose repr says more."""
+
+    def __repr__(self) -> str:
+        return f"Tagged({str(self)!r})\n"
+
+
+def test_a_tagged_string_is_shown_as_it_was_written() -> None:
+    assert shown({Tagged("a"): [Tagged("b")]}) == "{'a': ['b']}"
+    assert type(KEYS["name"].parse(Tagged("sw"))) is str
+    assert type(KEYS["protocol"].parse(Tagged("raw"))) is str
+
+
+class TwoLines:
+    def __repr__(self) -> str:
+        return "one\ntwo"
+
+
+def test_whatever_is_shown_stays_on_one_line() -> None:
+    assert shown(TwoLines()) == r"'one\ntwo'"
+    assert shown("\u2028\x85\n") == r"'\u2028\x85\n'"
+    assert len(shown("x" * 1000)) == 80
+
+
+def test_a_name_is_shown_as_it_is_where_that_can_be_read() -> None:
+    assert label("core-switch") == "core-switch"
+    assert label("") == "''"
+    assert label("a\nb") == r"'a\nb'"
+    assert label(None) == "None"
