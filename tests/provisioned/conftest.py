@@ -40,4 +40,4 @@ def engines(ports: tuple[Port, ...]) -> dict[str, list[Port]]:
 @pytest.fixture
 def address(host: Host) -> str:
     """The address under which SSH reaches the host: its other clients connect there too."""
-    return host.check_output("echo $SSH_CONNECTION").split()[2]
+    return str(host.check_output("echo $SSH_CONNECTION").split()[2])

@@ -47,7 +47,7 @@ def ports(variables: dict[str, Any]) -> dict[str, Port]:
 
 @pytest.fixture
 def address(host: Host) -> str:
-    return host.check_output("echo $SSH_CONNECTION").split()[2]
+    return str(host.check_output("echo $SSH_CONNECTION").split()[2])
 
 
 @pytest.fixture(params=["bridge", "ser2net"])
@@ -114,9 +114,7 @@ def test_8_mib_arrive_unchanged_from_device_to_client(
 
 def test_the_article_s_line_stands_in_ser2net_conf(host: Host, ports: dict[str, Port]) -> None:
     if host.system_info.release.startswith("12"):
-        line = (
-            "9999:raw:600:/dev/serial/by-name/core-switch:9600 8DATABITS NONE 1STOPBIT"
-        )
+        line = "9999:raw:600:/dev/serial/by-name/core-switch:9600 8DATABITS NONE 1STOPBIT"
         assert line in host.file("/etc/ser2net.conf").content_string.splitlines()
     else:
         text = host.file("/etc/ser2net.yaml").content_string
