@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ttybridge.portmap import Port, parse_portmap
 from ttybridge.server import Server
 

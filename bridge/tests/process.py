@@ -18,6 +18,7 @@ from typing import Any
 
 from conftest import TIMEOUT, eventually, free_tcp_port
 
+_given: set[int] = set()
 SOURCE = Path(__file__).parent.parent / "src"
 LOOPS = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
 
@@ -188,8 +189,11 @@ async def daemon(
 
 
 def entry(**keys: Any) -> dict[str, Any]:
-    """An entry on a free TCP port of 127.0.0.1."""
-    return {"name": "sw", "listen": f"127.0.0.1:{free_tcp_port()}", **keys}
+    """An entry on a free TCP port of 127.0.0.1, another one each time."""
+    while (number := free_tcp_port()) in _given:
+        pass
+    _given.add(number)
+    return {"name": "sw", "listen": f"127.0.0.1:{number}", **keys}
 
 
 def tcp_port(written: dict[str, Any]) -> int:

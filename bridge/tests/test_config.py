@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from ttybridge.config import ConfigError, entry_from_words, load, parse
 
 SOUND = '[[port]]\nname = "sw"\ndevice = "/dev/ttyUSB0"\nlisten = 9999\n'

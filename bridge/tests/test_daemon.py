@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import TIMEOUT, Adapter, eventually
 from process import LOOPS, daemon, entry, tcp_port
 
@@ -52,7 +53,7 @@ def test_a_storm_of_clients_that_come_and_vanish_leaves_nothing_behind(
             reset(connected(sw))
             await process.until(lambda port: not port["clients"])
             before = process.descriptors()
-            for number in range(1000):
+            for number in range(300):
                 client = connected(sw)
                 if number % 3 == 0:
                     client.send(b"x")
@@ -60,8 +61,8 @@ def test_a_storm_of_clients_that_come_and_vanish_leaves_nothing_behind(
                     reset(client)
                 else:
                     client.close()
+            await process.until(lambda port: not port["clients"])
             await eventually(lambda: process.descriptors() <= before)
-            assert (await process.port())["clients"] == []
 
     asyncio.run(scenario())
 
@@ -73,7 +74,7 @@ def test_memory_is_flat_over_many_connections(loop: str, adapter: Adapter) -> No
         async with daemon(sw, loop=loop) as process:
             sizes = []
             for _ in range(3):
-                for _ in range(1500):
+                for _ in range(300):
                     connected(sw).close()
                 await process.until(lambda port: not port["clients"])
                 sizes.append(process.memory())
@@ -162,11 +163,9 @@ def test_a_device_that_vanishes_during_writes_comes_back(loop: str, adapter: Ada
                     reset(client)
                 else:
                     client.close()
-                await process.until(lambda port: not port["clients"])
                 adapter.plug()
-            await process.until(lambda port: port["device"]["present"])
+            await process.until(lambda port: port["device"]["present"] and not port["clients"])
             reader, writer = await process.connect(sw)
-            await process.until(lambda port: bool(port["clients"]))
             await adapter.send(b"x")
             assert await reader.readexactly(1) == b"x"
             writer.close()
@@ -202,7 +201,7 @@ def test_what_is_no_serial_device_is_named_and_not_written_to(loop: str, tmp_pat
             for port in (await process.status())["ports"]:
                 path = port["device"]["path"]
                 assert port["device"]["problem"] == f"{path} {said[path]}"
-            assert process.descriptors() <= before + 1
+            await eventually(lambda: process.descriptors() <= before)
             assert all(process.log.count(f"p{n}: no device") == 1 for n in range(len(ports)))
 
     asyncio.run(scenario())
@@ -308,7 +307,8 @@ def test_reloads_while_a_client_streams_lose_nothing(loop: str, adapter: Adapter
             for number in range(10):
                 process.configure(sw, {**other, "baudrate": 300 + number})
                 process.signal(signal.SIGHUP)
-                reset(connected(other))
+                with contextlib.suppress(ConnectionError):  # between the old listener and the new
+                    reset(connected(other))
                 await asyncio.sleep(0.05)
             async with asyncio.timeout(3 * TIMEOUT):
                 assert await reading == data

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from typing import cast
 
 import pytest
+
 from conftest import Adapter, eventually, free_tcp_port, serving
 from ttybridge.portmap import Port
 from ttybridge.server import ListenError, Server
@@ -170,7 +172,7 @@ def test_a_shared_client_that_never_reads_is_closed_and_the_others_lose_nothing(
         port, data = make_port(sharing="shared"), os.urandom(24 * MIB)
         async with serving(port) as bench:
             stuck = await bench.connect(port)
-            stuck.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            cast("asyncio.Transport", stuck.writer.transport).pause_reading()
             others = [await bench.connect(port) for _ in range(3)]
             sending = asyncio.create_task(adapter.send(data))
             for received in await asyncio.gather(*(c.receive(len(data)) for c in others)):
@@ -250,6 +252,26 @@ def test_what_a_departed_client_typed_does_not_reach_a_device_that_comes_back(
             client = await bench.connect(port)
             await client.send(b"hello")
             adapter.plug()
+            assert await adapter.receive(5) == b"hello"
+
+    asyncio.run(scenario())
+
+
+def test_what_a_departed_client_typed_does_not_wait_for_a_device_that_was_never_there(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    async def scenario() -> None:
+        port = make_port()
+        adapter.unplug()
+        async with serving(port) as bench:
+            gone = await bench.connect(port)
+            await gone.send(b"reboot\r")
+            gone.writer.write_eof()
+            await eventually(lambda: not bench.status()["clients"])
+            adapter.plug()
+            await eventually(lambda: bench.status()["device"]["present"])
+            client = await bench.connect(port)
+            await client.send(b"hello")
             assert await adapter.receive(5) == b"hello"
 
     asyncio.run(scenario())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ttybridge.portmap import (
     ENGINE_HONOURS,
     SINGLE_CLIENT_SHARING,
@@ -95,7 +96,7 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"usb": None}, ("usb: None: " + USB)),
     ({"usb": {}}, ("usb: {}: " + USB)),
     ({"usb": "067b:2303"}, ("usb: '067b:2303': " + USB)),
-    ({"usb": {"vendor": 403}}, ("usb.vendor: 403: YAML read it as the number 403: " + USB_ID)),
+    ({"usb": {"vendor": 403}}, ("usb.vendor: 403: YAML reads it as a number: " + USB_ID)),
     ({"usb": {"vendor": "67b"}}, ("usb.vendor: '67b': " + USB_ID)),
     ({"usb": {"product": "0x2303"}}, ("usb.product: '0x2303': " + USB_ID)),
     ({"usb": {"vendor": True}}, ("usb.vendor: True: " + USB_ID)),
@@ -214,49 +215,43 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         {"protocol": "rfc2217"},
         (
             "protocol: 'rfc2217': engine bridge cannot honour it: write engine: "
-            "ser2net, or protocol: 'raw'"
+            "ser2net, or protocol: raw"
         ),
     ),
     (
         {"sharing": "replace"},
         (
             "sharing: 'replace': engine bridge cannot honour it: write engine: "
-            "ser2net, or sharing: 'exclusive' or 'shared'"
+            "ser2net, or sharing: exclusive or shared"
         ),
     ),
     (
         {"sharing": "observed"},
-        (
-            "sharing: 'observed': engine bridge cannot honour it: write sharing: "
-            "'exclusive' or 'shared'"
-        ),
+        ("sharing: 'observed': engine bridge cannot honour it: write sharing: exclusive or shared"),
     ),
-    ({"dtr": False}, ("dtr: 'off': engine bridge cannot honour it: write dtr: 'on'")),
-    ({"rts": "keep"}, ("rts: 'keep': engine bridge cannot honour it: write rts: 'on'")),
+    ({"dtr": False}, ("dtr: 'off': engine bridge cannot honour it: write dtr: on")),
+    ({"rts": "keep"}, ("rts: 'keep': engine bridge cannot honour it: write rts: on")),
     (
         {"rs485": {"delay_after_send": 1}},
         (
             "rs485: {'rts_on_send': 'on', 'rx_during_tx': 'off', "
             "'delay_before_send': 0, 'delay_a...: engine bridge cannot honour it: "
-            "write rs485: 'off'"
+            "write rs485: off"
         ),
     ),
     (
         {"tls": {"certificate": "/a", "key": "/b"}},
-        (
-            "tls: {'certificate': '/a', 'key': '/b'}: engine bridge cannot honour "
-            "it: write tls: 'off'"
-        ),
+        ("tls: {'certificate': '/a', 'key': '/b'}: engine bridge cannot honour it: write tls: off"),
     ),
     ({"replay": 4096}, ("replay: 4096: engine bridge cannot honour it: write replay: 0")),
     (
         {"log": {"file": "/l"}},
         (
             "log: {'file': '/l', 'timestamps': 'on', 'input': 'off', 'max_size': "
-            "1048576, 'vola...: engine bridge cannot honour it: write log: 'off'"
+            "1048576, 'vola...: engine bridge cannot honour it: write log: off"
         ),
     ),
-    ({"banner": "hi"}, ("banner: 'hi': engine bridge cannot honour it: write banner: ''")),
+    ({"banner": "hi"}, ("banner: 'hi': engine bridge cannot honour it: write banner: ")),
     (
         {"engine": "ser2net", "stopbits": 1.5},
         (
@@ -268,12 +263,12 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         {"engine": "ser2net", "sharing": "observed"},
         (
             "sharing: 'observed': engine ser2net cannot honour it: write sharing: "
-            "'exclusive' or 'replace' or 'shared'"
+            "exclusive or replace or shared"
         ),
     ),
     (
         {"engine": "ser2net", "hangup": True},
-        ("hangup: 'on': engine ser2net cannot honour it: write engine: bridge, or hangup: 'off'"),
+        ("hangup: 'on': engine ser2net cannot honour it: write engine: bridge, or hangup: off"),
     ),
     (
         {"engine": "ser2net", "allow": ["192.0.2.0/24"]},
@@ -288,18 +283,18 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ),
     (
         {"engine": "ser2net", "dtr": "off"},
-        ("dtr: 'off': engine ser2net cannot honour it: write dtr: 'on'"),
+        ("dtr: 'off': engine ser2net cannot honour it: write dtr: on"),
     ),
     (
         {"engine": "ser2net", "device": "/dev/serial/by-path/pci-0:1"},
         (
             "device: '/dev/serial/by-path/pci-0:1': engine ser2net cannot open a "
-            "path with a colon: write usb, or a path without one"
+            "path with a colon or comma: write usb, or a path without one"
         ),
     ),
     (
         {"engine": "ser2net", "banner": "hi"},
-        ("banner: 'hi': engine ser2net cannot honour it: write banner: ''"),
+        ("banner: 'hi': engine ser2net cannot honour it: write banner: "),
     ),
 ]
 
@@ -428,7 +423,7 @@ def test_every_fault_of_an_entry_is_reported() -> None:
         f"baudrate: 'fast': {BAUD}",
         "speed: 1: unknown key; did you mean baudrate?",
         "sharing: 'replace': engine bridge cannot honour it: "
-        "write engine: ser2net, or sharing: 'exclusive' or 'shared'",
+        "write engine: ser2net, or sharing: exclusive or shared",
     ]
 
 
@@ -680,6 +675,11 @@ def test_a_port_survives_being_written_and_read(keys: dict[str, Any]) -> None:
     assert parse_portmap([as_entry(port)]) == (port,)
 
 
+def beside_good_keys(junk: dict[Any, Any]) -> dict[Any, Any]:
+    """Junk keys in an entry that is good but for them."""
+    return {**GOOD, **junk}
+
+
 atoms = (
     st.none()
     | st.booleans()
@@ -697,7 +697,7 @@ junk = st.recursive(
 entries_of_junk = st.lists(
     junk
     | st.dictionaries(weird_keys, junk, max_size=6)
-    | st.dictionaries(weird_keys, junk, max_size=3).map(lambda more: {**GOOD, **more}),
+    | st.dictionaries(weird_keys, junk, max_size=3).map(beside_good_keys),
     max_size=4,
 )
 

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from conftest import TIMEOUT
 from process import LOOPS, daemon, entry, tcp_port
 from ttybridge import systemd

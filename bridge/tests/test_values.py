@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ttybridge.portmap import KEYS
 from ttybridge.values import Choice, Integer, Kind, Listen, NotAllowed, OffOr, Switch, label, shown
 

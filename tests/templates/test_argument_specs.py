@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+
 from ttybridge.portmap import Port
 from ttybridge.values import Choice, Integer, Kind, OffOr, Switch, Table
 

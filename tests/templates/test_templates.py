@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
+
 from ttybridge import config
 from ttybridge.portmap import parse_portmap
 

@@ -129,7 +129,7 @@ class Client(asyncio.Protocol):
         """Close after silence; one timer a client, however busy the client is."""
         limit = FAREWELL_SECONDS if self.finished else self._port.port.idle_timeout
         left = self.active_at + limit - self._loop.time()
-        if left > 0 or (self.finished and self._port.holds_input_of(self)):
+        if left > 0 or (self.finished and self._port.will_write_for(self)):
             self._wait(left if left > 0 else FAREWELL_SECONDS)
             return
         if not self.finished:

@@ -19,6 +19,9 @@ from ttybridge.portmap import Port
 # One read takes what the line discipline holds; more would only be a larger empty buffer.
 READ_SIZE = 65536
 
+# A pty stays exclusive while its other end is open, so one killed daemon would lock out the next.
+_PTY_MAJORS = range(136, 144)  # Linux, Documentation/admin-guide/devices.txt
+
 _GONE = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO)
 
 _PARITIES = {
@@ -173,7 +176,8 @@ def _finish(fd: int, hangup: bool) -> None:
     VMIN=1 tells "nothing to read" (EAGAIN) from "hung up" (empty). TIOCEXCL keeps other programs
     from opening the device, also those that know nothing of pyserial's lock.
     """
-    fcntl.ioctl(fd, termios.TIOCEXCL)
+    if os.major(os.fstat(fd).st_rdev) not in _PTY_MAJORS:
+        fcntl.ioctl(fd, termios.TIOCEXCL)
     attributes = termios.tcgetattr(fd)
     attributes[6][termios.VMIN] = 1
     if hangup:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import ipaddress
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ HIGH_WATER, LOW_WATER = 65536, 16384
 # Bytes that one client may lag behind the fastest before it is closed.
 LAG_LIMIT = 2 * 1024 * 1024
 
-# How long input that fills the queue waits for an absent device, in seconds.
+# How long input waits for an absent device, in seconds, if it fills the queue or its client has
+# left.
 STUCK_SECONDS = 10.0
 
 # How long a stop waits for the device to take what clients have sent.
@@ -74,6 +76,8 @@ class ServedPort:
         self._stopping = False
         self._stuck_since = self._loop.time()
         """Since when, at the earliest, no client's input has gone anywhere."""
+        self._away_since = -math.inf
+        """Since when the device is away, where it was there before."""
         self._networks = [ipaddress.ip_network(network) for network in port.allow]
 
     # The device comes and goes.
@@ -123,7 +127,7 @@ class ServedPort:
     def _lost(self, reason: DeviceLost) -> None:
         self._close_device()
         self._drop_input_of_departed()
-        self._stuck_since = self._loop.time()
+        self._stuck_since = self._away_since = self._loop.time()
         self.counters.reconnects += 1
         self.problem = f"{self.port.path} went away: {reason}"
         log.warning("%s: device lost: %s", self.port.name, self.problem)
@@ -260,6 +264,11 @@ class ServedPort:
     def holds_input_of(self, client: Client) -> bool:
         """Whether the device has yet to take something that this client sent."""
         return any(sender is client for sender, _ in self._queue)
+
+    def will_write_for(self, client: Client) -> bool:
+        """Whether what this client sent is still on its way: not for ever to an absent device."""
+        away = 0.0 if self.device.is_open else self._loop.time() - self._away_since
+        return away <= STUCK_SECONDS and self.holds_input_of(client)
 
     def _write(self, data: memoryview) -> memoryview:
         """Return what the device did not take."""

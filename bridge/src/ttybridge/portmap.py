@@ -408,8 +408,9 @@ def _check_draft(draft: _Draft) -> Iterator[Fault]:
             continue
         if name in draft.written and draft.values[name] not in honoured:
             yield Fault(draft.place, name, _not_honoured(draft, name, engine, honoured))
-    if engine == "ser2net" and ":" in (draft.values.get("device") or ""):
-        problem = f"{shown(draft.values['device'])}: engine ser2net cannot open a path with a colon"
+    if engine == "ser2net" and {":", ","} & set(draft.values.get("device") or ""):
+        value = shown(draft.values["device"])
+        problem = f"{value}: engine ser2net cannot open a path with a colon or comma"
         yield Fault(draft.place, "device", f"{problem}: write usb, or a path without one")
 
 
@@ -422,7 +423,7 @@ def _not_honoured(draft: _Draft, name: str, engine: str, honoured: tuple[Any, ..
         if draft.values[name] in limits.get(name, (draft.values[name],))
     ]
     cure = f"write engine: {able[0]}, or " if able else "write "
-    words = [shown(_as_written(value)) for value in honoured]
+    words = [str(_as_written(value)) for value in honoured]
     return (
         f"{shown(value)}{source}: engine {engine} cannot honour it: "
         f"{cure}{name}: {' or '.join(words)}"

@@ -82,8 +82,8 @@ class Listener:
                 log.error("%s: %s", port.name, words)
             self.problem = words
             return
-        # asyncio accepts up to `backlog` connections at a time, and where no file descriptor is left
-        # each failure among them is logged and tried again by its own timer: they would multiply.
+        # asyncio accepts `backlog` connections at a time. Where no descriptor is left, it logs each
+        # failure among them and tries each again by a timer of its own: they would multiply.
         self._server = await loop.create_server(lambda: Client(self.served), sock=sock, backlog=1)
         sock.listen(BACKLOG)
         self.problem = None

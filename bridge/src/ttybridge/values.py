@@ -164,7 +164,7 @@ class UsbId:
 
     def parse(self, value: object) -> str:
         if isinstance(value, int) and not isinstance(value, bool):
-            raise ValueError(f"YAML read it as the number {value:d}: write {self.allowed}")
+            raise ValueError(f"YAML reads it as a number: write {self.allowed}")
         if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{4}", value):
             raise NotAllowed(self)
         return str(value.lower())
