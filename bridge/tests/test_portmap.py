@@ -111,7 +111,10 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         ("usb.path: '1.2': write the USB path of the adapter, such as 1-1.2"),
     ),
     ({"usb": {"interface": 256}}, ("usb.interface: 256: write a whole number from 0 to 255")),
-    ({"usb": {"model": "PL2303"}}, ("usb: {'model': 'PL2303'}: has no key 'model': " + USB)),
+    (
+        {"usb": {"model": "PL2303"}},
+        ("usb.model: 'PL2303': unknown key; the keys are vendor, product, serial, path, interface"),
+    ),
     ({"usb": {"serial": ""}}, ("usb.serial: '': " + SERIAL)),
     ({"protocol": "http"}, ("protocol: 'http': write raw, telnet or rfc2217")),
     ({"protocol": None}, ("protocol: None: write raw, telnet or rfc2217")),
@@ -170,25 +173,22 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"tls": True}, ("tls: True: write off, or a mapping of certificate, key or client_ca")),
     (
         {"tls": {"certificate": "/etc/a.pem"}},
-        ("tls: {'certificate': '/etc/a.pem'}: lacks key: write an absolute path"),
+        ("tls.key: missing: write an absolute path"),
     ),
     (
         {"tls": {"certificate": "a.pem", "key": "/etc/a.key"}},
         ("tls.certificate: 'a.pem': write an absolute path"),
     ),
     (
-        {"tls": {"cert": "/etc/a.pem"}},
-        (
-            "tls: {'cert': '/etc/a.pem'}: has no key 'cert': write a mapping of "
-            "certificate, key or client_ca"
-        ),
+        {"tls": {"certificate": "/etc/a.pem", "key": "/etc/a.key", "cert": "/x"}},
+        ("tls.cert: '/x': unknown key; the keys are certificate, key, client_ca"),
     ),
     ({"idle_timeout": -1}, ("idle_timeout: -1: write a whole number from 0 to 31536000")),
     ({"keepalive": 32768}, ("keepalive: 32768: write a whole number from 0 to 32767")),
     ({"replay": "1k"}, ("replay: '1k': write a whole number from 0 to 16777216")),
     (
         {"log": {"timestamps": True}},
-        ("log: {'timestamps': True}: lacks file: write an absolute path"),
+        ("log.file: missing: write an absolute path"),
     ),
     (
         {"log": {"file": "/var/log/sw", "max_size": 10}},
@@ -198,7 +198,7 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"banner": 3}, ("banner: 3: write text")),
     (
         {"probe": {"send": "\r"}},
-        ("probe: {'send': '\\r'}: lacks expect: write text that the answer holds"),
+        ("probe.expect: missing: write text that the answer holds"),
     ),
     (
         {"probe": {"send": "\r", "expect": ""}},
@@ -251,7 +251,14 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
             "1048576, 'vola...: engine bridge cannot honour it: write log: off"
         ),
     ),
-    ({"banner": "hi"}, ("banner: 'hi': engine bridge cannot honour it: write banner: ")),
+    ({"banner": "hi"}, ("banner: 'hi': engine bridge cannot honour it: write banner: ''")),
+    (
+        {"engine": "ser2net", "device": "/dev/a,b"},
+        (
+            "device: '/dev/a,b': engine ser2net cannot open a path with a colon or "
+            "comma: write usb, or a path without one"
+        ),
+    ),
     (
         {"engine": "ser2net", "stopbits": 1.5},
         (
@@ -294,7 +301,7 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ),
     (
         {"engine": "ser2net", "banner": "hi"},
-        ("banner: 'hi': engine ser2net cannot honour it: write banner: "),
+        ("banner: 'hi': engine ser2net cannot honour it: write banner: ''"),
     ),
 ]
 
@@ -719,3 +726,13 @@ def test_a_junk_value_is_taken_or_named_by_its_key(key: str, value: object) -> N
     for fault in faults:
         assert fault.key.split(".")[0] in (key, "device")
         assert len(str(fault).splitlines()) == 1
+
+
+def test_every_bad_key_of_a_table_is_named() -> None:
+    wrong = {**GOOD, "usb": {"vendor": "67b", "produkt": "2303", "interface": -1}}
+    del wrong["device"]
+    assert said_of([wrong]) == [
+        "usb.vendor: '67b': " + USB_ID,
+        "usb.produkt: '2303': unknown key; did you mean product?",
+        "usb.interface: -1: write a whole number from 0 to 255",
+    ]

@@ -7,13 +7,11 @@ written once. Nothing is imported but the standard library: the controller has n
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ttybridge.values import (
-    BadItem,
     Choice,
     Integer,
     Kind,
@@ -28,6 +26,7 @@ from ttybridge.values import (
     UsbId,
     kinds_of,
     label,
+    parse_keys,
     setting,
     shown,
 )
@@ -349,24 +348,9 @@ def _parse_defaults(defaults: object, place: str, faults: list[Fault]) -> dict[s
 
 
 def _parse_keys(written: Mapping[Any, Any], place: str, faults: list[Fault]) -> dict[str, Any]:
-    values = {}
-    for name, value in written.items():
-        if name not in KEYS:
-            faults.append(Fault(place, label(name), f"{shown(value)}: unknown key{_hint(name)}"))
-            continue
-        try:
-            values[str(name)] = KEYS[name].parse(value)
-        except BadItem as bad:
-            faults.append(Fault(place, f"{name}.{bad.key}", f"{shown(bad.value)}: {bad}"))
-        except ValueError as error:
-            faults.append(Fault(place, str(name), f"{shown(value)}: {error}"))
+    values, bad = parse_keys(written, KEYS, _SYNONYMS)
+    faults += [Fault(place, name, problem) for name, problem in bad]
     return values
-
-
-def _hint(unknown: object) -> str:
-    word = label(unknown).lower().replace("-", "_")
-    near = [_SYNONYMS[word]] if word in _SYNONYMS else difflib.get_close_matches(word, KEYS, 1)
-    return f"; did you mean {near[0]}?" if near else f"; the keys are {', '.join(KEYS)}"
 
 
 def _parse_entry(
@@ -423,7 +407,7 @@ def _not_honoured(draft: _Draft, name: str, engine: str, honoured: tuple[Any, ..
         if draft.values[name] in limits.get(name, (draft.values[name],))
     ]
     cure = f"write engine: {able[0]}, or " if able else "write "
-    words = [str(_as_written(value)) for value in honoured]
+    words = [label(_as_written(value)) for value in honoured]
     return (
         f"{shown(value)}{source}: engine {engine} cannot honour it: "
         f"{cure}{name}: {' or '.join(words)}"

@@ -7,6 +7,7 @@ Each kind turns what a person wrote in YAML, TOML or on a command line into one 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import ipaddress
 import re
 from collections.abc import Mapping, Sequence
@@ -32,12 +33,12 @@ class NotAllowed(ValueError):
         super().__init__(f"write {kind.allowed}")
 
 
-class BadItem(ValueError):
-    """A bad value inside a table: the key in the table, the value, and what is wrong with it."""
+class BadKeys(ValueError):
+    """All that is wrong inside a table: (key, problem) pairs, a key in a table in it as `a.b`."""
 
-    def __init__(self, key: str, value: object, problem: str) -> None:
-        super().__init__(problem)
-        self.key, self.value = key, value
+    def __init__(self, bad: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{key}: {problem}" for key, problem in bad))
+        self.bad = bad
 
 
 @dataclass(frozen=True)
@@ -259,18 +260,44 @@ class Table:
         if not isinstance(value, Mapping) or not value:
             raise NotAllowed(self)
         kinds = kinds_of(self.model)
-        parsed = {}
-        for name, item in value.items():
-            if name not in kinds:
-                raise ValueError(f"has no key {str(name)!r}: {NotAllowed(self)}")
-            try:
-                parsed[str(name)] = kinds[name].parse(item)
-            except ValueError as error:
-                raise BadItem(str(name), item, str(error)) from None
+        values, bad = parse_keys(value, kinds)
         for name in required_keys_of(self.model):
-            if name not in parsed:
-                raise ValueError(f"lacks {name}: write {kinds[name].allowed}")
-        return self.model(**parsed)
+            if name not in value:
+                bad.append((name, f"missing: write {kinds[name].allowed}"))
+        if bad:
+            raise BadKeys(bad)
+        return self.model(**values)
+
+
+def parse_keys(
+    written: Mapping[Any, Any],
+    kinds: Mapping[str, Kind],
+    synonyms: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Return the values of the good keys of a mapping, and (key, problem) for each bad one.
+
+    `synonyms` are other tools' words for keys, for the hint at an unknown one.
+    """
+    values: dict[str, Any] = {}
+    bad: list[tuple[str, str]] = []
+    for name, item in written.items():
+        if name not in kinds:
+            hint = _nearest(name, kinds, synonyms or {})
+            bad.append((label(name), f"{shown(item)}: unknown key; {hint}"))
+            continue
+        try:
+            values[str(name)] = kinds[name].parse(item)
+        except BadKeys as inside:
+            bad += [(f"{name}.{key}", problem) for key, problem in inside.bad]
+        except ValueError as error:
+            bad.append((str(name), f"{shown(item)}: {error}"))
+    return values, bad
+
+
+def _nearest(unknown: object, kinds: Mapping[str, Kind], synonyms: Mapping[str, str]) -> str:
+    word = label(unknown).lower().replace("-", "_")
+    near = [synonyms[word]] if word in synonyms else difflib.get_close_matches(word, kinds, 1)
+    return f"did you mean {near[0]}?" if near else f"the keys are {', '.join(kinds)}"
 
 
 @dataclass(frozen=True)
