@@ -91,8 +91,13 @@ def _status_table(status: dict[str, Any]) -> str:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    # Needs pyserial, which a machine that only checks a configuration need not have.
-    from ttybridge import daemon
+    try:
+        from ttybridge import daemon
+    except ModuleNotFoundError as error:
+        # Only serving needs pyserial: a machine that checks a configuration need not have it.
+        raise config.ConfigError(
+            [f"Python's module {error.name} is missing: sudo apt install python3-serial"]
+        ) from None
 
     def load() -> tuple[Port, ...]:
         if options.config:

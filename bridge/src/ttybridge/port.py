@@ -76,6 +76,7 @@ class ServedPort:
         self._stopping = False
         self._stuck_since = self._loop.time()
         """Since when, at the earliest, no client's input has gone anywhere."""
+        self._opened_before = False
         self._away_since = -math.inf
         """Since when the device is away, where it was there before."""
         self._networks = [ipaddress.ip_network(network) for network in port.allow]
@@ -97,6 +98,8 @@ class ServedPort:
             self._close_stuck()
             return
         log.info("%s: device %s is open", self.port.name, self.port.path)
+        self.counters.reconnects += self._opened_before
+        self._opened_before = True
         for setting in self.device.refused_settings():
             log.warning("%s: the device refuses %s", self.port.name, setting)
         self.problem = None
@@ -128,7 +131,6 @@ class ServedPort:
         self._close_device()
         self._drop_input_of_departed()
         self._stuck_since = self._away_since = self._loop.time()
-        self.counters.reconnects += 1
         self.problem = f"{self.port.path} went away: {reason}"
         log.warning("%s: device lost: %s", self.port.name, self.problem)
         self._look = self._loop.call_later(LOOK_SECONDS, self.open_device)

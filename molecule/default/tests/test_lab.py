@@ -25,6 +25,34 @@ testinfra_hosts = ["ansible://serial_servers"]
 
 ROOT = Path(__file__).resolve().parents[3]
 SSH = ["ssh", "-F", str(ROOT / ".lab" / "ssh_config")]
+# Whatever a play could have written.
+FILES = "find /etc /usr/local /var/lib -type f -newermt '2000-01-01' -printf '%p %T@ %s\\n' | sort"
+
+FAULTY = """
+serial_servers:
+  vars: {ansible_user: pi}
+  hosts:
+    pi-bookworm:
+      serial_ports:
+        - {name: a, usb: {vendor: "67b"}, listen: 9999, buadrate: 9600}
+        - {name: b, device: /dev/ttyAMA0, listen: "127.0.0.1:9999", parity: strange}
+    pi-trixie:
+      serial_ports:
+        - {name: c, usb: {vendor: "0403", product: "6001"}, listen: 1, engine: ser2net, replay: 9}
+        - {name: c, usb: {vendor: "0403", product: "6001"}, listen: 70000}
+"""
+FAULTS = [
+    "8 faults in the port maps",
+    "pi-bookworm: port a: usb.vendor: '67b': write four hexadecimal digits",
+    "pi-bookworm: port a: buadrate: 9600: unknown key; did you mean baudrate?",
+    "pi-bookworm: port b: parity: 'strange': write none, even, odd, mark or space",
+    "pi-bookworm: port b: listen: 127.0.0.1:9999 is taken by port a (listen 9999)",
+    "pi-trixie: port c (number 1): replay: 9: engine ser2net cannot honour it",
+    "pi-trixie: port c (number 2): listen: 70000: write [address:]port",
+    "pi-trixie: port c (number 2): name: 'c' is also the name of port number 1",
+    "pi-trixie: port c (number 2): usb: {'vendor': '0403', 'product': '6001'}: one adapter",
+]
+
 BYTES = 8 * 1024 * 1024
 SECONDS = 120
 
@@ -67,6 +95,22 @@ def replugged(name: str, paired: Port) -> Iterator[Port]:
     """A port that a test may unplug."""
     yield paired
     adapter("adapter", name, paired.name)
+
+
+def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook as a user does, with the ansible.cfg that ships."""
+    return subprocess.run(
+        ["ansible-playbook", name, *arguments],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_SSH_COMMON_ARGS": f'-F "{ROOT}/.lab/ssh_config"',
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ROOT / ".lab" / "cp"),
+        },
+        capture_output=True,
+        text=True,
+    )
 
 
 def adapter(verb: str, *arguments: str) -> None:
@@ -156,19 +200,22 @@ def test_a_client_of_ttybridge_stays_connected_through_a_replug(
         assert receive(client, 6) == b"hello\n"
 
 
+def test_eight_faults_on_two_hosts_come_in_one_message_and_nothing_is_changed(
+    host: Host, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts.yml").write_text(FAULTY)
+    with host.sudo():
+        before = host.check_output(FILES)
+        run = playbook("playbook.yml", "-i", str(tmp_path / "hosts.yml"))
+        assert run.returncode != 0
+        assert host.check_output(FILES) == before
+    for fault in FAULTS:
+        assert fault in run.stdout, run.stdout
+    assert run.stdout.count("fatal: ") == 1
+
+
 def test_verify_names_the_port_that_has_no_device(name: str, replugged: Port) -> None:
     adapter("unplug", name, replugged.name)
-    inventory = ROOT / "molecule" / "default" / "inventory"
-    verify = subprocess.run(
-        ["ansible-playbook", "-i", inventory, "--limit", name, "verify.yml"],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_SSH_COMMON_ARGS": f'-F "{ROOT}/.lab/ssh_config"',
-        },
-        capture_output=True,
-        text=True,
-    )
+    verify = playbook("verify.yml", "-i", "molecule/default/inventory", "--limit", name)
     assert verify.returncode != 0
     assert re.search(rf"{name}.*{replugged.name}.*no device", verify.stdout), verify.stdout
