@@ -31,6 +31,11 @@ from typing import Any
 UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
 GROUP = "dialout"  # in which both daemons run
 
+LOOPBACK = ipaddress.ip_network("127.0.0.1/32")  # from where a port is probed
+
+# What the daemons tell a client for which there is no room.
+REFUSALS = ("ttybridge: port ", "Port already in use")
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -146,6 +151,20 @@ def check_listener(
         )
 
 
+def check_served(name: str, served: dict[str, dict[str, Any]]) -> None:
+    """Raise a fault unless ttybridge has a port's device open with the port's line settings."""
+    if name not in served:
+        raise Fault("ttybridge does not serve it", "run playbook.yml")
+    device = served[name]["device"]
+    if device["problem"]:
+        raise Fault(device["problem"], "look into `journalctl -u ttybridge`")
+    if device["refused_settings"]:
+        raise Fault(
+            f"the device refuses {', '.join(device['refused_settings'])}",
+            "correct the line settings, or use another adapter",
+        )
+
+
 def check_device(path: str, drivers: Path = Path("/proc/tty/drivers")) -> None:
     """Raise a fault unless a path leads to a tty that the daemons may open."""
     try:
@@ -204,7 +223,7 @@ def probe(port: dict[str, Any], timeout: float) -> str:
             f"cannot be connected to: {error.strerror}", "see if a firewall on the host forbids it"
         ) from None
     told = (without_telnet(got) if telnet else got).decode(errors="replace").strip()
-    if "in use" in told:
+    if told.startswith(REFUSALS):
         return told
     heard = f"answered {told[-60:]!r}, not" if told else "did not answer"
     raise Fault(
@@ -237,6 +256,7 @@ def check_port(
     unit: dict[str, str],
     open_: list[Connection],
     probe_timeout: float | None,
+    served: dict[str, dict[str, Any]],
 ) -> str:
     """Return what to say of a port that is right, or raise its first fault."""
     name = UNITS[port["engine"]]
@@ -245,6 +265,8 @@ def check_port(
     if probe_timeout is None:
         return "listens"
     check_device(port["path"])
+    if port["engine"] == "bridge":
+        check_served(port["name"], served)
     here = {one.address for one in listens(port, open_)}
     users = sorted(
         one.peer
@@ -255,7 +277,25 @@ def check_port(
     )
     if users:
         return f"in use by {', '.join(users)}"
-    return probe(port, probe_timeout) if port["probe"] else "listens, device is there"
+    if not port["probe"]:
+        return "listens, device is there"
+    if port["allow"] and not any(LOOPBACK.subnet_of(network) for network in networks(port)):
+        return "listens, device is there; not probed: allow keeps the host itself out"
+    return probe(port, probe_timeout)
+
+
+def networks(port: dict[str, Any]) -> list[Any]:
+    """The IPv4 networks that may connect to a port."""
+    allowed = [ipaddress.ip_network(network) for network in port["allow"]]
+    return [network for network in allowed if network.version == 4]
+
+
+def served_ports() -> dict[str, dict[str, Any]]:
+    """What ttybridge says of its ports, by name; nothing where it does not answer."""
+    status = subprocess.run(["ttybridge", "status", "--json"], capture_output=True, text=True)
+    if status.returncode:
+        return {}
+    return {port["name"]: port for port in json.loads(status.stdout)["ports"]}
 
 
 def findings(
@@ -264,12 +304,18 @@ def findings(
     """A finding for each port."""
     state = units({UNITS[port["engine"]] for port in ports})
     open_ = connections()
+    bridge = probe_timeout is not None and any(port["engine"] == "bridge" for port in ports)
+    served = served_ports() if bridge else {}
 
     def find(port: dict[str, Any]) -> dict[str, str]:
         about = {"port": port["name"], "listen": port["entry"]["listen"]}
         try:
             unit = state[UNITS[port["engine"]]]
-            return {**about, "result": check_port(port, unit, open_, probe_timeout), "todo": ""}
+            return {
+                **about,
+                "result": check_port(port, unit, open_, probe_timeout, served),
+                "todo": "",
+            }
         except Fault as fault:
             return {**about, "result": fault.result, "todo": fault.todo}
 

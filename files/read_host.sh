@@ -14,3 +14,16 @@ for unit in ttybridge.service ser2net.service.d/ttyfleet.conf; do
   [ ! -e /etc/systemd/system/$unit ] || echo "  $unit,"
 done
 echo ']'
+# Units that run without what is in their files: an earlier run was cut short before it restarted them.
+stale() {
+  unit=$1
+  shift
+  systemctl -q is-active $unit 2>/dev/null || return 0
+  since=$(systemctl show --timestamp=us+utc --property=StateChangeTimestamp --value $unit)
+  [ -z "$(find "$@" -newermt "$since" 2>/dev/null)" ] || echo "  $unit,"
+}
+echo 'stale: ['
+stale ttybridge.service /usr/local/bin/ttybridge /etc/ttybridge/ttybridge.toml /etc/systemd/system/ttybridge.service
+dropin=/etc/systemd/system/ser2net.service.d/ttyfleet.conf
+[ ! -e $dropin ] || stale ser2net.service $dropin $(sed -n 's/^ExecStart=.* -c //p' $dropin)
+echo ']'

@@ -10,6 +10,9 @@ from typing import cast
 import pytest
 
 from conftest import Adapter, eventually, free_tcp_port, serving
+from ttybridge.client import Client
+from ttybridge.device import Device, DeviceLost
+from ttybridge.port import ServedPort
 from ttybridge.portmap import Port
 from ttybridge.server import ListenError, Server
 
@@ -429,5 +432,31 @@ def test_the_device_is_locked_against_other_programs(
         async with serving(port, rival) as bench:
             problem = bench.status("rival")["device"]["problem"]
             assert "is in use by another program" in problem
+
+    asyncio.run(scenario())
+
+
+def test_the_queue_stays_right_when_the_device_is_lost_in_the_middle_of_a_write(
+    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(device: Device, data: bytes | memoryview) -> int:
+        raise DeviceLost("gone")
+
+    async def scenario() -> None:
+        served = ServedPort(make_port())
+        served.open_device()
+        departed = Client(served)
+        served.from_client(departed, bytes(100_000))  # more than the pty takes
+        assert served.holds_input_of(departed)
+        monkeypatch.setattr(Device, "write", lost)
+        await adapter.receive(1)  # makes room, so that the queue is written on
+        await eventually(lambda: not served.device.is_open)
+        assert not served.holds_input_of(departed)
+        monkeypatch.undo()
+        await eventually(lambda: served.device.is_open)
+        served.from_client(departed, b"hello")
+        while not (await adapter.receive(1)).endswith(b"hello"):
+            pass
+        await served.stop()
 
     asyncio.run(scenario())

@@ -42,6 +42,11 @@ def open_(tmp_path: Path) -> list[read_back.Connection]:
     return read_back.connections(tmp_path)
 
 
+SERVED: dict[str, Any] = {
+    "a": {"device": {"present": True, "problem": None, "refused_settings": []}}
+}
+
+
 def port(number: int, address: str = "", **keys: Any) -> dict[str, Any]:
     return {
         "name": "a",
@@ -50,6 +55,7 @@ def port(number: int, address: str = "", **keys: Any) -> dict[str, Any]:
         "listen": {"address": address, "port": number},
         "entry": {"listen": str(number)},
         "path": "/dev/null",
+        "allow": [],
         "probe": None,
         **keys,
     }
@@ -196,4 +202,39 @@ def test_a_port_in_use_is_not_probed(
 ) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     probed = port(9999, probe={"send": "\r", "expect": "login:"})
-    assert read_back.check_port(probed, UNIT, open_, 5) == "in use by 192.0.2.7:49153"
+    assert read_back.check_port(probed, UNIT, open_, 5, SERVED) == "in use by 192.0.2.7:49153"
+
+
+def test_a_port_whose_allow_keeps_the_host_out_is_not_probed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read_back, "check_device", lambda path: None)
+    monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
+    shut = {**port(9999, probe={"send": "\r", "expect": "login:"}), "allow": ["192.0.2.0/24"]}
+    found = read_back.check_port(shut, UNIT, [], 5, SERVED)
+    assert found == "listens, device is there; not probed: allow keeps the host itself out"
+
+
+@pytest.mark.parametrize(
+    ("served", "words"),
+    [
+        ({}, "ttybridge does not serve it"),
+        (
+            {"a": {"device": {"problem": "/dev/x is in use by another program"}}},
+            "/dev/x is in use by another program",
+        ),
+        (
+            {"a": {"device": {"problem": None, "refused_settings": ["bytesize 7"]}}},
+            "the device refuses bytesize 7",
+        ),
+    ],
+)
+def test_a_port_that_ttybridge_cannot_serve(served: dict[str, Any], words: str) -> None:
+    assert fault(read_back.check_served, "a", served).result == words
+
+
+def test_an_answer_that_speaks_of_use_is_no_refusal(device: Any) -> None:
+    number, answer, _ = device
+    answer(b"address in use\r\n", close=True)
+    probed = port(number, probe={"send": "", "expect": "login:"})
+    assert "answered 'address in use', not 'login:'" in fault(read_back.probe, probed, 5).result

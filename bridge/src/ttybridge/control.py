@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -54,6 +55,9 @@ async def serve(path: Path, status: Callable[[], dict[str, Any]]) -> asyncio.Ser
 
 def _bind(path: Path) -> socket.socket:
     path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+        if other.connect_ex(str(path)) == 0:
+            raise OSError(errno.EADDRINUSE, "another ttybridge answers there")
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -81,6 +81,8 @@ async def _reload_when_asked(server: Server, load: LoadPorts, asked: asyncio.Eve
             log.info("reloaded: %s", server.summary())
         except ConfigError as error:
             log.error("not reloaded, all stays as it was:\n%s", error)
+        except Exception:  # a fault of ours must not cost the ports that are served
+            log.exception("not reloaded as a whole")
         systemd.notify("READY=1", f"STATUS={server.summary()}")
 
 

@@ -149,7 +149,9 @@ class ServedPort:
         if self._stopping:
             return self._refuse(client, f"port {self.port.name} is no longer served")
         if not self._may_connect(address):
-            return self._refuse(client, f"{address} may not connect to port {self.port.name}")
+            return self._refuse(
+                client, f"{plain_address(address)} may not connect to port {self.port.name}"
+            )
         active = [other for other in self.clients if not other.finished]
         if len(active) >= self.port.max_clients:
             held = " and ".join(self._held_since(other) for other in active)
@@ -270,7 +272,8 @@ class ServedPort:
     def will_write_for(self, client: Client) -> bool:
         """Whether what this client sent is still on its way: not for ever to an absent device."""
         away = 0.0 if self.device.is_open else self._loop.time() - self._away_since
-        return away <= STUCK_SECONDS and self.holds_input_of(client)
+        unsent = self.holds_input_of(client) or (self.device.is_open and self.device.unsent() > 0)
+        return away <= STUCK_SECONDS and unsent
 
     def _write(self, data: memoryview) -> memoryview:
         """Return what the device did not take."""
@@ -282,12 +285,15 @@ class ServedPort:
 
     def _write_queue(self) -> None:
         while self._queue and self.device.is_open:
-            client, data = self._queue.popleft()
+            client, data = self._queue[0]
             rest = self._write(data)
+            if not self.device.is_open:  # lost: what may stay in the queue has been decided
+                break
             self._queued -= len(data) - len(rest)
             if rest:
-                self._queue.appendleft((client, rest))
+                self._queue[0] = client, rest
                 break
+            self._queue.popleft()
         self._watch_queue()
 
     def _watch_queue(self) -> None:

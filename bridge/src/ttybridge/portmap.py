@@ -33,7 +33,8 @@ from ttybridge.values import (
 
 BY_NAME = "/dev/serial/by-name"
 
-_ABSOLUTE_PATH = r"/[^\s\x00-\x1f\x7f\"\\]+"
+# Without what udev rules, systemd units or TOML would read as something else.
+_ABSOLUTE_PATH = r"/[^\s\x00-\x1f\x7f\"\\*?\[\]|$%]+"
 
 
 @dataclass(frozen=True)
