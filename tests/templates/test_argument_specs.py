@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from ttybridge.portmap import Port
 from ttybridge.values import Choice, Integer, Kind, OffOr, Switch, Table
