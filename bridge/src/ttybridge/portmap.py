@@ -19,9 +19,12 @@ from ttybridge.values import (
     ListenAddress,
     Networks,
     OffOr,
+    Remote,
+    RemoteAddress,
     StopBits,
     Switch,
     Table,
+    Template,
     Text,
     UsbId,
     kinds_of,
@@ -33,8 +36,14 @@ from ttybridge.values import (
 
 BY_NAME = "/dev/serial/by-name"
 
+_ABSENT = object()
+
 # Without what udev rules, systemd units or TOML would read as something else.
 _ABSOLUTE_PATH = r"/[^\s\x00-\x1f\x7f\"\\*?\[\]|$%]+"
+
+
+# What a banner may tell of its port.
+BANNER_FIELDS = ("name", "device", "baudrate", "bytesize", "parity", "stopbits", "flow")
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,9 @@ class Log:
     file: str = setting(Text("an absolute path", _ABSOLUTE_PATH), "the file")
     timestamps: bool = setting(Switch(), "time at the start of a line", default=True)
     input: bool = setting(Switch(), "also what clients send", default=False)
-    max_size: int = setting(Integer(4096, 2**30), "bytes kept at most", default=1048576)
+    max_size: int = setting(
+        Integer(0, 2**30), "bytes on the disk at most, in two files; 0 = no limit", default=1048576
+    )
     volatile: bool = setting(Switch(), "in RAM, flushed at intervals", default=False)
 
 
@@ -128,7 +139,10 @@ class Port:
         ),
         "name of the port and of its symlink",
     )
-    listen: Listen = setting(ListenAddress(), "TCP listener")
+    listen: Listen | None = setting(ListenAddress(), "TCP listener", default=None)
+    connect: Remote | None = setting(
+        RemoteAddress(), "listener elsewhere to connect to, instead of listening", default=None
+    )
     usb: UsbMatch | None = setting(Table(UsbMatch), "the adapter, by what it is", default=None)
     device: str | None = setting(
         Text("an absolute path, such as /dev/ttyAMA0", _ABSOLUTE_PATH),
@@ -176,7 +190,9 @@ class Port:
         Integer(0, 16_777_216), "bytes of recent output shown to a new client", default=0
     )
     log: Log | None = setting(OffOr(Table(Log)), "capture file", default=None)
-    banner: str = setting(Text("text"), "text for a new telnet client", default="")
+    banner: str = setting(
+        Template(BANNER_FIELDS), "text for a new telnet client, with the port's fields", default=""
+    )
     probe: Probe | None = setting(
         OffOr(Table(Probe)), "what verify.yml sends through the port and expects", default=None
     )
@@ -186,40 +202,38 @@ class Port:
         """Where the device is: the fixed path, or the symlink that udev makes for the adapter."""
         return self.device or f"{BY_NAME}/{self.name}"
 
+    @property
+    def greeting(self) -> str:
+        """The banner with the port's fields filled in, each line ended by CR LF."""
+        fields = {name: _as_written(getattr(self, name)) for name in BANNER_FIELDS}
+        text = self.banner.format(**{**fields, "device": self.path})
+        return "".join(f"{line}\r\n" for line in text.splitlines())
+
 
 KEYS: dict[str, Kind] = kinds_of(Port)
 
 # Keys that say which port an entry is, so that no default can hold them.
-IDENTITY = ("name", "listen", "usb", "device")
+IDENTITY = ("name", "listen", "connect", "usb", "device")
 
 SINGLE_CLIENT_SHARING = ("exclusive", "replace")
 
 # The values of a key that an engine honours; a key that is not named is honoured whatever it holds.
-ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "bridge": {
-        "protocol": ("raw",),
-        "sharing": ("exclusive", "shared"),
-        "dtr": ("on",),
-        "rts": ("on",),
-        "rs485": (None,),
-        "tls": (None,),
-        "replay": (0,),
-        "log": (None,),
-        "banner": ("",),
-    },
+# What ser2net cannot do is measured: design.md and its manual say why.
+ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
+    "bridge": {"log.max_size": range(4096, 2**30 + 1)},
     "ser2net": {
+        "connect": (None,),
         "stopbits": (1.0, 2.0),
         "sharing": ("exclusive", "replace", "shared"),
         "dtr": ("on",),
         "rts": ("on",),
-        "hangup": (False,),
         "rs485": (None,),
         "allow": ((),),
         "tls": (None,),
         "keepalive": (0,),
         "replay": (0,),
-        "log": (None,),
-        "banner": ("",),
+        "log.max_size": (0,),
+        "log.volatile": (False,),
     },
 }
 
@@ -235,6 +249,9 @@ _SYNONYMS = {
     "match": "usb",
     "mode": "protocol",
     "max_connections": "max_clients",
+    "remote": "connect",
+    "ssl": "tls",
+    "trace": "log",
 }
 
 
@@ -361,9 +378,13 @@ def _parse_entry(
         faults.append(Fault(place, "entry", f"{shown(entry)} is not a mapping with a name"))
         return _Draft(place, number, {}, {})
     values = _parse_keys(entry, place, faults)
-    for name in ("name", "listen"):
-        if name not in entry:
-            faults.append(Fault(place, name, f"missing: write {KEYS[name].allowed}"))
+    if "name" not in entry:
+        faults.append(Fault(place, "name", f"missing: write {KEYS['name'].allowed}"))
+    if "listen" not in entry and "connect" not in entry:
+        faults.append(Fault(place, "listen", f"missing: write {KEYS['listen'].allowed}"))
+    if "listen" in entry and "connect" in entry:
+        both = f"{shown(entry['connect'])} stands beside listen {shown(entry['listen'])}"
+        faults.append(Fault(place, "connect", f"{both}: write one of the two"))
     if ("usb" in entry) == ("device" in entry):
         faults.append(_usb_or_device(entry, place))
     written = dict.fromkeys(common, "serial_ports_defaults") | dict.fromkeys(values, "")
@@ -385,33 +406,68 @@ def _check_draft(draft: _Draft) -> Iterator[Fault]:
     if sharing in SINGLE_CLIENT_SHARING and clients > 1 and "sharing" not in draft.faulty:
         problem = f"{clients}{draft.source('max_clients')} clients, but sharing is {sharing}"
         yield Fault(draft.place, "max_clients", f"{problem}: write sharing: shared or observed")
+    yield from _banner_without_telnet(draft)
+    yield from _listener_keys_without_listener(draft)
     if "engine" in draft.faulty:
         return
     engine = draft.values.get("engine", "bridge")
     for name, honoured in ENGINE_HONOURS[engine].items():
-        if name in draft.faulty:
+        top = name.partition(".")[0]
+        if top in draft.faulty or top not in draft.written:
             continue
-        if name in draft.written and draft.values[name] not in honoured:
-            yield Fault(draft.place, name, _not_honoured(draft, name, engine, honoured))
+        value = _value_at(draft, name)
+        if value is not _ABSENT and value not in honoured:
+            yield Fault(draft.place, name, _not_honoured(draft, name, value, engine))
     if engine == "ser2net" and {":", ","} & set(draft.values.get("device") or ""):
         value = shown(draft.values["device"])
         problem = f"{value}: engine ser2net cannot open a path with a colon or comma"
         yield Fault(draft.place, "device", f"{problem}: write usb, or a path without one")
 
 
-def _not_honoured(draft: _Draft, name: str, engine: str, honoured: tuple[Any, ...]) -> str:
-    source = draft.source(name)
-    value = _as_written(draft.values[name])
+def _banner_without_telnet(draft: _Draft) -> Iterator[Fault]:
+    protocol = draft.values.get("protocol", "raw")
+    # A banner for all ports is meant for those that speak telnet.
+    own = draft.written.get("banner") == ""
+    if own and draft.get("banner") and protocol != "telnet" and "protocol" not in draft.faulty:
+        problem = f"{shown(draft.get('banner'))}: only a telnet client is shown text"
+        yield Fault(
+            draft.place, "banner", f"{problem}; this port is {protocol}: write protocol: telnet"
+        )
+
+
+def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
+    """Keys that say who may connect, on a port that connects to others itself."""
+    for name in ("allow", "tls"):
+        if draft.get("connect") and draft.written.get(name) == "" and draft.get(name):
+            problem = f"{shown(_as_written(draft.get(name)))}: it is for a port that listens"
+            yield Fault(draft.place, name, f"{problem}: leave it out, or write listen")
+
+
+def _value_at(draft: _Draft, name: str) -> Any:
+    """The value of a key, or of a key in a table as `a.b`; _ABSENT where there is no table."""
+    top, _, inner = name.partition(".")
+    value = draft.values[top]
+    if not inner:
+        return value
+    return _ABSENT if value is None else getattr(value, inner)
+
+
+def _not_honoured(draft: _Draft, name: str, value: Any, engine: str) -> str:
+    source = draft.source(name.partition(".")[0])
     able = [
         other
         for other, limits in ENGINE_HONOURS.items()
-        if draft.values[name] in limits.get(name, (draft.values[name],))
+        if name not in limits or value in limits[name]
     ]
     cure = f"write engine: {able[0]}, or " if able else "write "
-    words = [label(_as_written(value)) for value in honoured]
+    honoured = ENGINE_HONOURS[engine][name]
+    if isinstance(honoured, range):
+        words = f"{honoured.start} to {honoured.stop - 1}"
+    else:
+        words = " or ".join(label(_as_written(value)) for value in honoured)
     return (
-        f"{shown(value)}{source}: engine {engine} cannot honour it: "
-        f"{cure}{name}: {' or '.join(words)}"
+        f"{shown(_as_written(value))}{source}: engine {engine} cannot honour it: "
+        f"{cure}{name}: {words}"
     )
 
 
@@ -457,7 +513,7 @@ def _as_written(value: Any) -> Any:
         return "off"
     if value is True:
         return "on"
-    if isinstance(value, Listen):
+    if isinstance(value, Listen | Remote):
         return str(value)
     if isinstance(value, tuple):
         return list(value)
@@ -470,19 +526,21 @@ def _as_written(value: Any) -> Any:
 
 def as_entry(port: Port) -> dict[str, Any]:
     """The shortest entry that parses to this port: only plain types, no key at its default."""
-    plain = Port(name=port.name, listen=port.listen)
+    plain = Port(name=port.name)
     alone = port.sharing in SINGLE_CLIENT_SHARING
     implied = {"max_clients": 1 if alone else 8}
     return {
         name: _as_written(value)
         for name, value in vars(port).items()
-        if name in ("name", "listen") or value != implied.get(name, getattr(plain, name))
+        if name == "name" or value != implied.get(name, getattr(plain, name))
     }
 
 
 def as_variables(port: Port) -> dict[str, Any]:
     """Every key of a port for a template, in plain types, with what is derived from them.
 
-    `listen` is {address, port}; `path` is where the device is; tables are mappings or null.
+    `listen` is {address, port} and `connect` {host, port}, one of them null; `path` is where the
+    device is; `greeting` is the banner as it is sent; tables are mappings or null.
     """
-    return {**dataclasses.asdict(port), "path": port.path, "allow": list(port.allow)}
+    derived = {"path": port.path, "greeting": port.greeting, "allow": list(port.allow)}
+    return {**dataclasses.asdict(port), **derived}

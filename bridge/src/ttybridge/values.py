@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import ipaddress
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -200,6 +201,64 @@ class ListenAddress:
         if (address.version == 6) != brackets:
             raise NotAllowed(self)
         return str(address)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A TCP listener elsewhere: a host name or IP address, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class RemoteAddress:
+    """`host:port`; IPv6 in brackets."""
+
+    allowed: str = "host:port, such as pc.example.org:10001, 192.0.2.7:10001 or [2001:db8::7]:10001"
+
+    def parse(self, value: object) -> Remote:
+        match = (
+            re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", value)
+            if isinstance(value, str)
+            else None
+        )
+        if not match or not 1 <= int(match[3]) <= 65535:
+            raise NotAllowed(self)
+        if match[1]:
+            try:
+                ipaddress.IPv6Address(match[1])
+            except ValueError:
+                raise ValueError(
+                    f"{match[1]!r} is not an IPv6 address: write {self.allowed}"
+                ) from None
+        return Remote(match[1] or match[2], int(match[3]))
+
+
+@dataclass(frozen=True)
+class Template:
+    """Printable text in which `{field}` stands for the value of a field; `{{` is a brace."""
+
+    fields: tuple[str, ...]
+
+    @property
+    def allowed(self) -> str:
+        return f"text, in which {_either([f'{{{name}}}' for name in self.fields])} may stand"
+
+    def parse(self, value: object) -> str:
+        text = Text(self.allowed).parse(value)
+        try:
+            parts = list(string.Formatter().parse(text))
+        except ValueError:
+            raise ValueError("a single brace: write {{ or }} for a brace itself") from None
+        for _, field, spec, conversion in parts:
+            if field is not None and (field not in self.fields or spec or conversion):
+                raise NotAllowed(self)
+        return text
 
 
 @dataclass(frozen=True)
