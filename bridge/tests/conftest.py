@@ -96,6 +96,12 @@ def free_tcp_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def tcp_port(port: Port) -> int:
+    """The TCP port that a port listens on."""
+    assert port.listen
+    return port.listen.port
+
+
 class TcpClient:
     """A client of a port."""
 
@@ -140,7 +146,7 @@ class Bench:
 
     async def connect(self, port: Port, address: str = "127.0.0.1") -> TcpClient:
         """Connect a client, and give the server the moment to see it."""
-        client = TcpClient(*await asyncio.open_connection(address, port.listen.port))
+        client = TcpClient(*await asyncio.open_connection(address, tcp_port(port)))
         self._clients.append(client)
         await asyncio.sleep(0.05)
         return client

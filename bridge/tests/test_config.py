@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_file_holds_ports(path: Path) -> None:
     path.write_text(SOUND + '[[port]]\nname = "ups"\ndevice = "/dev/ttyAMA0"\nlisten = "[::1]:1"\n')
-    assert [port.name for port in load(path)] == ["sw", "ups"]
+    assert [port.name for port in load(path).ports] == ["sw", "ups"]
 
 
 def test_tables_and_booleans_are_read(path: Path) -> None:
@@ -34,7 +34,7 @@ def test_tables_and_booleans_are_read(path: Path) -> None:
         '[[port]]\nname = "sw"\nlisten = 9999\nhangup = true\nusb = {vendor = "067b"}\n'
         'probe = {send = "\\r", expect = "login:"}\n'
     )
-    (port,) = load(path)
+    (port,) = load(path).ports
     assert port.hangup
     assert port.probe
     assert port.probe.send == "\r"
@@ -42,7 +42,7 @@ def test_tables_and_booleans_are_read(path: Path) -> None:
 
 def test_a_file_without_ports_is_sound(path: Path) -> None:
     path.write_text("")
-    assert load(path) == ()
+    assert load(path).ports == ()
 
 
 def test_a_missing_file_is_named(path: Path) -> None:

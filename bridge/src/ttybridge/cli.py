@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ttybridge import __version__, config, control
-from ttybridge.portmap import Port
+from ttybridge.values import Listen
 
 CONFIG = Path("/etc/ttybridge/ttybridge.toml")
 
@@ -41,6 +41,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE,...",
         help="a port by its port map keys, such as name=sw,device=/dev/ttyUSB0,listen=9999",
     )
+    serve.add_argument(
+        "--metrics",
+        type=_metrics,
+        metavar="[ADDRESS:]PORT",
+        help="serve metrics for Prometheus there; with --config the file says so",
+    )
     serve.set_defaults(run=_serve)
 
     check = commands.add_parser("check", help="say all that is wrong with a configuration")
@@ -50,17 +56,41 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="show ports, devices, clients and counters")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
+
+    kick = commands.add_parser("kick", help="close a client of a port, or all of them")
+    kick.add_argument("port", metavar="PORT", help="the port's name")
+    kick.add_argument("client", metavar="CLIENT", nargs="?", help="address:port as status shows it")
+    kick.set_defaults(run=_kick)
     return parser
 
 
+def _metrics(text: str) -> Listen | None:
+    try:
+        return config.parse_metrics(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _check(options: argparse.Namespace) -> None:
-    ports = config.load(options.config)
+    ports = config.load(options.config).ports
     print(f"{options.config}: {len(ports)} {'port' if len(ports) == 1 else 'ports'}, no faults")
 
 
 def _status(options: argparse.Namespace) -> None:
     status = control.ask(control.system_or_own_path(), "status")
     print(json.dumps(status, indent=2) if options.json else _status_table(status))
+
+
+def _kick(options: argparse.Namespace) -> int:
+    answer = control.ask(
+        control.system_or_own_path(), "kick", port=options.port, client=options.client
+    )
+    for client in answer["kicked"]:
+        print(f"{options.port}: {client} closed")
+    if not answer["kicked"]:
+        whom = options.client or "client"
+        print(f"{options.port}: no {whom} is connected", file=sys.stderr)
+    return int(not answer["kicked"])
 
 
 def _status_table(status: dict[str, Any]) -> str:
@@ -99,9 +129,10 @@ def _serve(options: argparse.Namespace) -> int:
             [f"Python's module {error.name} is missing: sudo apt install python3-serial"]
         ) from None
 
-    def load() -> tuple[Port, ...]:
+    def load() -> config.Config:
         if options.config:
             return config.load(options.config)
-        return config.parse([config.entry_from_words(words) for words in options.port], "--port")
+        entries = [config.entry_from_words(words) for words in options.port]
+        return config.Config(config.parse(entries, "--port"), options.metrics)
 
     return daemon.run(load)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
+
+from ttybridge.session import Session
 
 if TYPE_CHECKING:
     from ttybridge.port import ServedPort
@@ -20,18 +24,27 @@ FAREWELL_SECONDS = 1.0
 # How long a client that is being closed may take to accept what it was sent.
 GOODBYE_SECONDS = 5.0
 
+# Of struct tcp_info (linux/tcp.h).
+_TCP_INFO_SIZE = 104
+_TCP_ESTABLISHED, _TCP_CLOSE = 1, 7
+
 
 class Client(asyncio.Protocol):
     """The TCP side of a port for one client. The port decides; this keeps the connection."""
 
-    def __init__(self, port: ServedPort) -> None:
+    def __init__(self, port: ServedPort, on_lost: Callable[[], None] | None = None) -> None:
         self._port = port
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._session = None if port.port.protocol == "raw" else Session(self, port)
         self._admitted = False
+        self._full = self._suspended = False
+        self._held = bytearray()
+        """What a client that has asked for silence (RFC 2217) will get later."""
+        self._paused_for: set[str] = set()
         self.name = "?"
-        self.congested = False
         self.finished = False
         """Whether the client has closed its sending side."""
         self.connected_at = self.active_at = self._loop.time()
@@ -45,7 +58,29 @@ class Client(asyncio.Protocol):
     @property
     def backlog(self) -> int:
         """Bytes for the client that its connection has not taken yet."""
-        return self.transport.get_write_buffer_size()
+        return self.transport.get_write_buffer_size() + len(self._held)
+
+    @property
+    def congested(self) -> bool:
+        """Whether the client takes no more for now."""
+        return self._full or self._suspended
+
+    def is_dead(self, blocked: bool) -> bool:
+        """Whether nobody is at the other end, though the connection has not ended.
+
+        A connection is not asked for keepalive while something is on its way, and a client that
+        the port does not read (`blocked`: for long) cannot be seen to leave.
+        """
+        sock = self.transport.get_extra_info("socket")
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+        state, probes = info[0], info[3]
+        (unacknowledged,) = struct.unpack_from("I", info, 24)
+        (silent_for,) = struct.unpack_from("I", info, 56)  # milliseconds since the last ACK
+        if state != _TCP_ESTABLISHED:
+            return state == _TCP_CLOSE or blocked
+        asked = unacknowledged > 0 or probes > 0
+        keepalive = self._port.port.keepalive
+        return bool(asked and keepalive and silent_for > 2000 * keepalive)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: admit it, or tell it why not."""
@@ -56,23 +91,78 @@ class Client(asyncio.Protocol):
             self.abort()
             return
         self.name = peer_name(peer[0], peer[1])
-        _tune(transport.get_extra_info("socket"), self._port.port.keepalive)
         self._admitted = self._port.admit(self, peer[0])
         if self._admitted and self._port.port.idle_timeout:
             self._wait(self._port.port.idle_timeout)
 
+    def greet(self, words: str, replay: bytes) -> None:
+        """Begin with a new client: negotiate, show it words and what the device said before."""
+        if self._session:
+            self._session.start()
+            if words:
+                self.put(self._session.encode(words.encode()))
+        if replay:
+            self.send(replay)
+
     def data_received(self, data: bytes) -> None:
-        """Bytes for the device."""
-        if self._admitted:
-            self.active_at = self._loop.time()
-            self.received += len(data)
+        """Bytes of the client."""
+        if not self._admitted:
+            return
+        self.active_at = self._loop.time()
+        self.received += len(data)
+        if self._session:
+            self._session.receive(data)
+        else:
             self._port.from_client(self, data)
+        if self._paused_for:
+            # It came all the same: uvloop begins to read a client after it was admitted.
+            self.transport.pause_reading()
 
     def send(self, data: bytes) -> None:
         """Bytes from the device."""
         self.active_at = self._loop.time()
         self.sent += len(data)
-        self.transport.write(data)
+        if self._session:
+            data = self._session.encode(data)
+        if self._suspended:
+            self._held += data
+        else:
+            self.transport.write(data)
+
+    def put(self, data: bytes) -> None:
+        """Bytes of the protocol itself."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def notice(self, words: str) -> None:
+        """Tell a person what happens; raw clients and programs would take it for the device's."""
+        if self._session and not self._session.speaks_rfc2217:
+            self.send(f"\r\n[ttybridge: {words}]\r\n".encode())
+
+    def suspend(self, on: bool) -> None:
+        """Send nothing of the device for now, or go on with what was held back."""
+        self._suspended = on
+        if not on and self._held:
+            self.transport.write(bytes(self._held))
+            self._held.clear()
+        self._port.congestion_changed()
+
+    def discard_held(self) -> None:
+        """Forget what a suspended client has not been sent."""
+        self._held.clear()
+
+    def pause_reading(self, why: str) -> None:
+        """Take nothing more from the client, until every reason for that has gone."""
+        if not self._paused_for:
+            self.transport.pause_reading()
+        self._paused_for.add(why)
+
+    def resume_reading(self, why: str) -> None:
+        """A reason to take nothing has gone."""
+        if why in self._paused_for:
+            self._paused_for.remove(why)
+            if not self._paused_for:
+                self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """The client will send no more; it still gets what the device answers."""
@@ -81,32 +171,46 @@ class Client(asyncio.Protocol):
         self.finished = True
         self.active_at = self._loop.time()
         self._wait(FAREWELL_SECONDS)
-        return True
+        if self._session:
+            self._session.finish()
+        self._port.client_finished()
+        # TLS has no half-closed connections in asyncio.
+        return self.transport.get_extra_info("ssl_object") is None
 
     def pause_writing(self) -> None:
         """The connection takes no more for now."""
-        self.congested = True
+        self._full = True
         self._port.congestion_changed()
 
     def resume_writing(self) -> None:
         """The connection takes more again."""
-        self.congested = False
+        self._full = False
         self._port.congestion_changed()
 
     def refuse(self, words: str) -> None:
         """Tell a client that is not admitted why, and close."""
         self.transport.write(f"ttybridge: {words}\r\n".encode())
+        if not self.transport.can_write_eof():  # TLS
+            self.close()
+            return
         # Closing with unread input would reset the connection and take the words back.
         with contextlib.suppress(OSError):  # it may have left already
             self.transport.write_eof()
         self._timer = self._loop.call_later(GOODBYE_SECONDS, self.abort)
 
     def close(self) -> None:
-        """Close when all that was sent to the client has gone out, or soon."""
+        """Take nothing more; close when all that was sent has gone out, or soon."""
+        self._admitted = False
         self.transport.close()
         if self._timer:
             self._timer.cancel()
         self._timer = self._loop.call_later(GOODBYE_SECONDS, self.abort)
+
+    def displace(self) -> None:
+        """Close: another takes its place."""
+        if self._session:
+            self._session.drop()
+        self.close()
 
     def abort(self) -> None:
         """Close now."""
@@ -116,9 +220,11 @@ class Client(asyncio.Protocol):
         """The connection has ended, by whichever side."""
         if self._timer:
             self._timer.cancel()
-        if self._admitted:
-            self._port.client_left(self, exc)
-        self._port.refused.discard(self)
+        if self._session:
+            self._session.finish()
+        self._port.client_left(self, exc)
+        if self._on_lost:
+            self._on_lost()
 
     def _wait(self, seconds: float) -> None:
         if self._timer:
@@ -134,6 +240,7 @@ class Client(asyncio.Protocol):
             return
         if not self.finished:
             self._port.client_idle(self)
+            self.notice(f"closed after {limit} s without a byte")
         self.close()
 
 
@@ -148,9 +255,12 @@ def plain_address(address: str) -> str:
     return address.removeprefix("::ffff:") if "." in address else address
 
 
-def _tune(sock: socket.socket, keepalive: int) -> None:
+def tune(sock: socket.socket, keepalive: int, raw: bool) -> None:
+    """Set up the connection of a client; `keepalive` in seconds."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # telnet marks bytes of its stream as urgent (RFC 854, Synch): without this they were missing.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, int(not raw))
     if keepalive:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, keepalive // 4))

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ttybridge.portmap import Fault, Port, check_portmap
+from ttybridge.values import Listen, ListenAddress, shown
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the daemon shall do; `metrics` is where Prometheus may ask, if anywhere."""
+
+    ports: tuple[Port, ...]
+    metrics: Listen | None = None
 
 
 class ConfigError(Exception):
@@ -17,8 +27,8 @@ class ConfigError(Exception):
         self.lines = lines
 
 
-def load(path: Path) -> tuple[Port, ...]:
-    """Return the ports of a TOML file: an array `[[port]]` of port map entries.
+def load(path: Path) -> Config:
+    """Read a TOML file: `[[port]]` tables that are port map entries, maybe `metrics = LISTEN`.
 
     Raises `ConfigError` with every fault of the file.
     """
@@ -28,18 +38,40 @@ def load(path: Path) -> tuple[Port, ...]:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
     except (ValueError, RecursionError) as error:  # also bytes that are no text, a huge number
         raise ConfigError([f"{path}: not TOML: {error}"]) from None
-    strangers = [
+    faults = [
         f"{path}: {name}: unknown key; write the ports as [[port]] tables"
         for name in document
-        if name != "port"
+        if name not in ("port", "metrics")
     ]
+    metrics: Listen | None = None
+    ports: tuple[Port, ...] = ()
+    try:
+        metrics = parse_metrics(document.get("metrics"))
+    except ValueError as error:
+        faults.append(f"{path}: metrics: {error}")
     try:
         ports = parse(document.get("port", []), str(path))
     except ConfigError as error:
-        raise ConfigError(strangers + error.lines) from None
-    if strangers:
-        raise ConfigError(strangers)
-    return ports
+        faults += error.lines
+    faults += [
+        f"{path}: metrics: {metrics} is taken by port {port.name}: write another TCP port"
+        for port in ports
+        if metrics and port.listen and metrics.overlaps(port.listen)
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return Config(ports, metrics)
+
+
+def parse_metrics(value: object) -> Listen | None:
+    """Return where metrics are served, None where nothing is written; `ValueError` in words."""
+    if value is None:
+        return None
+    try:
+        listen: Listen = ListenAddress().parse(value)
+    except ValueError as error:
+        raise ValueError(f"{shown(value)}: {error}") from None
+    return listen
 
 
 def parse(entries: object, where: str) -> tuple[Port, ...]:

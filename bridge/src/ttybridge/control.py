@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,22 @@ def system_or_own_path() -> Path:
     return own_path()
 
 
-async def serve(path: Path, status: Callable[[], dict[str, Any]]) -> asyncio.Server:
-    """Answer `{"command": "status"}` on a Unix socket until the server is closed."""
+Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
+"""What can be asked: a function of the request for each command. `CommandError` goes back."""
+
+
+class CommandError(Exception):
+    """A request that cannot be met; the message says why."""
+
+
+async def serve(path: Path, commands: Commands) -> asyncio.Server:
+    """Answer `{"command": ...}` on a Unix socket until the server is closed."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 request = await reader.readline()
-                writer.write(json.dumps(_answer(request, status)).encode() + b"\n")
+                writer.write(json.dumps(_answer(request, commands)).encode() + b"\n")
                 await writer.drain()
         except (TimeoutError, OSError, ValueError):
             writer.transport.abort()  # the asker hung, left or sent too long a line
@@ -69,23 +77,26 @@ def _bind(path: Path) -> socket.socket:
     return sock
 
 
-def _answer(request: bytes, status: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _answer(request: bytes, commands: Commands) -> dict[str, Any]:
     try:
-        command = json.loads(request)["command"]
+        asked = json.loads(request)
+        command = commands[str(asked["command"])]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return {"error": 'write {"command": "status"}'}
-    if command == "status":
-        return status()
-    return {"error": f"unknown command {command!r}"}
+        words = " or ".join(f'{{"command": "{name}"}}' for name in commands)
+        return {"error": f"write {words}"}
+    try:
+        return command(asked)
+    except CommandError as error:
+        return {"error": str(error)}
 
 
-def ask(path: Path, command: str) -> dict[str, Any]:
+def ask(path: Path, command: str, **arguments: str | None) -> dict[str, Any]:
     """Return the daemon's answer to a command; `ControlError` where there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(ANSWER_SECONDS)
         try:
             sock.connect(str(path))
-            sock.sendall(json.dumps({"command": command}).encode() + b"\n")
+            sock.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
             with sock.makefile("rb") as stream:
                 answer = json.loads(stream.readline())
         except PermissionError:

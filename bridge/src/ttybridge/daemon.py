@@ -8,44 +8,44 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from typing import Any
 
-from ttybridge import control, systemd
-from ttybridge.config import ConfigError
-from ttybridge.portmap import Port
+from ttybridge import control, metrics, systemd
+from ttybridge.config import Config, ConfigError
 from ttybridge.server import ListenError, Server
 
 log = logging.getLogger(__name__)
 
-LoadPorts = Callable[[], tuple[Port, ...]]
+LoadConfig = Callable[[], Config]
 
 
-def run(load: LoadPorts) -> int:
-    """Serve the ports that `load` returns until SIGTERM or SIGINT; SIGHUP loads them again.
+def run(load: LoadConfig) -> int:
+    """Serve what `load` returns until SIGTERM or SIGINT; SIGHUP loads them again.
 
     Returns the exit status: 1 where no port can be served. `ConfigError` where the ports are
     faulty at the start; at a reload the fault is logged and all stays as it was.
     """
-    ports = load()
+    config = load()
     _log_to_stderr()
     # One port needs a descriptor a client and five for its tty; systemd's soft limit is 1024.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-        return runner.run(_run(ports, load))
+        return runner.run(_run(config, load))
 
 
-async def _run(ports: tuple[Port, ...], load: LoadPorts) -> int:
+async def _run(config: Config, load: LoadConfig) -> int:
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
         loop.add_signal_handler(number, event.set)
     server = Server()
     try:
-        await server.start(ports)
+        await server.start(config.ports)
     except ListenError as error:
         log.critical("no port can be served:\n%s", error)
         return 1
-    status = await _answer_status(server)
+    sockets = [await _answer_commands(server), await _serve_metrics(server, config)]
     background = [
         asyncio.create_task(systemd.keep_watchdog()),
         asyncio.create_task(_reload_when_asked(server, load, reload)),
@@ -57,27 +57,45 @@ async def _run(ports: tuple[Port, ...], load: LoadPorts) -> int:
     for task in background:
         task.cancel()
     await server.stop()
-    if status:
-        status.close()
+    for socket in sockets:
+        if socket:
+            socket.close()
     return 0
 
 
-async def _answer_status(server: Server) -> asyncio.Server | None:
+async def _answer_commands(server: Server) -> asyncio.AbstractServer | None:
+    def kick(request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"kicked": server.kick(str(request.get("port")), request.get("client"))}
+        except KeyError as error:
+            raise control.CommandError(f"no port is named {error}: see ttybridge status") from None
+
     path = control.own_path()
     try:
-        return await control.serve(path, server.status)
+        return await control.serve(path, {"status": lambda _: server.status(), "kick": kick})
     except OSError as error:
         log.warning("ttybridge status will not work: %s: %s", path, error.strerror or error)
         return None
 
 
-async def _reload_when_asked(server: Server, load: LoadPorts, asked: asyncio.Event) -> None:
+async def _serve_metrics(server: Server, config: Config) -> asyncio.AbstractServer | None:
+    if not config.metrics:
+        return None
+    try:
+        return await metrics.serve(config.metrics, server.status)
+    except (OSError, metrics.MetricsError) as error:
+        # The ports are worth more than their figures.
+        log.error("no metrics on %s: %s", config.metrics, error)
+        return None
+
+
+async def _reload_when_asked(server: Server, load: LoadConfig, asked: asyncio.Event) -> None:
     while True:
         await asked.wait()
         asked.clear()
         systemd.reloading()
         try:
-            await server.apply(load())
+            await server.apply(load().ports)
             log.info("reloaded: %s", server.summary())
         except ConfigError as error:
             log.error("not reloaded, all stays as it was:\n%s", error)

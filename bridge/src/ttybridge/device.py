@@ -9,18 +9,31 @@ import fcntl
 import os
 import struct
 import termios
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import serial
+from serial.rs485 import RS485Settings
 from serial.serialposix import CMSPAR, TCGETS2
 
-from ttybridge.portmap import Port
+from ttybridge.portmap import Port, Rs485
 
 # One read takes what the line discipline holds; more would only be a larger empty buffer.
 READ_SIZE = 65536
 
 # A pty stays exclusive while its other end is open, so one killed daemon would lock out the next.
 _PTY_MAJORS = range(136, 144)  # Linux, Documentation/admin-guide/devices.txt
+
+# asm-generic/ioctls.h
+_TIOCSBRK, _TIOCCBRK, _TIOCGICOUNT = 0x5427, 0x5428, 0x545D
+
+# Of struct serial_icounter_struct (linux/serial.h): our names and the places of the counts.
+_COUNTS = {"frame": 6, "overrun": 7, "parity": 8, "break": 9, "buffer_overrun": 10}
+
+LINE_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "flow")
+
+ModemLine = Literal["dtr", "rts"]
+_MODEM_LINES = {"dtr": termios.TIOCM_DTR, "rts": termios.TIOCM_RTS}
 
 _GONE = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO)
 
@@ -41,6 +54,26 @@ class DeviceLost(Exception):
     """The device went away while it was open."""
 
 
+@dataclass
+class Line:
+    """How the line shall be, whether or not the device is there; settings by the port map's names.
+
+    At first as the port map says, later as an RFC 2217 client wants it.
+    """
+
+    settings: dict[str, Any]
+    dtr: bool
+    rts: bool
+    break_on: bool = False
+
+    @classmethod
+    def of(cls, port: Port) -> Line:
+        """The line as the port map says."""
+        settings = {name: getattr(port, name) for name in LINE_SETTINGS}
+        # The kernel raises both when a tty is opened, so what is to be kept is on.
+        return cls(settings, dtr=port.dtr != "off", rts=port.rts != "off")
+
+
 class Device:
     """The device of one port, open or not."""
 
@@ -48,6 +81,8 @@ class Device:
         self._port = port
         self._tty: serial.Serial | None = None
         self._fd = -1
+        self._refused_rs485 = False
+        self.line = Line.of(port)
 
     @property
     def is_open(self) -> bool:
@@ -68,13 +103,17 @@ class Device:
         tty = serial.Serial()
         tty.port = path
         tty.exclusive = True
+        tty.dtr, tty.rts = self.line.dtr, self.line.rts
         try:
-            _open_with(tty, _pyserial_settings(self._port))
+            _open_with(tty, _pyserial_settings(self.line.settings))
+            self._refused_rs485 = not _set_rs485(tty, self._port.rs485)
             _finish(tty.fileno(), hangup=self._port.hangup)
         except (OSError, ValueError, termios.error) as error:
             tty.close()
             raise DeviceError(_words(path, error)) from error
         self._tty, self._fd = tty, tty.fileno()
+        if self.line.break_on:
+            self._ioctl(_TIOCSBRK)
 
     def line_settings(self) -> dict[str, Any]:
         """The line settings in force, by the port map's names; none where it is not open."""
@@ -86,15 +125,95 @@ class Device:
             return {}
 
     def refused_settings(self) -> list[str]:
-        """Line settings of the port that the device did not take, such as "bytesize 7"."""
-        refused = []
-        for name, actual in self.line_settings().items():
-            wanted = getattr(self._port, name)
-            # A clock is divided down to a baudrate; what is near enough works.
-            near = name == "baudrate" and abs(actual - wanted) * 100 <= 3 * wanted
-            if actual != wanted and not near:
-                refused.append(f"{name} {wanted}")
-        return refused
+        """Line settings that the device did not take, such as "bytesize 7"."""
+        refused = [
+            f"{name} {self.line.settings[name]}"
+            for name, actual in self.line_settings().items()
+            if not _near(name, actual, self.line.settings[name])
+        ]
+        return [*refused, "rs485"] if self._refused_rs485 else refused
+
+    def setting(self, name: str) -> Any:
+        """The line setting in force; where the device is away, the one that it will get.
+
+        A baudrate that the clock only nearly makes counts as the one that was asked for: clients
+        take any other answer for a refusal.
+        """
+        wanted = self.line.settings[name]
+        actual = self.line_settings().get(name, wanted)
+        return wanted if _near(name, actual, wanted) else actual
+
+    def set(self, name: str, value: Any) -> None:
+        """Change a line setting; what the device refuses stays as it is."""
+        if self.setting(name) == value:
+            return
+        if self._tty is None:
+            self.line.settings[name] = value
+            return
+        wanted = {**self.line.settings, name: value}
+        _set_each(self._tty, _pyserial_settings(wanted))
+        with contextlib.suppress(OSError, termios.error):  # gone: the next read says so
+            _finish(self._fd, hangup=self._port.hangup)
+        actual = self.line_settings().get(name, value)
+        self.line.settings[name] = value if _near(name, actual, value) else actual
+
+    def set_modem_line(self, name: ModemLine, on: bool) -> None:
+        """Raise or drop DTR or RTS; a tty without modem lines only remembers it."""
+        if getattr(self.line, name) == on:
+            return
+        setattr(self.line, name, on)
+        bits = struct.pack("I", _MODEM_LINES[name])
+        self._ioctl(termios.TIOCMBIS if on else termios.TIOCMBIC, bits)
+
+    def set_break(self, on: bool) -> None:
+        """Begin or end a break (TIOCSBRK, TIOCCBRK)."""
+        if self.line.break_on != on:
+            self.line.break_on = on
+            self._ioctl(_TIOCSBRK if on else _TIOCCBRK)
+
+    def restore(self) -> None:
+        """Make the line as the port map says again."""
+        configured = Line.of(self._port)
+        self.set_break(False)
+        for name in LINE_SETTINGS:
+            self.set(name, configured.settings[name])
+        self.line.settings = configured.settings  # also what the device refuses, to say so
+        self.set_modem_line("dtr", configured.dtr)
+        self.set_modem_line("rts", configured.rts)
+
+    def modem_lines(self) -> int | None:
+        """TIOCM_CTS, TIOCM_DSR, TIOCM_RI and TIOCM_CD as they are; None where there are none."""
+        bits = self._ioctl(termios.TIOCMGET, bytes(4))
+        return struct.unpack("I", bits)[0] if bits else None
+
+    def line_errors(self) -> dict[str, int] | None:
+        """Errors and breaks since the driver took the device; None where it does not count."""
+        counts = self._ioctl(_TIOCGICOUNT, bytes(80))
+        if not counts:
+            return None
+        numbers = struct.unpack("20i", counts)
+        return {name: numbers[place] for name, place in _COUNTS.items()}
+
+    def purge(self, received: bool, unsent: bool) -> None:
+        """Discard what the tty has received or not yet sent (tcflush)."""
+        queue = {
+            (True, False): termios.TCIFLUSH,
+            (False, True): termios.TCOFLUSH,
+            (True, True): termios.TCIOFLUSH,
+        }.get((received, unsent))
+        if self.is_open and queue is not None:
+            with contextlib.suppress(termios.error):
+                termios.tcflush(self._fd, queue)
+
+    def _ioctl(self, request: int, argument: bytes | int = 0) -> bytes | None:
+        """Return the answer, None where the device is away or has no such thing (a pty)."""
+        if not self.is_open:
+            return None
+        try:
+            answer = fcntl.ioctl(self._fd, request, argument)
+        except OSError:
+            return None
+        return answer if isinstance(answer, bytes) else None
 
     def read(self) -> bytes:
         """Return what is there, b"" where nothing is; `DeviceLost` where the device is gone."""
@@ -137,14 +256,14 @@ class Device:
             tty.close()
 
 
-def _pyserial_settings(port: Port) -> dict[str, Any]:
+def _pyserial_settings(line: dict[str, Any]) -> dict[str, Any]:
     return {
-        "baudrate": port.baudrate,
-        "bytesize": port.bytesize,
-        "parity": _PARITIES[port.parity],
-        "stopbits": port.stopbits,
-        "rtscts": port.flow == "rtscts",
-        "xonxoff": port.flow == "xonxoff",
+        "baudrate": line["baudrate"],
+        "bytesize": line["bytesize"],
+        "parity": _PARITIES[line["parity"]],
+        "stopbits": line["stopbits"],
+        "rtscts": line["flow"] == "rtscts",
+        "xonxoff": line["flow"] == "xonxoff",
     }
 
 
@@ -156,18 +275,52 @@ def _open_with(tty: serial.Serial, settings: dict[str, Any]) -> None:
     tty.apply_settings(settings)
     try:
         tty.open()
-        return
     except (termios.error, ValueError):
         plain = serial.Serial().get_settings()
         tty.apply_settings({name: plain[name] for name in settings})
         tty.open()
+        _set_each(tty, settings)
+
+
+def _set_each(tty: serial.Serial, settings: dict[str, Any]) -> None:
+    """Set what differs, one by one; what the device refuses stays as it is."""
     for name, value in settings.items():
         before = getattr(tty, name)
+        if before == value:
+            continue
         try:
             setattr(tty, name, value)
-        except (termios.error, ValueError, OSError):
+        except (termios.error, ValueError, OSError, OverflowError):
             # pyserial keeps the refused value and would fail the next setting with it.
-            setattr(tty, name, before)
+            with contextlib.suppress(termios.error, ValueError, OSError):
+                setattr(tty, name, before)
+
+
+def _set_rs485(tty: serial.Serial, rs485: Rs485 | None) -> bool:
+    """Return whether the device does RS-485 as it is asked to."""
+    if rs485 is None:
+        return True
+    settings = RS485Settings(
+        rts_level_for_tx=rs485.rts_on_send,
+        rts_level_for_rx=not rs485.rts_on_send,
+        loopback=rs485.rx_during_tx,
+        # pyserial wants seconds and cuts off what is below a millisecond.
+        delay_before_tx=(rs485.delay_before_send + 0.5) / 1000,
+        delay_before_rx=(rs485.delay_after_send + 0.5) / 1000,
+    )
+    try:
+        tty.rs485_mode = settings
+    except (ValueError, OSError):
+        tty.rs485_mode = None
+        return False
+    return True
+
+
+def _near(name: str, actual: Any, wanted: Any) -> bool:
+    """Whether a line setting is what was wanted: a clock is divided down to a baudrate."""
+    if name == "baudrate":
+        return bool(abs(actual - wanted) * 100 <= 3 * wanted)
+    return bool(actual == wanted)
 
 
 def _finish(fd: int, hangup: bool) -> None:

@@ -7,28 +7,27 @@ import dataclasses
 import ipaddress
 import logging
 import math
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
+from ttybridge.capture import Capture
 from ttybridge.client import GOODBYE_SECONDS, Client, plain_address
+from ttybridge.comport import ComPort
 from ttybridge.device import Device, DeviceError, DeviceLost
 from ttybridge.portmap import Port
+from ttybridge.write_queue import WriteQueue
 
 log = logging.getLogger(__name__)
 
 # How often an absent device is looked for, in seconds: it is in use again within a second.
 LOOK_SECONDS = 0.5
 
-# Bytes from clients that wait for the device before clients are asked to wait, and when to go on.
-HIGH_WATER, LOW_WATER = 65536, 16384
-
 # Bytes that one client may lag behind the fastest before it is closed.
 LAG_LIMIT = 2 * 1024 * 1024
 
-# How long input waits for an absent device, in seconds, if it fills the queue or its client has
-# left.
+# How long input waits for a device that takes nothing, in seconds, if it fills the queue or its
+# client has left.
 STUCK_SECONDS = 10.0
 
 # How long a stop waits for the device to take what clients have sent.
@@ -38,16 +37,27 @@ DRAIN_SECONDS = 2.0
 # a flood of them does not use up the file descriptors.
 REFUSED_AT_ONCE = 32
 
+# At most one line of the log for refused clients in so many seconds.
+REFUSALS_LOGGED_SECONDS = 1.0
+
 
 @dataclass
 class Counters:
     """What has happened on a port since the daemon started."""
 
     from_device: int = 0
-    to_device: int = 0
     reconnects: int = 0
     refused_clients: int = 0
     closed_slow_clients: int = 0
+
+
+@dataclass
+class State:
+    """What a port knows that is not in the port map."""
+
+    counters: Counters = field(default_factory=Counters)
+    replay: bytearray = field(default_factory=bytearray)
+    """The last that the device said."""
 
 
 class ServedPort:
@@ -61,25 +71,26 @@ class ServedPort:
     def __init__(self, port: Port) -> None:
         self.port = port
         self.device = Device(port)
+        self.queue = WriteQueue(self.device, self._lost, self._queue_full)
+        self.com_port = ComPort(self.device, self._purge, self.is_sending)
+        self.capture = Capture(port.log, port.name) if port.log else None
+        self.state = State()
         self.clients: list[Client] = []
+        """In the order in which they came: of those that watch one another the first writes."""
         self.refused: set[Client] = set()
         """Clients that were not admitted and are being told so."""
-        self.counters = Counters()
         self.problem: str | None = None
         """Why the device is not open, in words, or None."""
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
-        self._queue: deque[tuple[Client, memoryview]] = deque()
-        self._queued = 0
         self._reading = False
-        self._clients_wait = False
         self._stopping = False
-        self._stuck_since = self._loop.time()
-        """Since when, at the earliest, no client's input has gone anywhere."""
         self._opened_before = False
         self._away_since = -math.inf
         """Since when the device is away, where it was there before."""
         self._networks = [ipaddress.ip_network(network) for network in port.allow]
+        self._refusal_logged_at = -math.inf
+        self._refusals_not_logged = 0
 
     # The device comes and goes.
 
@@ -98,22 +109,23 @@ class ServedPort:
             self._close_stuck()
             return
         log.info("%s: device %s is open", self.port.name, self.port.path)
-        self.counters.reconnects += self._opened_before
+        self.state.counters.reconnects += self._opened_before
         self._opened_before = True
         for setting in self.device.refused_settings():
             log.warning("%s: the device refuses %s", self.port.name, setting)
         self.problem = None
+        self._tell_all(f"{self.port.name}: the device is here")
+        self.com_port.device_changed()
         self.congestion_changed()
-        self._write_queue()
+        self.queue.write()
 
     async def stop(self) -> None:
         """Let the device and the clients take what was sent to them, then close all."""
         self._stopping = True
-        await _wait_while(self._has_unsent, DRAIN_SECONDS)
-        if self._queued:
-            log.warning("%s: %d bytes for the device are lost", self.port.name, self._queued)
-            self._queue.clear()
-            self._queued = 0
+        await _wait_while(lambda: self.queue.is_moving(DRAIN_SECONDS), DRAIN_SECONDS)
+        lost = self.queue.keep_only(set())
+        if lost:
+            log.warning("%s: %d bytes for the device are lost", self.port.name, lost)
         self._close_device()
         if self._look:  # set anew where the device was lost while this waited
             self._look.cancel()
@@ -123,24 +135,29 @@ class ServedPort:
             client.abort()
         # A client aborts its connection after GOODBYE_SECONDS: the longer time is never reached.
         await _wait_while(lambda: bool(self.clients), 2 * GOODBYE_SECONDS)
-
-    def _has_unsent(self) -> bool:
-        return self.device.is_open and bool(self._queue or self.device.unsent())
+        if self.capture:
+            await self.capture.close()
 
     def _lost(self, reason: DeviceLost) -> None:
         self._close_device()
         self._drop_input_of_departed()
-        self._stuck_since = self._away_since = self._loop.time()
+        self._away_since = self._loop.time()
         self.problem = f"{self.port.path} went away: {reason}"
         log.warning("%s: device lost: %s", self.port.name, self.problem)
+        self._tell_all(f"{self.port.name}: the device has gone")
+        self.com_port.device_changed()
         self._look = self._loop.call_later(LOOK_SECONDS, self.open_device)
 
     def _close_device(self) -> None:
         if self.device.is_open:
             self._loop.remove_reader(self.device.fileno())
-            self._loop.remove_writer(self.device.fileno())
             self._reading = False
+            self.queue.device_closed()
             self.device.close()
+
+    def _tell_all(self, words: str) -> None:
+        for client in tuple(self.clients):
+            client.notice(words)
 
     # Clients come and go.
 
@@ -152,30 +169,44 @@ class ServedPort:
             return self._refuse(
                 client, f"{plain_address(address)} may not connect to port {self.port.name}"
             )
-        active = [other for other in self.clients if not other.finished]
+        active = self._active()
+        if len(active) >= self.port.max_clients:
+            self._abort_dead(active)
+            active = self._active()
+        if len(active) >= self.port.max_clients and self.port.sharing == "replace":
+            self._replace(active[0], client)
+            active = self._active()
         if len(active) >= self.port.max_clients:
             held = " and ".join(self._held_since(other) for other in active)
             return self._refuse(client, f"port {self.port.name} is in use by {held}")
         self._make_room()
         self.clients.append(client)
-        if self._clients_wait:
-            client.transport.pause_reading()
-        self.congestion_changed()
+        if self.queue.full:
+            client.pause_reading("queue")
         log.info("%s: client %s connected", self.port.name, client.name)
+        client.greet(self.port.greeting, bytes(self.state.replay[-self.port.replay :]))
+        if self.problem:
+            client.notice(f"{self.port.name}: no device: {self.problem}")
+        if not self.may_write(client):
+            client.notice(f"{self.port.name}: you watch {active[0].name}, who writes")
+        self.congestion_changed()
         return True
+
+    def may_write(self, client: Client) -> bool:
+        """Whether the device takes what a client sends: of observers only the first one's."""
+        return self.port.sharing != "observed" or self._active()[:1] == [client]
+
+    def client_finished(self) -> None:
+        """A client will send no more."""
+        self._tell_new_writer()
 
     def client_left(self, client: Client, error: Exception | None) -> None:
         """A connection has ended."""
-        log.info("%s: client %s left%s", self.port.name, client.name, f": {error}" if error else "")
-        self._forget(client)
-
-    def _forget(self, client: Client) -> None:
-        """Without a client; what it sent to a device that is there still goes out."""
+        self.refused.discard(client)
         if client in self.clients:
-            self.clients.remove(client)
-        if not self.device.is_open:
-            self._drop_input_of_departed()
-        self.congestion_changed()
+            reason = f": {error}" if error else ""
+            log.info("%s: client %s left%s", self.port.name, client.name, reason)
+            self._forget(client)
 
     def client_idle(self, client: Client) -> None:
         """Say that a client is closed because nothing was sent or received."""
@@ -186,6 +217,35 @@ class ServedPort:
             self.port.idle_timeout,
         )
 
+    def kick(self, address: str | None) -> list[str]:
+        """Close the client with an address, or all; return whom."""
+        kicked = [client for client in self.clients if address in (None, client.name)]
+        for client in kicked:
+            log.warning("%s: client %s closed by ttybridge kick", self.port.name, client.name)
+            client.notice(f"{self.port.name}: closed by the administrator")
+            self._forget(client)
+            client.displace()
+        return [client.name for client in kicked]
+
+    def _active(self) -> list[Client]:
+        return [client for client in self.clients if not client.finished]
+
+    def _forget(self, client: Client) -> None:
+        """Without a client; what it sent to a device that is there still goes out."""
+        writes = self.may_write(client)
+        self.clients.remove(client)
+        if not self.device.is_open:
+            self._drop_input_of_departed()
+        if writes:
+            self._tell_new_writer()
+        self.congestion_changed()
+
+    def _tell_new_writer(self) -> None:
+        writer = next(iter(self._active()), None)
+        if self.port.sharing == "observed" and writer:
+            log.info("%s: client %s writes now", self.port.name, writer.name)
+            writer.notice(f"{self.port.name}: you write now")
+
     def _may_connect(self, address: str) -> bool:
         if not self._networks:
             return True
@@ -193,8 +253,8 @@ class ServedPort:
         return any(ip in network for network in self._networks)
 
     def _refuse(self, client: Client, words: str) -> bool:
-        self.counters.refused_clients += 1
-        log.warning("%s: client %s refused: %s", self.port.name, client.name, words)
+        self.state.counters.refused_clients += 1
+        self._log_refusal(f"client {client.name}", words)
         if len(self.refused) < REFUSED_AT_ONCE:
             self.refused.add(client)
             client.refuse(words)
@@ -202,23 +262,56 @@ class ServedPort:
             client.abort()
         return False
 
+    def refused_handshake(self, words: str) -> None:
+        """A connection did not come as far as being a client's."""
+        self.state.counters.refused_clients += 1
+        self._log_refusal("connection", f"TLS: {words}")
+
+    def _log_refusal(self, who: str, words: str) -> None:
+        """A client that tries again and again does not fill the log."""
+        now = self._loop.time()
+        if now - self._refusal_logged_at < REFUSALS_LOGGED_SECONDS:
+            self._refusals_not_logged += 1
+            return
+        more = f" (and {self._refusals_not_logged} before)" if self._refusals_not_logged else ""
+        log.warning("%s: %s refused%s: %s", self.port.name, who, more, words)
+        self._refusal_logged_at, self._refusals_not_logged = now, 0
+
     def _held_since(self, client: Client) -> str:
         return f"{client.name} (for {self._loop.time() - client.connected_at:.0f} s)"
+
+    def _abort_dead(self, clients: list[Client]) -> None:
+        """A client that is no more does not hold the port."""
+        blocked = self.queue.full and self._loop.time() - self.queue.moved_at > STUCK_SECONDS
+        for client in clients:
+            if client.is_dead(blocked):
+                log.warning("%s: client %s closed: it is dead", self.port.name, client.name)
+                self._forget(client)
+                client.displace()
+                client.abort()
+
+    def _replace(self, old: Client, new: Client) -> None:
+        log.info("%s: client %s replaced by %s", self.port.name, old.name, new.name)
+        old.notice(f"{self.port.name}: replaced by {new.name}")
+        self._forget(old)
+        old.displace()
 
     def _make_room(self) -> None:
         """A client that will send no more does not hold the port."""
         while len(self.clients) >= self.port.max_clients:
             client = next(other for other in self.clients if other.finished)
+            log.info("%s: client %s left", self.port.name, client.name)
             self._forget(client)
-            client.close()
+            client.displace()
 
     # Device to clients.
 
     def congestion_changed(self) -> None:
-        """Read the device unless no client can take more."""
+        """Read the device unless no client can take more, and nobody else wants to know."""
         if not self.device.is_open:
             return
-        wanted = not self.clients or not all(client.congested for client in self.clients)
+        all_congested = self.clients and all(client.congested for client in self.clients)
+        wanted = not all_congested or self.capture is not None
         if wanted and not self._reading:
             self._loop.add_reader(self.device.fileno(), self._readable)
         elif self._reading and not wanted:
@@ -233,16 +326,22 @@ class ServedPort:
             return
         if not data:
             return
-        self.counters.from_device += len(data)
+        self.state.counters.from_device += len(data)
         for client in tuple(self.clients):
             client.send(data)
             if client.congested and client.backlog > LAG_LIMIT:
                 self._close_slow(client)
+        if self.port.replay:
+            self.state.replay += data
+            if len(self.state.replay) > 2 * self.port.replay:
+                del self.state.replay[: -self.port.replay]
+        if self.capture:
+            self.capture.device_sent(data)
 
     def _close_slow(self, client: Client) -> None:
-        self.counters.closed_slow_clients += 1
+        self.state.counters.closed_slow_clients += 1
         log.warning(
-            "%s: client %s closed: it is %d bytes behind the others",
+            "%s: client %s closed: it is %d bytes behind",
             self.port.name,
             client.name,
             client.backlog,
@@ -253,64 +352,42 @@ class ServedPort:
 
     def from_client(self, client: Client, data: bytes) -> None:
         """Give the device what a client has sent, now or when it takes more."""
-        self.counters.to_device += len(data)
-        rest = memoryview(data)
-        if self.device.is_open and not self._queue:
-            rest = self._write(rest)
-        if rest:
-            self._queue.append((client, rest))
-            self._queued += len(rest)
-            self._watch_queue()
-        if self._clients_wait:
-            # It came while the others waited: uvloop begins to read a client after it was admitted.
-            client.transport.pause_reading()
+        if not self.may_write(client):
+            return
+        if self.capture:
+            self.capture.client_sent(data)
+        self.queue.add(client, data)
 
-    def holds_input_of(self, client: Client) -> bool:
-        """Whether the device has yet to take something that this client sent."""
-        return any(sender is client for sender, _ in self._queue)
+    def send_break(self, client: Client) -> None:
+        """Break the line, after what was sent before."""
+        if self.may_write(client):
+            self.queue.add_break(client)
+
+    def is_sending(self, patience: float) -> bool:
+        """Whether bytes are on their way out, and some have left in the last so many seconds."""
+        return self.queue.is_moving(patience)
 
     def will_write_for(self, client: Client) -> bool:
         """Whether what this client sent is still on its way: not for ever to an absent device."""
         away = 0.0 if self.device.is_open else self._loop.time() - self._away_since
-        unsent = self.holds_input_of(client) or (self.device.is_open and self.device.unsent() > 0)
+        unsent = self.queue.holds(client) or (self.device.is_open and self.device.unsent() > 0)
         return away <= STUCK_SECONDS and unsent
 
-    def _write(self, data: memoryview) -> memoryview:
-        """Return what the device did not take."""
-        try:
-            return data[self.device.write(data) :]
-        except DeviceLost as reason:
-            self._lost(reason)
-            return data
-
-    def _write_queue(self) -> None:
-        while self._queue and self.device.is_open:
-            client, data = self._queue[0]
-            rest = self._write(data)
-            if not self.device.is_open:  # lost: what may stay in the queue has been decided
-                break
-            self._queued -= len(data) - len(rest)
-            if rest:
-                self._queue[0] = client, rest
-                break
-            self._queue.popleft()
-        self._watch_queue()
-
-    def _watch_queue(self) -> None:
-        if self.device.is_open:
-            if self._queue:
-                self._loop.add_writer(self.device.fileno(), self._write_queue)
+    def _queue_full(self, full: bool) -> None:
+        for client in self.clients:
+            if full:
+                client.pause_reading("queue")
             else:
-                self._loop.remove_writer(self.device.fileno())
-        if self._queued > HIGH_WATER and not self._clients_wait:
-            self._clients_wait = True
-            self._stuck_since = self._loop.time()
+                client.resume_reading("queue")
+
+    def _purge(self, received: bool, unsent: bool) -> None:
+        """Discard what waits for clients that have asked for silence, or for the device."""
+        if received:
             for client in self.clients:
-                client.transport.pause_reading()
-        elif self._queued < LOW_WATER and self._clients_wait:
-            self._clients_wait = False
-            for client in self.clients:
-                client.transport.resume_reading()
+                client.discard_held()
+        if unsent:
+            self.queue.keep_only(set())
+        self.device.purge(received, unsent)
 
     def _close_stuck(self) -> None:
         """Close clients that have sent an absent device more than can wait for it.
@@ -318,8 +395,8 @@ class ServedPort:
         They are not read any more, so nobody would notice that they have left, and a port that
         they hold would stay held until the device comes back.
         """
-        if self._clients_wait and self._loop.time() - self._stuck_since > STUCK_SECONDS:
-            for client in [client for client in self.clients if self.holds_input_of(client)]:
+        if self.queue.full and self._loop.time() - self.queue.moved_at > STUCK_SECONDS:
+            for client in [client for client in self.clients if self.queue.holds(client)]:
                 log.warning(
                     "%s: client %s closed: the device is away and its input cannot wait longer",
                     self.port.name,
@@ -329,20 +406,17 @@ class ServedPort:
 
     def _drop_input_of_departed(self) -> None:
         """A device that comes back must not get what somebody typed who has long gone."""
-        kept = deque(item for item in self._queue if item[0] in self.clients)
-        dropped = self._queued - sum(len(data) for _, data in kept)
+        here: set[Hashable] = set(self.clients)
+        dropped = self.queue.keep_only(here)
         if dropped:
             log.warning(
                 "%s: %d bytes are dropped: their client left while the device was away",
                 self.port.name,
                 dropped,
             )
-        self._queue, self._queued = kept, self._queued - dropped
-        self._watch_queue()
 
     def status(self) -> dict[str, Any]:
         """The port as `ttybridge status --json` shows it; times in seconds."""
-        now = self._loop.time()
         return {
             "name": self.port.name,
             "protocol": self.port.protocol,
@@ -354,18 +428,31 @@ class ServedPort:
                 "refused_settings": self.device.refused_settings(),
             },
             "line_settings": self.device.line_settings(),
-            "clients": [
-                {
-                    "address": client.name,
-                    "connected_for": round(now - client.connected_at, 1),
-                    "idle_for": round(now - client.active_at, 1),
-                    "received": client.received,
-                    "sent": client.sent,
-                }
-                for client in self.clients
-            ],
-            "counters": dataclasses.asdict(self.counters),
+            "line_errors": self.device.line_errors(),
+            "clients": [self._client_status(client) for client in self.clients],
+            "counters": {
+                **dataclasses.asdict(self.state.counters),
+                "to_device": self.queue.state.written,
+            },
+            "log": self._log_status(),
         }
+
+    def _client_status(self, client: Client) -> dict[str, Any]:
+        now = self._loop.time()
+        return {
+            "address": client.name,
+            "connected_for": round(now - client.connected_at, 1),
+            "idle_for": round(now - client.active_at, 1),
+            "received": client.received,
+            "sent": client.sent,
+            "writes": self.may_write(client),
+        }
+
+    def _log_status(self) -> dict[str, Any] | None:
+        if not self.capture or not self.port.log:
+            return None
+        capture = self.capture
+        return {"file": self.port.log.file, "problem": capture.problem, "lost": capture.lost}
 
 
 async def _wait_while(busy: Callable[[], bool], seconds: float) -> None:

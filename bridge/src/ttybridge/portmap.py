@@ -7,6 +7,7 @@ written once. Nothing is imported but the standard library: the controller has n
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,22 +37,27 @@ from ttybridge.values import (
 
 BY_NAME = "/dev/serial/by-name"
 
-_ABSENT = object()
-
 # Without what udev rules, systemd units or TOML would read as something else.
 _ABSOLUTE_PATH = r"/[^\s\x00-\x1f\x7f\"\\*?\[\]|$%]+"
 
-
 # What a banner may tell of its port.
 BANNER_FIELDS = ("name", "device", "baudrate", "bytesize", "parity", "stopbits", "flow")
+
+# Where the units that the roles write let an engine write: systemd's LogsDirectory=.
+LOG_DIRECTORIES = {"bridge": "/var/log/ttybridge", "ser2net": "/var/log/ser2net"}
+
+# What those units hide from an engine: systemd's ProtectHome= and PrivateTmp=.
+_HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
 class UsbMatch:
     """What an adapter is, as udev sees it; an adapter must have all that is given."""
 
-    vendor: str | None = setting(UsbId(), "USB vendor id", default=None)
-    product: str | None = setting(UsbId(), "USB product id", default=None)
+    vendor: str | None = setting(UsbId(), "USB vendor id, as lsusb shows it", default=None)
+    product: str | None = setting(UsbId(), "USB product id, as lsusb shows it", default=None)
     serial: str | None = setting(
         Text(
             "the USB serial number in quotes, without spaces and *?[]|",
@@ -67,7 +73,7 @@ class UsbMatch:
         default=None,
     )
     interface: int | None = setting(
-        Integer(0, 255), "interface of a multi-port adapter, from 0", default=None
+        Integer(0, 255), "interface of an adapter with several ports", default=None
     )
 
     def given(self) -> dict[str, Any]:
@@ -90,20 +96,33 @@ class UsbMatch:
 class Rs485:
     """RS-485 direction control by RTS (Linux serial_rs485)."""
 
-    rts_on_send: bool = setting(Switch(), "level of RTS while sending", default=True)
+    rts_on_send: bool = setting(
+        Switch(), "level of RTS while sending; the other one after it", default=True
+    )
     rx_during_tx: bool = setting(Switch(), "receive while sending", default=False)
-    delay_before_send: int = setting(Integer(0, 1000), "milliseconds", default=0)
-    delay_after_send: int = setting(Integer(0, 1000), "milliseconds", default=0)
+    delay_before_send: int = setting(
+        Integer(0, 1000), "milliseconds from RTS to the first bit", default=0
+    )
+    delay_after_send: int = setting(
+        Integer(0, 1000), "milliseconds from the last bit to RTS", default=0
+    )
 
 
 @dataclass(frozen=True)
 class Tls:
     """TLS of a listener: PEM files on the Pi; a client CA makes it mutual."""
 
-    certificate: str = setting(Text("an absolute path", _ABSOLUTE_PATH), "certificate chain")
-    key: str = setting(Text("an absolute path", _ABSOLUTE_PATH), "private key")
+    certificate: str = setting(
+        Text("an absolute path", _ABSOLUTE_PATH), "PEM file of the certificate and its chain"
+    )
+    key: str = setting(
+        Text("an absolute path", _ABSOLUTE_PATH),
+        "PEM file of the private key; the group ssl-cert must be able to read it",
+    )
     client_ca: str | None = setting(
-        Text("an absolute path", _ABSOLUTE_PATH), "CA that signs the clients", default=None
+        Text("an absolute path", _ABSOLUTE_PATH),
+        "PEM file of the CA that signs clients' certificates, which they then need",
+        default=None,
     )
 
 
@@ -111,13 +130,19 @@ class Tls:
 class Log:
     """A capture file of what the device sends."""
 
-    file: str = setting(Text("an absolute path", _ABSOLUTE_PATH), "the file")
-    timestamps: bool = setting(Switch(), "time at the start of a line", default=True)
+    file: str = setting(
+        Text("an absolute path", _ABSOLUTE_PATH),
+        f"the file, of this port alone; the roles' units can write directly in "
+        f"{LOG_DIRECTORIES['bridge']} (ser2net in {LOG_DIRECTORIES['ser2net']}), and nowhere else",
+    )
+    timestamps: bool = setting(Switch(), "the time at the start of each line", default=True)
     input: bool = setting(Switch(), "also what clients send", default=False)
     max_size: int = setting(
         Integer(0, 2**30), "bytes on the disk at most, in two files; 0 = no limit", default=1048576
     )
-    volatile: bool = setting(Switch(), "in RAM, flushed at intervals", default=False)
+    volatile: bool = setting(
+        Switch(), "kept in RAM and written at intervals, to spare an SD card", default=False
+    )
 
 
 @dataclass(frozen=True)
@@ -130,27 +155,33 @@ class Probe:
 
 @dataclass(frozen=True)
 class Port:
-    """One serial device and one TCP listener. The fields are the keys of a port map's entry."""
+    """One serial device and its TCP side. The fields are the keys of a port map's entry."""
 
     name: str = setting(
         Text(
             "letters, digits, '-', '_' and '.', beginning with a letter or digit",
             r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}",
         ),
-        "name of the port and of its symlink",
+        f"name of the port, unique on the host; its device is {BY_NAME}/NAME",
     )
-    listen: Listen | None = setting(ListenAddress(), "TCP listener", default=None)
+    listen: Listen | None = setting(
+        ListenAddress(), "where clients connect to; this or connect", default=None
+    )
     connect: Remote | None = setting(
-        RemoteAddress(), "listener elsewhere to connect to, instead of listening", default=None
+        RemoteAddress(), "a listener elsewhere that the port connects to itself", default=None
     )
-    usb: UsbMatch | None = setting(Table(UsbMatch), "the adapter, by what it is", default=None)
+    usb: UsbMatch | None = setting(
+        Table(UsbMatch), "the adapter, by what it is; this or device", default=None
+    )
     device: str | None = setting(
         Text("an absolute path, such as /dev/ttyAMA0", _ABSOLUTE_PATH),
         "the device, by a fixed path",
         default=None,
     )
     protocol: str = setting(
-        Choice(("raw", "telnet", "rfc2217")), "what is spoken on the TCP side", default="raw"
+        Choice(("raw", "telnet", "rfc2217")),
+        "what is spoken on the TCP side; rfc2217 is telnet with remote line settings",
+        default="raw",
     )
     engine: str = setting(Choice(("bridge", "ser2net")), "what serves the port", default="bridge")
     baudrate: int = setting(Integer(50, 4_000_000), "bits per second", default=9600)
@@ -160,13 +191,20 @@ class Port:
     )
     stopbits: float = setting(StopBits(), "stop bits", default=1.0)
     flow: str = setting(Choice(("none", "rtscts", "xonxoff")), "flow control", default="none")
-    dtr: str = setting(Choice(("on", "off", "keep")), "DTR when the device is opened", default="on")
+    dtr: str = setting(
+        Choice(("on", "off", "keep")),
+        "DTR when the device is opened; off keeps a board from being reset by it",
+        default="on",
+    )
     rts: str = setting(Choice(("on", "off", "keep")), "RTS when the device is opened", default="on")
     hangup: bool = setting(Switch(), "drop DTR and RTS when the device is closed", default=False)
-    rs485: Rs485 | None = setting(OffOr(Table(Rs485)), "RS-485 timings", default=None)
+    rs485: Rs485 | None = setting(
+        OffOr(Table(Rs485)), "RS-485 direction control by RTS", default=None
+    )
     sharing: str = setting(
         Choice(("exclusive", "replace", "shared", "observed")),
-        "what becomes of a second client",
+        "what becomes of a second client: refused; the newest wins; all read and write; "
+        "the first writes and the rest watch",
         default="exclusive",
     )
     max_clients: int = setting(
@@ -175,7 +213,7 @@ class Port:
     allow: tuple[str, ...] = setting(
         Networks(), "networks that may connect; empty = any", default=()
     )
-    tls: Tls | None = setting(OffOr(Table(Tls)), "TLS", default=None)
+    tls: Tls | None = setting(OffOr(Table(Tls)), "TLS of the listener", default=None)
     idle_timeout: int = setting(
         Integer(0, 31_536_000),
         "seconds without traffic before a client is closed; 0 = never",
@@ -187,11 +225,13 @@ class Port:
         default=60,
     )
     replay: int = setting(
-        Integer(0, 16_777_216), "bytes of recent output shown to a new client", default=0
+        Integer(0, 16_777_216), "bytes of recent output that a new client is shown first", default=0
     )
-    log: Log | None = setting(OffOr(Table(Log)), "capture file", default=None)
+    log: Log | None = setting(
+        OffOr(Table(Log)), "capture file of what the device sends", default=None
+    )
     banner: str = setting(
-        Template(BANNER_FIELDS), "text for a new telnet client, with the port's fields", default=""
+        Template(BANNER_FIELDS), "text that a new client of a telnet port is shown", default=""
     )
     probe: Probe | None = setting(
         OffOr(Table(Probe)), "what verify.yml sends through the port and expects", default=None
@@ -204,7 +244,12 @@ class Port:
 
     @property
     def greeting(self) -> str:
-        """The banner with the port's fields filled in, each line ended by CR LF."""
+        """What a new client is shown: the banner filled in, each line ended by CR LF.
+
+        Nothing where the protocol is another than telnet: a program would take it for data.
+        """
+        if self.protocol != "telnet":
+            return ""
         fields = {name: _as_written(getattr(self, name)) for name in BANNER_FIELDS}
         text = self.banner.format(**{**fields, "device": self.path})
         return "".join(f"{line}\r\n" for line in text.splitlines())
@@ -218,24 +263,28 @@ IDENTITY = ("name", "listen", "connect", "usb", "device")
 SINGLE_CLIENT_SHARING = ("exclusive", "replace")
 
 # The values of a key that an engine honours; a key that is not named is honoured whatever it holds.
-# What ser2net cannot do is measured: design.md and its manual say why.
+# A key inside a table is named `table.key`. docs/port-map.md says what was measured of ser2net.
 ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
     "bridge": {"log.max_size": range(4096, 2**30 + 1)},
     "ser2net": {
         "connect": (None,),
         "stopbits": (1.0, 2.0),
         "sharing": ("exclusive", "replace", "shared"),
+        # It raises both again when its client leaves, so a board is reset all the same.
         "dtr": ("on",),
         "rts": ("on",),
-        "rs485": (None,),
         "allow": ((),),
         "tls": (None,),
         "keepalive": (0,),
         "replay": (0,),
+        "log.timestamps": (False,),
         "log.max_size": (0,),
         "log.volatile": (False,),
     },
 }
+
+# Below this version ser2net takes HUPCL back before it closes a device (gensio before 2.8).
+_HANGUP_SINCE = (4, 6)
 
 # Other tools' words for our keys, for the hint at an unknown key.
 _SYNONYMS = {
@@ -315,9 +364,13 @@ def parse_portmap(
 
 
 def check_portmap(
-    entries: object, defaults: object = None, where: str = "serial_ports"
+    entries: object, defaults: object = None, where: str = "serial_ports", sandboxed: bool = False
 ) -> tuple[tuple[Port, ...], list[Fault]]:
-    """Like `parse_portmap`, but return the sound ports and the faults."""
+    """Like `parse_portmap`, but return the sound ports and the faults.
+
+    `sandboxed` is whether the units that the roles write will run the engines: then what those
+    keep from them is a fault, too.
+    """
     faults: list[Fault] = []
     common = _parse_defaults(defaults, f"{where}: serial_ports_defaults", faults)
     if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
@@ -330,6 +383,8 @@ def check_portmap(
     ]
     for draft in drafts:
         faults.extend(_check_draft(draft))
+        if sandboxed:
+            faults.extend(_out_of_the_sandbox(draft))
     for position, draft in enumerate(drafts):
         faults.extend(_clashes(draft, drafts[:position]))
     # As they stand in the map, and in the order in which they were found within an entry.
@@ -381,7 +436,8 @@ def _parse_entry(
     if "name" not in entry:
         faults.append(Fault(place, "name", f"missing: write {KEYS['name'].allowed}"))
     if "listen" not in entry and "connect" not in entry:
-        faults.append(Fault(place, "listen", f"missing: write {KEYS['listen'].allowed}"))
+        one = f"listen ({KEYS['listen'].allowed}) or connect ({KEYS['connect'].allowed})"
+        faults.append(Fault(place, "listen", f"missing: write {one}"))
     if "listen" in entry and "connect" in entry:
         both = f"{shown(entry['connect'])} stands beside listen {shown(entry['listen'])}"
         faults.append(Fault(place, "connect", f"{both}: write one of the two"))
@@ -437,10 +493,28 @@ def _banner_without_telnet(draft: _Draft) -> Iterator[Fault]:
 
 def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
     """Keys that say who may connect, on a port that connects to others itself."""
-    for name in ("allow", "tls"):
-        if draft.get("connect") and draft.written.get(name) == "" and draft.get(name):
+    if not draft.get("connect"):
+        return
+    for name in ("allow", "tls", "sharing", "max_clients"):
+        # What is written for all ports is meant for those that listen.
+        if draft.written.get(name) == "" and draft.get(name) not in ((), None, "exclusive", 1):
             problem = f"{shown(_as_written(draft.get(name)))}: it is for a port that listens"
             yield Fault(draft.place, name, f"{problem}: leave it out, or write listen")
+
+
+def _out_of_the_sandbox(draft: _Draft) -> Iterator[Fault]:
+    log, tls = draft.get("log"), draft.get("tls")
+    folder = LOG_DIRECTORIES[draft.values.get("engine", "bridge")]
+    if log and "engine" not in draft.faulty and log.file.rpartition("/")[0] != folder:
+        problem = f"{shown(log.file)}{draft.source('log')}: its unit cannot write there"
+        yield Fault(draft.place, "log.file", f"{problem}: write {folder}/NAME")
+    files = {f"tls.{name}": file for name, file in vars(tls).items()} if tls else {}
+    for name, file in {"device": draft.get("device"), **files}.items():
+        if file and file.startswith(_HIDDEN):
+            problem = f"{shown(file)}{draft.source(name.partition('.')[0])}: its unit hides"
+            yield Fault(
+                draft.place, name, f"{problem} {', '.join(_HIDDEN)}: write a path elsewhere"
+            )
 
 
 def _value_at(draft: _Draft, name: str) -> Any:
@@ -465,10 +539,8 @@ def _not_honoured(draft: _Draft, name: str, value: Any, engine: str) -> str:
         words = f"{honoured.start} to {honoured.stop - 1}"
     else:
         words = " or ".join(label(_as_written(value)) for value in honoured)
-    return (
-        f"{shown(_as_written(value))}{source}: engine {engine} cannot honour it: "
-        f"{cure}{name}: {words}"
-    )
+    instead = "listen" if name == "connect" else f"{name}: {words}"
+    return f"{shown(_as_written(value))}{source}: engine {engine} cannot honour it: {cure}{instead}"
 
 
 def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
@@ -489,6 +561,10 @@ def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
                 f"({shown(their_usb.given())})"
             )
             yield Fault(draft.place, "usb", f"{problem}: add serial, path or interface to both")
+        log, their_log = draft.get("log"), other.get("log")
+        if log and their_log and log.file == their_log.file:
+            problem = f"{shown(log.file)}{draft.source('log')} is also the log of port"
+            yield Fault(draft.place, "log.file", f"{problem} {_label(other)}: one file, one port")
         fixed = draft.get("device") or other.get("device")
         if fixed and draft.path == other.path:
             problem = f"{shown(fixed)} is also the device of port {_label(other)}"
@@ -505,6 +581,22 @@ def _port(draft: _Draft) -> Port:
         alone = values.get("sharing", "exclusive") in SINGLE_CLIENT_SHARING
         values["max_clients"] = 1 if alone else 8
     return Port(**values)
+
+
+def check_ser2net(ports: Sequence[Port], version: str, where: str) -> list[Fault]:
+    """What ports served by ser2net ask for that its installed `version`, as dpkg shows it, lacks.
+
+    Only the host knows its version, so this comes after `check_portmap`.
+    """
+    number = re.match(r"(?:\d+:)?(\d+)\.(\d+)", version)
+    if number and (int(number[1]), int(number[2])) >= _HANGUP_SINCE:
+        return []
+    problem = f"'on': ser2net {version} cannot honour it: write engine: bridge, or hangup: off"
+    return [
+        Fault(f"{where}: port {port.name}", "hangup", problem)
+        for port in ports
+        if port.engine == "ser2net" and port.hangup
+    ]
 
 
 def _as_written(value: Any) -> Any:
@@ -539,8 +631,14 @@ def as_entry(port: Port) -> dict[str, Any]:
 def as_variables(port: Port) -> dict[str, Any]:
     """Every key of a port for a template, in plain types, with what is derived from them.
 
-    `listen` is {address, port} and `connect` {host, port}, one of them null; `path` is where the
-    device is; `greeting` is the banner as it is sent; tables are mappings or null.
+    `listen` is {address, port} and `connect` {host, port}, one of them null; `endpoint` is the one
+    that there is, for people; `path` is where the device is; `greeting` is the banner as it is
+    sent; tables are mappings or null.
     """
-    derived = {"path": port.path, "greeting": port.greeting, "allow": list(port.allow)}
-    return {**dataclasses.asdict(port), **derived}
+    return {
+        **dataclasses.asdict(port),
+        "allow": list(port.allow),
+        "endpoint": str(port.listen) if port.listen else f"-> {port.connect}",
+        "path": port.path,
+        "greeting": port.greeting,
+    }

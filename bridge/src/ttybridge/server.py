@@ -1,28 +1,39 @@
-"""The listeners of all ports: start, reload, stop."""
+"""How clients and ports find together: listeners, connections to listeners elsewhere; reload."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
-from ttybridge.client import Client
+from ttybridge.client import Client, tune
 from ttybridge.port import ServedPort
 from ttybridge.portmap import Port
-from ttybridge.values import Listen
+from ttybridge.tls import Certificate, CertificateError
+from ttybridge.trueport import FullModeWatch
+from ttybridge.values import Listen, Remote
 
 log = logging.getLogger(__name__)
 
-# How often a listener that another program holds is tried again, in seconds.
+# How often what does not work is tried again, in seconds: a listener that another program holds, a
+# connection to a listener elsewhere, accepting without free file descriptors.
 RETRY_SECONDS = 1.0
 
-# Connections that the kernel holds for a listener until they are accepted.
+# How long a connection to a listener elsewhere, and a TLS handshake, may take.
+CONNECT_SECONDS = 10.0
+
+# Connections that the kernel holds for a listener until they are accepted, and that are accepted
+# at a time; TLS handshakes of a port at once.
 BACKLOG = 128
+ACCEPT_AT_ONCE = 16
+HANDSHAKES = 64
 
 _IP_FREEBIND = 15  # linux/in.h
 _IPV6_FREEBIND = 78  # linux/in6.h
@@ -32,74 +43,203 @@ class ListenError(Exception):
     """No port can be served; the message says why for each."""
 
 
-class Listener:
-    """A port and its TCP listener, open or being tried again."""
+class Link:
+    """How one port and its clients find together."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, urgent: FullModeWatch) -> None:
         self.served = ServedPort(port)
         self.problem: str | None = None
-        """Why there is no listener, in words, or None."""
-        self._server: asyncio.Server | None = None
-        self._retry: asyncio.Task[None] | None = None
+        """Why clients cannot come, in words, or None."""
+        self._urgent = urgent
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
-        return self._server is not None
+        """Whether clients can come."""
+        return self.problem is None
 
     async def start(self) -> None:
-        """Listen, or begin to try again where another program holds the TCP port."""
-        await self._listen()
-        if not self.is_open:
-            self._retry = asyncio.create_task(self._try_again())
+        """Let clients come, or begin to try again."""
+        raise NotImplementedError
 
     async def stop(self) -> None:
-        """Close listener, clients and device."""
-        if self._retry:
-            self._retry.cancel()
+        """Close clients and device."""
+        if self._task:
+            self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._retry
-        if self._server:
-            self._server.close()
+                await self._task
         await self.served.stop()
 
     def status(self) -> dict[str, Any]:
         """The port as `ttybridge status --json` shows it."""
+        port = self.served.port
         listen = {
-            "listen": str(self.served.port.listen),
+            "listen": str(port.listen) if port.listen else None,
+            "connect": str(port.connect) if port.connect else None,
             "listening": self.is_open,
             "listen_problem": self.problem,
         }
         return {**self.served.status(), **listen}
 
-    async def _listen(self) -> None:
+    def _tune(self, sock: socket.socket) -> None:
         port = self.served.port
-        loop = asyncio.get_running_loop()
+        raw = port.protocol == "raw"
+        with contextlib.suppress(OSError):  # reset already: what follows says so
+            tune(sock, port.keepalive, raw)
+            if raw:
+                self._urgent.watch(sock, port.name)
+
+    def _set_problem(self, words: str) -> None:
+        if words != self.problem:
+            log.error("%s: %s", self.served.port.name, words)
+        self.problem = words
+
+
+class Listener(Link):
+    """A port and its TCP listener, open or being tried again."""
+
+    def __init__(self, port: Port, listen: Listen, urgent: FullModeWatch) -> None:
+        super().__init__(port, urgent)
+        self._listen = listen
+        self._certificate = Certificate(port.tls, port.name) if port.tls else None
+        self._sock: socket.socket | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._rest: asyncio.TimerHandle | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._sock is not None
+
+    async def start(self) -> None:
+        """Listen, or begin to try again where another program holds the TCP port."""
+        self._open()
+        if not self.is_open:
+            self._task = asyncio.create_task(self._try_again())
+
+    async def stop(self) -> None:
+        """Close listener, clients and device."""
+        if self._sock:
+            self._pause()
+            self._sock.close()
+            self._sock = None  # a stop overtakes a reload
+        if self._rest:
+            self._rest.cancel()
+        for task in self._connecting:
+            task.cancel()
+        await super().stop()
+
+    def _open(self) -> None:
         try:
-            sock = open_listener(port.listen)
-        except OSError as error:
-            words = _listen_words(port.listen, error)
-            if words != self.problem:
-                log.error("%s: %s", port.name, words)
-            self.problem = words
+            if self._certificate:
+                self._certificate.context()
+            self._sock = open_listener(self._listen)
+        except CertificateError as error:
+            self._set_problem(str(error))
             return
-        # asyncio accepts `backlog` connections at a time. Where no descriptor is left, it logs each
-        # failure among them and tries each again by a timer of its own: they would multiply.
-        self._server = await loop.create_server(lambda: Client(self.served), sock=sock, backlog=1)
-        sock.listen(BACKLOG)
+        except OSError as error:
+            self._set_problem(_listen_words(self._listen, error))
+            return
         self.problem = None
-        log.info("%s: listening on %s", port.name, port.listen)
+        log.info("%s: listening on %s", self.served.port.name, self._listen)
+        self._go_on()
 
     async def _try_again(self) -> None:
         while not self.is_open:
             await asyncio.sleep(RETRY_SECONDS)
-            await self._listen()
+            self._open()
+
+    def _go_on(self) -> None:
+        self._rest = None
+        if self._sock:
+            asyncio.get_running_loop().add_reader(self._sock.fileno(), self._accept, self._sock)
+
+    def _pause(self) -> None:
+        if self._sock:
+            asyncio.get_running_loop().remove_reader(self._sock.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        # Not asyncio's own server: where no descriptor is left, that logs every failure and tries
+        # each again by a timer of its own, and its certificate cannot be changed.
+        for _ in range(ACCEPT_AT_ONCE):
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue
+            except OSError as error:
+                log.error("%s: cannot accept clients: %s", self.served.port.name, error.strerror)
+                self._pause()
+                self._rest = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._go_on)
+                return
+            sock.setblocking(False)
+            self._tune(sock)
+            self._connect(sock)
+
+    def _connect(self, sock: socket.socket) -> None:
+        if len(self._connecting) >= HANDSHAKES:
+            sock.close()
+            return
+        task = asyncio.create_task(self._hand_over(sock))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _hand_over(self, sock: socket.socket) -> None:
+        """Give an accepted connection to the port, after its TLS handshake if any."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Client(self.served),
+                sock,
+                ssl=self._certificate.context() if self._certificate else None,
+                ssl_handshake_timeout=CONNECT_SECONDS if self._certificate else None,
+            )
+        except (OSError, ssl.SSLError, CertificateError) as error:
+            sock.close()
+            self.served.refused_handshake(str(error))
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+
+
+class Dialer(Link):
+    """A port that connects to a listener elsewhere, and does so again when the connection ends."""
+
+    def __init__(self, port: Port, remote: Remote, urgent: FullModeWatch) -> None:
+        super().__init__(port, urgent)
+        self._remote = remote
+
+    async def start(self) -> None:
+        """Begin to connect."""
+        self.problem = f"not yet connected to {self._remote}"
+        self._task = asyncio.create_task(self._keep_connected())
+
+    async def _keep_connected(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            lost = asyncio.Event()
+            client = functools.partial(Client, self.served, on_lost=lost.set)
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    transport, _ = await loop.create_connection(
+                        client, self._remote.host, self._remote.port
+                    )
+            except OSError as error:  # TimeoutError is one
+                reason = error.strerror or str(error) or "no answer"
+                self._set_problem(f"cannot connect to {self._remote}: {reason}")
+            else:
+                self._tune(transport.get_extra_info("socket"))
+                self.problem = None
+                await lost.wait()
+                self.problem = f"connection to {self._remote} ended"
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 class Server:
     """All ports of the daemon."""
 
     def __init__(self) -> None:
-        self._listeners: dict[str, Listener] = {}
+        self._links: dict[str, Link] = {}
+        self._urgent = FullModeWatch()
 
     async def start(self, ports: Sequence[Port]) -> None:
         """Serve `ports`; on return each listens, or its fault is logged and it is tried again.
@@ -107,46 +247,53 @@ class Server:
         Raises `ListenError` where there are ports and not one of them can listen.
         """
         await self.apply(ports)
-        listeners = self._listeners.values()
-        if listeners and not any(listener.is_open for listener in listeners):
-            problems = "\n".join(f"{name}: {one.problem}" for name, one in self._listeners.items())
+        links = self._links.values()
+        if links and not any(link.is_open or link.served.port.connect for link in links):
+            problems = "\n".join(f"{name}: {one.problem}" for name, one in self._links.items())
             await self.stop()
             raise ListenError(problems)
 
     async def apply(self, ports: Sequence[Port]) -> None:
         """Serve `ports` from now on; a port whose entry is the same is not touched."""
         wanted = {port.name: port for port in ports}
-        stale = [
-            listener
-            for name, listener in self._listeners.items()
-            if listener.served.port != wanted.get(name)
-        ]
-        await asyncio.gather(*(self._stop(listener) for listener in stale))
+        stale = [link for name, link in self._links.items() if link.served.port != wanted.get(name)]
+        await asyncio.gather(*(self._stop(link) for link in stale))
         for name, port in wanted.items():
-            if name not in self._listeners:
-                self._listeners[name] = Listener(port)
-                await self._listeners[name].start()
-                self._listeners[name].served.open_device()
+            if name not in self._links:
+                self._links[name] = self._link(port)
+                await self._links[name].start()
+                self._links[name].served.open_device()
 
     async def stop(self) -> None:
         """Stop serving all ports."""
         await self.apply([])
+        self._urgent.close()
 
-    async def _stop(self, listener: Listener) -> None:
-        await listener.stop()
-        self._listeners.pop(listener.served.port.name, None)  # a stop overtakes a reload
-        log.info("%s: no longer served", listener.served.port.name)
+    def _link(self, port: Port) -> Link:
+        if port.listen:
+            return Listener(port, port.listen, self._urgent)
+        assert port.connect  # the port map has one of the two
+        return Dialer(port, port.connect, self._urgent)
+
+    async def _stop(self, link: Link) -> None:
+        await link.stop()
+        self._links.pop(link.served.port.name, None)  # a stop overtakes a reload
+        log.info("%s: no longer served", link.served.port.name)
+
+    def kick(self, port: str, client: str | None) -> list[str]:
+        """Close a client of a port, or all of them; return whom. `KeyError` for an unknown port."""
+        return self._links[port].served.kick(client)
 
     def summary(self) -> str:
         """One line for `systemctl status`."""
-        listeners = self._listeners.values()
-        present = sum(listener.served.device.is_open for listener in listeners)
-        clients = sum(len(listener.served.clients) for listener in listeners)
-        return f"{len(listeners)} ports, {present} devices present, {clients} clients"
+        ports = [link.served for link in self._links.values()]
+        present = sum(port.device.is_open for port in ports)
+        clients = sum(len(port.clients) for port in ports)
+        return f"{len(ports)} ports, {present} devices present, {clients} clients"
 
     def status(self) -> dict[str, Any]:
         """Everything that `ttybridge status --json` shows."""
-        return {"pid": os.getpid(), "ports": [one.status() for one in self._listeners.values()]}
+        return {"pid": os.getpid(), "ports": [link.status() for link in self._links.values()]}
 
 
 def open_listener(listen: Listen) -> socket.socket:

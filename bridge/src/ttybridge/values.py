@@ -223,20 +223,19 @@ class RemoteAddress:
 
     def parse(self, value: object) -> Remote:
         match = (
-            re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", value)
+            re.fullmatch(r"(?:\[([^\]\s]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", value)
             if isinstance(value, str)
             else None
         )
         if not match or not 1 <= int(match[3]) <= 65535:
-            raise NotAllowed(self)
-        if match[1]:
-            try:
-                ipaddress.IPv6Address(match[1])
-            except ValueError:
-                raise ValueError(
-                    f"{match[1]!r} is not an IPv6 address: write {self.allowed}"
-                ) from None
-        return Remote(match[1] or match[2], int(match[3]))
+            raise ValueError(f"write {self.allowed}, with a port from 1 to 65535")
+        return Remote(match[2] or self._address(match[1]), int(match[3]))
+
+    def _address(self, text: str) -> str:
+        try:
+            return str(ipaddress.IPv6Address(text))
+        except ValueError:
+            raise ValueError(f"{text!r} is not an IPv6 address: write {self.allowed}") from None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,265 @@
+"""The server's side of telnet: bytes in, events and bytes out; no sockets.
+
+RFC 854 (protocol), 855 (options), 856 (binary), 1143 (negotiation that cannot loop).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+
+IAC, DONT, DO, WONT, WILL, SB = 255, 254, 253, 252, 251, 250
+AYT, BRK, NOP, SE = 246, 243, 241, 240
+
+BINARY, ECHO, SGA, COM_PORT = 0, 1, 3, 44
+
+# Subnegotiations are short; a longer one is somebody who fills memory.
+MOST_SUBNEGOTIATION = 256
+
+_IAC = b"\xff"
+_TWO = b"\xff\xff"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Bytes for the device."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Break:
+    """The client asks for a line break (IAC BRK)."""
+
+
+@dataclass(frozen=True)
+class AreYouThere:
+    """The client asks for a sign of life (IAC AYT)."""
+
+
+@dataclass(frozen=True)
+class Subnegotiation:
+    """What an agreed option has to say, without the escapes."""
+
+    option: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Enabled:
+    """The client will now do an option."""
+
+    option: int
+
+
+Event = Data | Break | AreYouThere | Subnegotiation | Enabled
+
+
+class _Option(Enum):
+    """RFC 1143's states, without those of a side that takes back what it asked for: we never do."""
+
+    NO = "no"
+    YES = "yes"
+    ASKED = "asked"
+    REFUSED = "refused"  # NO, and we have said so: saying it again could go on for ever
+
+
+class _At(Enum):
+    """Where in the client's stream the next byte stands."""
+
+    DATA = "data"
+    COMMAND = "command"
+    OPTION = "option"
+    SB = "sb"
+    SB_COMMAND = "sb command"
+
+
+@dataclass
+class State:
+    """All that a connection has agreed on and half received."""
+
+    ours: dict[int, _Option] = field(default_factory=dict)
+    theirs: dict[int, _Option] = field(default_factory=dict)
+    at: _At = _At.DATA
+    verb: int = 0
+    subnegotiation: bytearray = field(default_factory=bytearray)
+    received_cr: bool = False
+    """Whether the last byte received was CR, outside of BINARY."""
+    sent_cr: bool = False
+    """Whether the last byte sent was CR, outside of BINARY."""
+
+
+class Telnet:
+    """One connection, seen from the server.
+
+    It offers character mode (ECHO, SGA) and eight clear bits both ways (BINARY); `accept` are
+    further options that the client may do.
+    """
+
+    def __init__(self, accept: tuple[int, ...] = (), state: State | None = None) -> None:
+        self.state = state or State()
+        self._we_may = (BINARY, ECHO, SGA)
+        self._they_may = (BINARY, SGA, *accept)
+        self._to_send = bytearray()
+
+    def start(self) -> None:
+        """Ask for everything that this side wants."""
+        for option in reversed(self._we_may):
+            self.state.ours[option] = _Option.ASKED
+            self._say(WILL, option)
+        for option in reversed(self._they_may):
+            self.state.theirs[option] = _Option.ASKED
+            self._say(DO, option)
+
+    def data_to_send(self) -> bytes:
+        """Return what the protocol itself has to send now."""
+        data = bytes(self._to_send)
+        self._to_send.clear()
+        return data
+
+    def client_does(self, option: int) -> bool:
+        """Whether the client has agreed to do an option."""
+        return self.state.theirs.get(option) is _Option.YES
+
+    def encode(self, data: bytes) -> bytes:
+        """Return bytes of the device as they are sent."""
+        if self.state.ours.get(BINARY) is not _Option.YES:
+            data = self._end_cr(data)
+        return data.replace(_IAC, _TWO) if _IAC in data else data
+
+    def _end_cr(self, data: bytes) -> bytes:
+        """Follow a CR by LF or NUL (RFC 854, page 11)."""
+        if not data:
+            return data
+        if self.state.sent_cr and data[0] != 0x0A:
+            data = b"\0" + data
+        self.state.sent_cr = data.endswith(b"\r")
+        return re.sub(rb"\r(?=[^\n])", b"\r\0", data) if b"\r" in data else data
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Return what the client's bytes say, in their order."""
+        if self.state.at is _At.DATA and data.count(_IAC) == 2 * data.count(_TWO):
+            # Every IAC stands beside another: no command. By far the most common.
+            data = self._text(data.replace(_TWO, _IAC) if _IAC in data else data)
+            return [Data(data)] if data else []
+        return self._parse(data)
+
+    def _parse(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        text: list[bytes] = []
+        position = 0
+        while position < len(data):
+            if self.state.at is _At.DATA:
+                end = _next_iac(data, position)
+                text.append(self._text(data[position:end]))
+                position = end + 1
+                if end < len(data):
+                    self.state.at = _At.COMMAND
+                continue
+            if self.state.at is _At.SB:
+                end = _next_iac(data, position)
+                self._collect(data[position:end])
+                position = end + 1
+                if end < len(data):
+                    self.state.at = _At.SB_COMMAND
+                continue
+            byte = data[position]
+            position += 1
+            if self.state.at is _At.COMMAND and byte == IAC:
+                self.state.at = _At.DATA
+                text.append(self._text(_IAC))
+                continue
+            event = self._command(byte)
+            if event:
+                _add_text(events, text)
+                events.append(event)
+        _add_text(events, text)
+        return events
+
+    def _text(self, data: bytes) -> bytes:
+        """Return bytes for the device: outside of BINARY CR NUL stands for CR (RFC 854)."""
+        if self.client_does(BINARY) or not data:
+            return data
+        if self.state.received_cr and data[0] == 0:
+            data = data[1:]
+        self.state.received_cr = data.endswith(b"\r")
+        return data.replace(b"\r\0", b"\r") if b"\r" in data else data
+
+    def _collect(self, data: bytes) -> None:
+        room = MOST_SUBNEGOTIATION + 1 - len(self.state.subnegotiation)
+        self.state.subnegotiation += data[:room]
+
+    def _command(self, byte: int) -> Event | None:
+        """Take a byte that follows an IAC, or a verb."""
+        at, self.state.at = self.state.at, _At.DATA
+        if at is _At.OPTION:
+            return self._negotiate(self.state.verb, byte)
+        if at is _At.SB_COMMAND:
+            if byte == IAC:
+                self.state.at = _At.SB
+                self._collect(_IAC)
+                return None
+            if byte == SE:
+                return self._end_subnegotiation()
+            # A command where SE was due: the subnegotiation was cut off, the command counts.
+        if byte in (WILL, WONT, DO, DONT):
+            self.state.at, self.state.verb = _At.OPTION, byte
+        elif byte == SB:
+            self.state.at = _At.SB
+            self.state.subnegotiation.clear()
+        elif byte == BRK:
+            return Break()
+        elif byte == AYT:
+            return AreYouThere()
+        return None
+
+    def _end_subnegotiation(self) -> Event | None:
+        whole = bytes(self.state.subnegotiation)
+        self.state.subnegotiation.clear()
+        if whole and len(whole) <= MOST_SUBNEGOTIATION and self.client_does(whole[0]):
+            return Subnegotiation(whole[0], whole[1:])
+        return None
+
+    def _negotiate(self, verb: int, option: int) -> Event | None:
+        """RFC 1143: answer a change, never what is agreed already."""
+        by_client = verb in (WILL, WONT)
+        states = self.state.theirs if by_client else self.state.ours
+        before = states.get(option, _Option.NO)
+        may = option in (self._they_may if by_client else self._we_may)
+        yes, no = (DO, DONT) if by_client else (WILL, WONT)
+        if verb in (WONT, DONT):
+            if before is _Option.YES:
+                self._say(no, option)
+            states[option] = _Option.REFUSED if before is _Option.REFUSED else _Option.NO
+            return None
+        if not may:
+            if before is not _Option.REFUSED:
+                self._say(no, option)
+            states[option] = _Option.REFUSED
+            return None
+        if before is _Option.NO:
+            self._say(yes, option)
+        states[option] = _Option.YES
+        return Enabled(option) if by_client and before is not _Option.YES else None
+
+    def _say(self, verb: int, option: int) -> None:
+        self._to_send += bytes((IAC, verb, option))
+
+
+def subnegotiation(option: int, payload: bytes) -> bytes:
+    """Return a subnegotiation as it is sent."""
+    body = payload.replace(_IAC, _TWO)
+    return bytes((IAC, SB, option)) + body + bytes((IAC, SE))
+
+
+def _next_iac(data: bytes, position: int) -> int:
+    end = data.find(_IAC, position)
+    return len(data) if end < 0 else end
+
+
+def _add_text(events: list[Event], text: list[bytes]) -> None:
+    data = b"".join(text)
+    text.clear()
+    if data:
+        events.append(Data(data))
