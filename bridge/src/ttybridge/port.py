@@ -11,10 +11,11 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ttybridge import write_queue
 from ttybridge.capture import Capture
 from ttybridge.client import GOODBYE_SECONDS, Client, plain_address
 from ttybridge.comport import ComPort
-from ttybridge.device import Device, DeviceError, DeviceLost
+from ttybridge.device import Device, DeviceError, DeviceLost, Line
 from ttybridge.portmap import Port
 from ttybridge.write_queue import WriteQueue
 
@@ -53,8 +54,10 @@ class Counters:
 
 @dataclass
 class State:
-    """What a port knows that is not in the port map."""
+    """What a port knows that is not in the port map: plain data, in this one place."""
 
+    line: Line
+    queue: write_queue.State
     counters: Counters = field(default_factory=Counters)
     replay: bytearray = field(default_factory=bytearray)
     """The last that the device said."""
@@ -74,7 +77,7 @@ class ServedPort:
         self.queue = WriteQueue(self.device, self._lost, self._queue_full)
         self.com_port = ComPort(self.device, self._purge, self.is_sending)
         self.capture = Capture(port.log, port.name) if port.log else None
-        self.state = State()
+        self.state = State(self.device.line, self.queue.state)
         self.clients: list[Client] = []
         """In the order in which they came: of those that watch one another the first writes."""
         self.refused: set[Client] = set()

@@ -108,7 +108,9 @@ class Telnet:
         for option in reversed(self._we_may):
             self.state.ours[option] = _Option.ASKED
             self._say(WILL, option)
-        for option in reversed(self._they_may):
+        # Not COM-PORT-OPTION: a client that finds itself asked for it (pyserial, now and then) may
+        # take that as the answer to its own offer, and never make the offer.
+        for option in (SGA, BINARY):
             self.state.theirs[option] = _Option.ASKED
             self._say(DO, option)
 
@@ -124,7 +126,7 @@ class Telnet:
 
     def encode(self, data: bytes) -> bytes:
         """Return bytes of the device as they are sent."""
-        if self.state.ours.get(BINARY) is not _Option.YES:
+        if self.state.ours.get(BINARY) is not _Option.YES and not self.client_does(COM_PORT):
             data = self._end_cr(data)
         return data.replace(_IAC, _TWO) if _IAC in data else data
 
@@ -178,8 +180,12 @@ class Telnet:
         return events
 
     def _text(self, data: bytes) -> bytes:
-        """Return bytes for the device: outside of BINARY CR NUL stands for CR (RFC 854)."""
-        if self.client_does(BINARY) or not data:
+        """Return bytes for the device: outside of BINARY CR NUL stands for CR (RFC 854).
+
+        Not for a client of COM-PORT-OPTION: it means the line's own bytes, also where it has
+        refused BINARY (microcom).
+        """
+        if self.client_does(BINARY) or self.client_does(COM_PORT) or not data:
             return data
         if self.state.received_cr and data[0] == 0:
             data = data[1:]
