@@ -43,11 +43,26 @@ need_packages() {
   need_root "installing the missing packages (apt-get install ${missing[*]})"
   say "installing ${missing[*]}"
   mkdir -p "$CACHE"
+  leave_services_off "${missing[@]}"
   local apt=(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qy -o DPkg::Lock::Timeout=300)
   # Old or no package lists make the first try fail: only then is an update worth its time.
   "${apt[@]}" install --no-install-recommends "${missing[@]}" >"$log" 2>&1 ||
     { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends "${missing[@]}"; } >>"$log" 2>&1 ||
     die_with "$log" "apt-get could not install ${missing[*]}"
+}
+
+# leave_services_off PACKAGE...: a daemon that is wanted as a program for the tests must not serve.
+leave_services_off() {
+  [ -d /run/systemd/system ] || return 0    # nothing would start it
+  local package
+  for package; do
+    case $package in
+      ser2net | conserver-server)
+        say "$package.service stays off: undo with systemctl unmask $package"
+        as_root systemctl mask --quiet "$package.service"
+        ;;
+    esac
+  done
 }
 
 # venv REQUIREMENTS: brings .venv up to a requirements file; quick when it is already.

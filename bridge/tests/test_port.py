@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from conftest import Adapter, eventually, free_tcp_port, serving
+from conftest import Adapter, eventually, free_tcp_port, serving, tcp_port
 from ttybridge.client import Client
 from ttybridge.device import Device, DeviceLost
 from ttybridge.port import ServedPort
@@ -377,12 +377,12 @@ def test_a_tcp_port_in_use_is_served_once_it_is_free(
     async def scenario() -> None:
         port, fine = make_port(), make_port(name="fine", device="/nonexistent/tty")
         squatter = await asyncio.start_server(
-            lambda _, writer: writer.close(), "127.0.0.1", port.listen.port
+            lambda _, writer: writer.close(), "127.0.0.1", tcp_port(port)
         )
         async with serving(port, fine) as bench:
             status = bench.status()
             assert not status["listening"]
-            assert f"another program holds TCP port {port.listen.port}" in status["listen_problem"]
+            assert f"another program holds TCP port {tcp_port(port)}" in status["listen_problem"]
             squatter.close()
             await squatter.wait_closed()
             await eventually(lambda: bench.status()["listening"])
@@ -398,9 +398,9 @@ def test_a_daemon_that_can_serve_nothing_says_so(adapter: Adapter, make_port: Ma
     async def scenario() -> None:
         port = make_port()
         squatter = await asyncio.start_server(
-            lambda _, writer: writer.close(), "127.0.0.1", port.listen.port
+            lambda _, writer: writer.close(), "127.0.0.1", tcp_port(port)
         )
-        with pytest.raises(ListenError, match=f"sw: cannot listen on .*{port.listen.port}"):
+        with pytest.raises(ListenError, match=f"sw: cannot listen on .*{tcp_port(port)}"):
             await Server().start([port])
         squatter.close()
 

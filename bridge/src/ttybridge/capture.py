@@ -385,7 +385,7 @@ def _shorten(path: str, limit: int) -> None:
 def _opened(path: str) -> Iterator[int]:
     """The descriptor of the file, made where it is missing; `OSError` where it is no plain file.
 
-    Neither a symlink is followed nor a FIFO waited for (open(2): O_NOFOLLOW, O_NONBLOCK).
+    Neither a symlink is followed nor a FIFO or a tty waited for (open(2): O_NOFOLLOW, O_NONBLOCK).
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:

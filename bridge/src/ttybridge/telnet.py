@@ -141,10 +141,13 @@ class Telnet:
 
     def receive(self, data: bytes) -> list[Event]:
         """Return what the client's bytes say, in their order."""
-        if self.state.at is _At.DATA and data.count(_IAC) == 2 * data.count(_TWO):
-            # Every IAC stands beside another: no command. By far the most common.
-            data = self._text(data.replace(_TWO, _IAC) if _IAC in data else data)
-            return [Data(data)] if data else []
+        if self.state.at is _At.DATA:
+            pieces = data.split(_IAC)
+            if len(pieces) % 2 and not any(pieces[1::2]):
+                # Every IAC stands beside another: no command. By far the most common, and a split
+                # is much faster than to look for two bytes.
+                data = self._text(_IAC.join(pieces[::2]))
+                return [Data(data)] if data else []
         return self._parse(data)
 
     def _parse(self, data: bytes) -> list[Event]:

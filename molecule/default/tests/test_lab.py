@@ -126,6 +126,12 @@ def receive(connection: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
+def tcp_port(port: Port) -> int:
+    """The TCP port that a port listens on."""
+    assert port.listen
+    return port.listen.port
+
+
 def test_8_mib_arrive_unchanged_from_client_to_device(
     name: str, address: str, paired: Port
 ) -> None:
@@ -135,7 +141,7 @@ def test_8_mib_arrive_unchanged_from_client_to_device(
         stdout=subprocess.PIPE,
         text=True,
     )
-    with socket.create_connection((address, paired.listen.port), SECONDS) as client:
+    with socket.create_connection((address, tcp_port(paired)), SECONDS) as client:
         client.sendall(data)
         received, _ = far_end.communicate(timeout=SECONDS)
     assert received.split()[0] == hashlib.sha256(data).hexdigest()
@@ -145,7 +151,7 @@ def test_8_mib_arrive_unchanged_from_device_to_client(
     name: str, address: str, paired: Port
 ) -> None:
     data = os.urandom(BYTES)
-    with socket.create_connection((address, paired.listen.port), SECONDS) as client:
+    with socket.create_connection((address, tcp_port(paired)), SECONDS) as client:
         far_end = subprocess.Popen(
             [*SSH, name, f"cat >/run/lab/{paired.name}"], stdin=subprocess.PIPE
         )
@@ -179,7 +185,7 @@ def test_an_adapter_that_is_plugged_in_later_works_without_anyone_touching_the_p
     adapter("unplug", name, replugged.name)
     time.sleep(1)
     adapter("adapter", name, replugged.name)
-    with socket.create_connection((address, replugged.listen.port), 10) as client:
+    with socket.create_connection((address, tcp_port(replugged)), 10) as client:
         client.settimeout(10)
         time.sleep(1)
         command = f"echo hello >/run/lab/{replugged.name}"
@@ -191,7 +197,7 @@ def test_a_client_of_ttybridge_stays_connected_through_a_replug(
     name: str, address: str, ports: dict[str, Port]
 ) -> None:
     port = ports["bridge-pair"]
-    with socket.create_connection((address, port.listen.port), 10) as client:
+    with socket.create_connection((address, tcp_port(port)), 10) as client:
         client.settimeout(10)
         adapter("unplug", name, port.name)
         adapter("adapter", name, port.name)

@@ -1,0 +1,1 @@
+"""ttybridge beside its peers, in one run on one machine: script/bench."""
