@@ -18,6 +18,7 @@ import ipaddress
 import json
 import os
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -123,6 +124,8 @@ def check_unit(name: str, unit: dict[str, str]) -> None:
 
 def listens(port: dict[str, Any], open_: list[Connection]) -> list[Connection]:
     """The listeners at a port's address."""
+    if not port["listen"]:
+        return []
     wanted = port["listen"]["address"]
     return [
         one
@@ -134,14 +137,18 @@ def listens(port: dict[str, Any], open_: list[Connection]) -> list[Connection]:
 
 
 def check_listener(
-    port: dict[str, Any], name: str, unit: dict[str, str], open_: list[Connection]
+    port: dict[str, Any], name: str, unit: dict[str, str], open_: list[Connection], why: str | None
 ) -> None:
-    """Raise a fault unless the port's own daemon listens at its address."""
+    """Raise a fault unless the port's own daemon listens at its address.
+
+    `why` is what the daemon itself says of a listener that it cannot open.
+    """
     found = listens(port, open_)
     uid = unit["UID"]
     if not found:
         raise Fault(
-            f"{name} does not listen", f"look into `journalctl -u {name}`, then run playbook.yml"
+            f"{name} does not listen" + (f": {why}" if why else ""),
+            f"look into `journalctl -u {name}`, then run playbook.yml",
         )
     if uid.isdigit() and all(one.uid != int(uid) for one in found):
         number = port["listen"]["port"]
@@ -162,6 +169,12 @@ def check_served(name: str, served: dict[str, dict[str, Any]]) -> None:
         raise Fault(
             f"the device refuses {', '.join(device['refused_settings'])}",
             "correct the line settings, or use another adapter",
+        )
+    log = served[name]["log"]
+    if log and log["problem"]:
+        raise Fault(
+            f"its log {log['file']} is not written: {log['problem']}",
+            "look into `journalctl -u ttybridge`",
         )
 
 
@@ -201,12 +214,10 @@ def probe(port: dict[str, Any], timeout: float) -> str:
     telnet = port["protocol"] != "raw"
     if telnet:
         send = send.replace(b"\xff", b"\xff\xff").replace(b"\r\n", b"\n").replace(b"\r", b"\r\0")
-    address = port["listen"]["address"] or "127.0.0.1"
-    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
     end = time.monotonic() + timeout
     got = b""
     try:
-        with socket.create_connection((target, port["listen"]["port"]), timeout) as client:
+        with connection(port, timeout) as client:
             client.sendall(send)
             while expect not in (without_telnet(got) if telnet else got):
                 client.settimeout(max(end - time.monotonic(), 0.01))
@@ -218,6 +229,11 @@ def probe(port: dict[str, Any], timeout: float) -> str:
                 return f"answered {port['probe']['expect']!r}"
     except TimeoutError:
         pass
+    except ssl.SSLError as error:
+        raise Fault(
+            f"TLS fails: {error.reason or error}",
+            "look into `journalctl -u ttybridge`, correct tls and its files",
+        ) from None
     except OSError as error:
         raise Fault(
             f"cannot be connected to: {error.strerror}", "see if a firewall on the host forbids it"
@@ -230,6 +246,19 @@ def probe(port: dict[str, Any], timeout: float) -> str:
         f"device {heard} {port['probe']['expect']!r} within {timeout:g} s",
         "see that the far end is on and the line settings are its own, or correct probe",
     )
+
+
+def connection(port: dict[str, Any], timeout: float) -> socket.socket:
+    """Connect to a port's listener; through TLS, whoever the certificate names, where it has it."""
+    address = port["listen"]["address"] or "127.0.0.1"
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    client = socket.create_connection((target, port["listen"]["port"]), timeout)
+    if not port["tls"]:
+        return client
+    anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anyone.check_hostname = False
+    anyone.verify_mode = ssl.CERT_NONE
+    return anyone.wrap_socket(client)
 
 
 def without_telnet(data: bytes) -> bytes:
@@ -261,12 +290,18 @@ def check_port(
     """Return what to say of a port that is right, or raise its first fault."""
     name = UNITS[port["engine"]]
     check_unit(name, unit)
-    check_listener(port, name, unit, open_)
+    problem = served.get(port["name"], {}).get("listen_problem")
+    if port["listen"]:
+        check_listener(port, name, unit, open_, problem)
     if probe_timeout is None:
-        return "listens"
+        return "listens" if port["listen"] else "connects"
     check_device(port["path"])
     if port["engine"] == "bridge":
         check_served(port["name"], served)
+    if not port["listen"]:
+        if problem:
+            raise Fault(problem, "see that something listens there, or correct connect")
+        return "connected, device is there"
     here = {one.address for one in listens(port, open_)}
     users = sorted(
         one.peer
@@ -281,6 +316,8 @@ def check_port(
         return "listens, device is there"
     if port["allow"] and not any(LOOPBACK.subnet_of(network) for network in networks(port)):
         return "listens, device is there; not probed: allow keeps the host itself out"
+    if port["tls"] and port["tls"]["client_ca"]:
+        return "listens, device is there; not probed: tls asks for a client's certificate"
     return probe(port, probe_timeout)
 
 
@@ -304,11 +341,11 @@ def findings(
     """A finding for each port."""
     state = units({UNITS[port["engine"]] for port in ports})
     open_ = connections()
-    bridge = probe_timeout is not None and any(port["engine"] == "bridge" for port in ports)
+    bridge = any(port["engine"] == "bridge" for port in ports)
     served = served_ports() if bridge else {}
 
     def find(port: dict[str, Any]) -> dict[str, str]:
-        about = {"port": port["name"], "listen": port["entry"]["listen"]}
+        about = {"port": port["name"], "listen": port["endpoint"]}
         try:
             unit = state[UNITS[port["engine"]]]
             return {

@@ -6,7 +6,8 @@ echo "release: '${VERSION_ID:-}'"
 echo "python: $(/usr/bin/python3 -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null || echo false)"
 echo "systemd: $([ -d /run/systemd/system ] && echo true || echo false)"
 echo 'packages: {'
-dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial ser2net 2>/dev/null |
+dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
+  python3-prometheus-client ssl-cert ser2net 2>/dev/null |
   sed -n "s/^installed \(.*\) \(.*\)/  \1: '\2',/p"
 echo '}'
 echo 'units: ['

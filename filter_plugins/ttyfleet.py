@@ -9,7 +9,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
-from ttybridge.portmap import Fault, as_entry, as_variables, check_portmap, parse_portmap
+from ttybridge.portmap import (
+    Fault,
+    as_entry,
+    as_variables,
+    check_portmap,
+    check_ser2net,
+    parse_portmap,
+)
 
 
 def ttyfleet_faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -22,7 +29,7 @@ def ttyfleet_faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]])
             faults.append(Fault(host, "serial_ports", problem))
             continue
         defaults = variables.get("serial_ports_defaults", {})
-        faults += check_portmap(variables["serial_ports"], defaults, host)[1]
+        faults += check_portmap(variables["serial_ports"], defaults, host, sandboxed=True)[1]
     return [str(fault) for fault in faults]
 
 
@@ -32,6 +39,12 @@ def ttyfleet_ports(entries: Any, defaults: Any = None) -> list[dict[str, Any]]:
     return [{**as_variables(port), "entry": as_entry(port)} for port in ports]
 
 
+def ttyfleet_ser2net_faults(ports: list[dict[str, Any]], version: str) -> str:
+    """What ports as `ttyfleet_ports` returns them ask of a ser2net that lacks it, a line each."""
+    parsed = parse_portmap([port["entry"] for port in ports])
+    return "\n".join(str(fault) for fault in check_ser2net(parsed, version))
+
+
 def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What verify.yml noted of `hosts`: a table of all ports, and a line for each fault."""
     rows = [("HOST", "PORT", "LISTEN", "RESULT")]
@@ -39,9 +52,9 @@ def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]])
     for host in hosts:
         noted = hostvars[host]
         if "verify_unreadable" in noted:
-            faults.append(f"{host}: {noted['verify_unreadable']}")
+            faults += [f"{host}: {line}" for line in noted["verify_unreadable"].splitlines()]
             for port in noted["serial_ports_checked"]:
-                rows.append((host, port["name"], port["entry"]["listen"], "host not read back"))
+                rows.append((host, port["name"], port["endpoint"], "host not read back"))
             continue
         for found in noted["verify_findings"]:
             rows.append((host, found["port"], found["listen"], found["result"]))
@@ -68,4 +81,5 @@ class FilterModule:
             "ttyfleet_faults": ttyfleet_faults,
             "ttyfleet_ports": ttyfleet_ports,
             "ttyfleet_report": ttyfleet_report,
+            "ttyfleet_ser2net_faults": ttyfleet_ser2net_faults,
         }

@@ -22,9 +22,10 @@ from ttybridge.portmap import (
     as_entry,
     as_variables,
     check_portmap,
+    check_ser2net,
     parse_portmap,
 )
-from ttybridge.values import Listen
+from ttybridge.values import Listen, Remote
 
 GOOD = {"name": "sw", "device": "/dev/ttyUSB0", "listen": 9999}
 
@@ -32,15 +33,21 @@ NAME = "write letters, digits, '-', '_' and '.', beginning with a letter or digi
 PORT = (
     "write [address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999, with a port from 1 to 65535"
 )
-ADDRESS = "write [address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999"
+LISTEN = "[address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999"
+ADDRESS = f"write {LISTEN}"
 PATH = "write an absolute path, such as /dev/ttyAMA0"
 USB = "write a mapping of vendor, product, serial, path or interface"
 USB_ID = 'write four hexadecimal digits in quotes, such as "067b"'
 SERIAL = "write the USB serial number in quotes, without spaces and *?[]|"
+REMOTE = "write host:port, such as pc.example.org:10001, 192.0.2.7:10001 or [2001:db8::7]:10001"
 BAUD = "write a whole number from 50 to 4000000"
+BANNER = (
+    "write text, in which {name}, {device}, {baudrate}, {bytesize}, {parity}, {stopbits} or {flow} "
+    "may stand"
+)
 NETWORKS = "write a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
 KEYS = (
-    "the keys are name, listen, usb, device, protocol, engine, baudrate, "
+    "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
     "max_clients, allow, tls, idle_timeout, keepalive, replay, log, "
     "banner, probe"
@@ -84,6 +91,18 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ),
     ({"listen": ":9999"}, ("listen: ':9999': " + PORT)),
     ({"listen": [9999]}, ("listen: [9999]: " + PORT)),
+    ({"connect": 9999}, ("connect: 9999: " + REMOTE + ", with a port from 1 to 65535")),
+    ({"connect": "pc:0"}, ("connect: 'pc:0': " + REMOTE + ", with a port from 1 to 65535")),
+    ({"connect": "a b:1"}, ("connect: 'a b:1': " + REMOTE + ", with a port from 1 to 65535")),
+    ({"connect": "::1:1"}, ("connect: '::1:1': " + REMOTE + ", with a port from 1 to 65535")),
+    (
+        {"connect": "[pc]:1"},
+        ("connect: '[pc]:1': 'pc' is not an IPv6 address: " + REMOTE),
+    ),
+    (
+        {"connect": "pc:1"},
+        ("connect: 'pc:1' stands beside listen 9999: write one of the two"),
+    ),
     ({"device": "ttyUSB0"}, ("device: 'ttyUSB0': " + PATH)),
     ({"device": "/dev/tty USB0"}, ("device: '/dev/tty USB0': " + PATH)),
     ({"device": "/dev/tty\nUSB0"}, ("device: '/dev/tty\\nUSB0': " + PATH)),
@@ -191,11 +210,39 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         ("log.file: missing: write an absolute path"),
     ),
     (
-        {"log": {"file": "/var/log/sw", "max_size": 10}},
-        ("log.max_size: 10: write a whole number from 4096 to 1073741824"),
+        {"log": {"file": "/var/log/sw", "max_size": -1}},
+        ("log.max_size: -1: write a whole number from 0 to 1073741824"),
     ),
-    ({"banner": "\x07"}, ("banner: '\\x07': write text")),
-    ({"banner": 3}, ("banner: 3: write text")),
+    (
+        {"log": {"file": "/l", "max_size": 4095}},
+        (
+            "log.max_size: 4095: engine bridge cannot honour it: "
+            "write log.max_size: 4096 to 1073741824"
+        ),
+    ),
+    (
+        {"log": {"file": "/l", "max_size": 0}},
+        (
+            "log.max_size: 0: engine bridge cannot honour it: write engine: ser2net, "
+            "or log.max_size: 4096 to 1073741824"
+        ),
+    ),
+    ({"banner": "\x07"}, ("banner: '\\x07': " + BANNER)),
+    ({"banner": 3}, ("banner: 3: " + BANNER)),
+    ({"banner": "{port}"}, ("banner: '{port}': " + BANNER)),
+    ({"banner": "{}"}, ("banner: '{}': " + BANNER)),
+    ({"banner": "{name!r}"}, ("banner: '{name!r}': " + BANNER)),
+    ({"banner": "{name:>9}"}, ("banner: '{name:>9}': " + BANNER)),
+    ({"banner": "{name[0]}"}, ("banner: '{name[0]}': " + BANNER)),
+    ({"banner": "{name.x}"}, ("banner: '{name.x}': " + BANNER)),
+    (
+        {"banner": "{"},
+        ("banner: '{': a single brace: write {{ or }} for a brace itself"),
+    ),
+    (
+        {"banner": "a}"},
+        ("banner: 'a}': a single brace: write {{ or }} for a brace itself"),
+    ),
     (
         {"probe": {"send": "\r"}},
         ("probe.expect: missing: write text that the answer holds"),
@@ -212,46 +259,19 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({4: "x"}, ("4: 'x': unknown key; " + KEYS)),
     ({"a\nb": 1}, ("'a\\nb': 1: unknown key; " + KEYS)),
     (
-        {"protocol": "rfc2217"},
+        {"banner": "hi"},
         (
-            "protocol: 'rfc2217': engine bridge cannot honour it: write engine: "
-            "ser2net, or protocol: raw"
+            "banner: 'hi': only a telnet client is shown text; this port is raw: "
+            "write protocol: telnet"
         ),
     ),
     (
-        {"sharing": "replace"},
+        {"banner": "hi", "protocol": "rfc2217"},
         (
-            "sharing: 'replace': engine bridge cannot honour it: write engine: "
-            "ser2net, or sharing: exclusive or shared"
+            "banner: 'hi': only a telnet client is shown text; this port is rfc2217: "
+            "write protocol: telnet"
         ),
     ),
-    (
-        {"sharing": "observed"},
-        ("sharing: 'observed': engine bridge cannot honour it: write sharing: exclusive or shared"),
-    ),
-    ({"dtr": False}, ("dtr: 'off': engine bridge cannot honour it: write dtr: on")),
-    ({"rts": "keep"}, ("rts: 'keep': engine bridge cannot honour it: write rts: on")),
-    (
-        {"rs485": {"delay_after_send": 1}},
-        (
-            "rs485: {'rts_on_send': 'on', 'rx_during_tx': 'off', "
-            "'delay_before_send': 0, 'delay_a...: engine bridge cannot honour it: "
-            "write rs485: off"
-        ),
-    ),
-    (
-        {"tls": {"certificate": "/a", "key": "/b"}},
-        ("tls: {'certificate': '/a', 'key': '/b'}: engine bridge cannot honour it: write tls: off"),
-    ),
-    ({"replay": 4096}, ("replay: 4096: engine bridge cannot honour it: write replay: 0")),
-    (
-        {"log": {"file": "/l"}},
-        (
-            "log: {'file': '/l', 'timestamps': 'on', 'input': 'off', 'max_size': "
-            "1048576, 'vola...: engine bridge cannot honour it: write log: off"
-        ),
-    ),
-    ({"banner": "hi"}, ("banner: 'hi': engine bridge cannot honour it: write banner: ''")),
     (
         {"engine": "ser2net", "device": "/dev/a,b"},
         (
@@ -269,13 +289,9 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     (
         {"engine": "ser2net", "sharing": "observed"},
         (
-            "sharing: 'observed': engine ser2net cannot honour it: write sharing: "
-            "exclusive or replace or shared"
+            "sharing: 'observed': engine ser2net cannot honour it: write engine: bridge, "
+            "or sharing: exclusive or replace or shared"
         ),
-    ),
-    (
-        {"engine": "ser2net", "hangup": True},
-        ("hangup: 'on': engine ser2net cannot honour it: write engine: bridge, or hangup: off"),
     ),
     (
         {"engine": "ser2net", "allow": ["192.0.2.0/24"]},
@@ -290,7 +306,46 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ),
     (
         {"engine": "ser2net", "dtr": "off"},
-        ("dtr: 'off': engine ser2net cannot honour it: write dtr: on"),
+        ("dtr: 'off': engine ser2net cannot honour it: write engine: bridge, or dtr: on"),
+    ),
+    (
+        {"engine": "ser2net", "rts": "keep"},
+        ("rts: 'keep': engine ser2net cannot honour it: write engine: bridge, or rts: on"),
+    ),
+    (
+        {"engine": "ser2net", "tls": {"certificate": "/a", "key": "/b"}},
+        (
+            "tls: {'certificate': '/a', 'key': '/b'}: engine ser2net cannot honour it: "
+            "write engine: bridge, or tls: off"
+        ),
+    ),
+    (
+        {"engine": "ser2net", "replay": 4096},
+        ("replay: 4096: engine ser2net cannot honour it: write engine: bridge, or replay: 0"),
+    ),
+    (
+        {"engine": "ser2net", "log": {"file": "/l", "max_size": 0}},
+        (
+            "log.timestamps: 'on': engine ser2net cannot honour it: write engine: bridge, "
+            "or log.timestamps: off"
+        ),
+    ),
+    (
+        {"engine": "ser2net", "log": {"file": "/l", "timestamps": False}},
+        (
+            "log.max_size: 1048576: engine ser2net cannot honour it: write engine: bridge, "
+            "or log.max_size: 0"
+        ),
+    ),
+    (
+        {
+            "engine": "ser2net",
+            "log": {"file": "/l", "timestamps": False, "max_size": 0, "volatile": True},
+        },
+        (
+            "log.volatile: 'on': engine ser2net cannot honour it: write engine: bridge, "
+            "or log.volatile: off"
+        ),
     ),
     (
         {"engine": "ser2net", "device": "/dev/serial/by-path/pci-0:1"},
@@ -299,16 +354,14 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
             "path with a colon or comma: write usb, or a path without one"
         ),
     ),
-    (
-        {"engine": "ser2net", "banner": "hi"},
-        ("banner: 'hi': engine ser2net cannot honour it: write banner: ''"),
-    ),
 ]
 
 
 def entry(**keys: Any) -> dict[str, Any]:
-    """A good entry with other keys; `usb` takes the place of `device`."""
+    """A good entry with other keys; `usb` takes the place of `device`, `connect` of `listen`."""
     made = {**GOOD, **keys}
+    if "connect" in keys and "listen" not in keys:
+        del made["listen"]
     if "usb" in keys and "device" not in keys:
         del made["device"]
     return made
@@ -328,6 +381,8 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
     wrong = {**GOOD, **written}
     if "usb" in written and "stands beside" not in said:
         del wrong["device"]
+    if "connect" in written and "stands beside" not in said:
+        del wrong["listen"]
     assert said_of([wrong]) == [said]
 
 
@@ -355,6 +410,12 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({}, "log", None),
         ({}, "banner", ""),
         ({}, "probe", None),
+        ({}, "connect", None),
+        ({"connect": "pc.example.org:1"}, "listen", None),
+        ({"connect": "pc.example.org:1"}, "connect", Remote("pc.example.org", 1)),
+        ({"connect": "192.0.2.7:65535"}, "connect", Remote("192.0.2.7", 65535)),
+        ({"connect": "[2001:DB8:0::1]:1"}, "connect", Remote("2001:db8::1", 1)),
+        ({"connect": "[fe80::1%eth0]:1"}, "connect", Remote("fe80::1%eth0", 1)),
         ({}, "path", "/dev/ttyUSB0"),
         ({"name": "Rack_1.sw-2"}, "name", "Rack_1.sw-2"),
         ({"name": "7"}, "name", "7"),
@@ -369,7 +430,8 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({"usb": {"path": "1-1.2"}}, "usb", UsbMatch(path="1-1.2")),
         ({"usb": {"serial": "1", "interface": 0}}, "usb", UsbMatch(serial="1", interface=0)),
         ({"usb": {"vendor": "067b"}}, "path", "/dev/serial/by-name/sw"),
-        ({"engine": "ser2net", "protocol": "rfc2217"}, "protocol", "rfc2217"),
+        ({"protocol": "rfc2217"}, "protocol", "rfc2217"),
+        ({"protocol": "telnet", "banner": "{{{name}}}"}, "greeting", "{sw}\r\n"),
         ({"baudrate": "115200"}, "baudrate", 115200),
         ({"parity": "EVEN"}, "parity", "even"),
         ({"stopbits": "1.5"}, "stopbits", 1.5),
@@ -405,7 +467,8 @@ def test_what_is_written_has_one_normal_form(
 def test_a_missing_key_is_named() -> None:
     assert said_of([{}]) == [
         f"port number 1: name: missing: {NAME}",
-        f"port number 1: listen: missing: {ADDRESS}",
+        "port number 1: listen: missing: "
+        f"write listen ({LISTEN}) or connect ({REMOTE.removeprefix('write ')})",
         "port number 1: usb: missing: write usb (what the adapter is) or device (a path)",
     ]
 
@@ -425,19 +488,18 @@ def test_an_empty_port_map_is_sound() -> None:
 
 
 def test_every_fault_of_an_entry_is_reported() -> None:
-    assert said_of([entry(listen=0, baudrate="fast", sharing="replace", speed=1)]) == [
+    assert said_of([entry(listen=0, baudrate="fast", engine="ser2net", replay=1, speed=1)]) == [
         f"listen: 0: {PORT}",
         f"baudrate: 'fast': {BAUD}",
         "speed: 1: unknown key; did you mean baudrate?",
-        "sharing: 'replace': engine bridge cannot honour it: "
-        "write engine: ser2net, or sharing: exclusive or shared",
+        "replay: 1: engine ser2net cannot honour it: write engine: bridge, or replay: 0",
     ]
 
 
 def test_a_faulty_value_brings_no_other_fault_with_it() -> None:
     wrong = entry(sharing="share", max_clients=4)
     assert said_of([wrong]) == ["sharing: 'share': write exclusive, replace, shared or observed"]
-    wrong = entry(engine="ser2nt", sharing="replace")
+    wrong = entry(engine="ser2nt", replay=1)
     assert said_of([wrong]) == ["engine: 'ser2nt': write bridge or ser2net"]
     wrong = entry(sharing="share")
     assert len(said_of([wrong], {"sharing": "replace"})) == 1
@@ -506,7 +568,7 @@ def test_listeners_that_one_host_cannot_both_have_clash(
         assert said == ([words] if clash else [])
 
 
-def listen_of(written: object) -> Listen:
+def listen_of(written: object) -> Listen | None:
     return parse_portmap([entry(listen=written)])[0].listen
 
 
@@ -541,6 +603,107 @@ def test_usb_matches_that_one_adapter_satisfies_clash(
             assert said[0].endswith("): add serial, path or interface to both")
 
 
+def test_a_port_that_connects_has_no_listener_to_clash_or_to_guard() -> None:
+    connecting = entry(name="a", device="/a", connect="pc:9999")
+    assert said_of([connecting, entry()]) == []
+    assert said_of([connecting], {"allow": ["192.0.2.0/24"], "sharing": "shared"}) == []
+    wrong = {**connecting, "name": "sw", "allow": ["192.0.2.0/24"], "sharing": "shared"}
+    wrong |= {"tls": {"certificate": "/a", "key": "/b"}, "max_clients": 2}
+    listens = "it is for a port that listens: leave it out, or write listen"
+    assert said_of([wrong]) == [
+        f"allow: ['192.0.2.0/24']: {listens}",
+        f"tls: {{'certificate': '/a', 'key': '/b'}}: {listens}",
+        f"sharing: 'shared': {listens}",
+        f"max_clients: 2: {listens}",
+    ]
+
+
+def test_ser2net_does_not_connect_to_others() -> None:
+    assert said_of([entry(connect="pc:1", engine="ser2net")]) == [
+        "connect: 'pc:1': engine ser2net cannot honour it: write engine: bridge, or listen"
+    ]
+
+
+def test_a_greeting_tells_of_its_port() -> None:
+    banner = "{name} on {device}\n{baudrate} {bytesize} {parity} {stopbits} {flow}"
+    usb = {"usb": {"vendor": "067b"}, "stopbits": 1.5}
+    (port,) = parse_portmap([entry(protocol="telnet", banner=banner, **usb)])
+    assert port.greeting == "sw on /dev/serial/by-name/sw\r\n9600 8 none 1.5 none\r\n"
+
+
+def test_a_banner_for_all_ports_greets_those_that_speak_telnet() -> None:
+    entries = [entry(protocol="telnet"), entry(name="b", listen=1, device="/b")]
+    ports = parse_portmap(entries, {"banner": "{name}"})
+    assert [port.greeting for port in ports] == ["sw\r\n", ""]
+
+
+def test_one_log_holds_one_port() -> None:
+    said = said_of([entry(name="a", listen=1, device="/a"), entry()], {"log": {"file": "/l"}})
+    assert said == [
+        "log.file: '/l' (from serial_ports_defaults) is also the log of port a: one file, one port"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"log": {"file": "/var/log/ttybridge/sw.log"}}, []),
+        (
+            {"log": {"file": "/var/log/ttybridge/rack1/sw.log"}},
+            ["log.file: '/var/log/ttybridge/rack1/sw.log': its unit cannot write there: "
+             "write /var/log/ttybridge/NAME"],
+        ),
+        (
+            {
+                "engine": "ser2net",
+                "log": {"file": "/var/log/sw.log", "timestamps": "off", "max_size": 0},
+            },
+            ["log.file: '/var/log/sw.log': its unit cannot write there: "
+             "write /var/log/ser2net/NAME"],
+        ),
+        (
+            {"tls": {"certificate": "/etc/ssl/a.pem", "key": "/home/pi/a.key"}},
+            ["tls.key: '/home/pi/a.key': its unit hides "
+             "/home/, /root/, /run/user/, /tmp/, /var/tmp/: write a path elsewhere"],
+        ),
+        (
+            {"device": "/tmp/pty"},
+            ["device: '/tmp/pty': its unit hides "
+             "/home/, /root/, /run/user/, /tmp/, /var/tmp/: write a path elsewhere"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_units_keep_from_an_engine_is_a_fault_on_a_host(
+    keys: dict[str, Any], said: list[str]
+) -> None:
+    assert said_of([entry(**keys)]) == []
+    faults = check_portmap([entry(**keys)], sandboxed=True)[1]
+    assert [str(fault).removeprefix("serial_ports: port sw: ") for fault in faults] == said
+
+
+@pytest.mark.parametrize(
+    ("version", "able"),
+    [
+        ("4.3.11-1", False),
+        ("4.5.1-1", False),
+        ("4.6.0-2", True),
+        ("4.6.4-1", True),
+        ("1:5.0", True),
+    ],
+)
+def test_hangup_takes_a_ser2net_that_does_not_undo_it(version: str, able: bool) -> None:
+    entries = [
+        entry(engine="ser2net", hangup=True),
+        entry(name="b", listen=1, device="/b", engine="ser2net"),
+        entry(name="c", listen=2, device="/c", hangup=True),
+    ]
+    said = [str(fault) for fault in check_ser2net(parse_portmap(entries), version)]
+    words = (
+        f"ser2net {version} cannot honour it, 4.6 can: write engine: bridge, or leave hangup out"
+    )
+    assert said == ([] if able else [f"port sw: hangup: 'on': {words}"])
+
+
 def test_one_device_serves_one_port() -> None:
     taken = "is also the device of port a: one device, one port"
     assert said_of([entry(name="a", listen=1), entry()]) == [f"device: '/dev/ttyUSB0' {taken}"]
@@ -572,8 +735,14 @@ def test_a_fault_in_the_defaults_is_reported_once_and_at_its_place() -> None:
 
 
 def test_what_an_engine_cannot_honour_says_where_it_was_written() -> None:
-    assert said_of([entry()], {"replay": 1}) == [
-        "replay: 1 (from serial_ports_defaults): engine bridge cannot honour it: write replay: 0"
+    assert said_of([entry(engine="ser2net")], {"replay": 1}) == [
+        "replay: 1 (from serial_ports_defaults): engine ser2net cannot honour it: "
+        "write engine: bridge, or replay: 0"
+    ]
+    defaults = {"log": {"file": "/l", "timestamps": "off", "max_size": 0}}
+    assert said_of([entry()], defaults) == [
+        "log.max_size: 0 (from serial_ports_defaults): engine bridge cannot honour it: "
+        "write engine: ser2net, or log.max_size: 4096 to 1073741824"
     ]
     assert said_of([entry(sharing="exclusive")], {"sharing": "shared", "max_clients": 4}) == [
         "max_clients: 4 (from serial_ports_defaults) clients, but sharing is exclusive: "
@@ -604,6 +773,11 @@ def test_variables_for_templates_are_plain() -> None:
     assert variables["allow"] == ["::/0"]
     assert variables["usb"]["vendor"] == "067b"
     assert variables["tls"] is None
+    assert (variables["connect"], variables["endpoint"]) == (None, "[::1]:1")
+    (port,) = parse_portmap([entry(connect="[::1]:1")])
+    variables = as_variables(port)
+    assert variables["connect"] == {"host": "::1", "port": 1}
+    assert (variables["listen"], variables["endpoint"]) == (None, "-> [::1]:1")
 
 
 def test_the_shortest_entry_names_no_default() -> None:
@@ -617,6 +791,11 @@ paths = st.from_regex(r"/[A-Za-z0-9_./-]{1,30}", fullmatch=True)
 words = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=30)
 tcp_ports = st.integers(1, 65535)
 listeners = st.builds(Listen, st.just("") | st.ip_addresses().map(str), tcp_ports)
+remotes = st.builds(
+    Remote,
+    st.from_regex(r"[A-Za-z0-9._-]{1,30}", fullmatch=True) | st.ip_addresses().map(str),
+    tcp_ports,
+)
 usb_ids = st.none() | st.from_regex(r"[0-9a-f]{4}", fullmatch=True)
 usb_matches = st.builds(
     UsbMatch,
@@ -632,7 +811,7 @@ networks = st.builds("{}/{}".format, st.just("0.0.0.0"), st.just(0)) | st.ip_add
 every_port = st.fixed_dictionaries(
     {
         "name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", fullmatch=True),
-        "listen": listeners,
+        "tcp": st.tuples(listeners, st.none()) | st.tuples(st.none(), remotes),
         "engine": st.sampled_from(["bridge", "ser2net"]),
         "place": st.tuples(usb_matches, st.none()) | st.tuples(st.none(), paths),
     },
@@ -655,25 +834,39 @@ every_port = st.fixed_dictionaries(
         "keepalive": st.integers(0, 32_767),
         "replay": st.integers(0, 16_777_216),
         "log": st.none()
-        | st.builds(Log, paths, st.booleans(), st.booleans(), st.integers(4096, 2**30)),
-        "banner": words,
+        | st.builds(Log, paths, st.booleans(), st.booleans(), st.integers(0, 2**30))
+        | st.builds(Log, paths, st.just(False), st.booleans(), st.just(0)),
+        "banner": words.map(lambda text: text.replace("{", "{{").replace("}", "}}"))
+        | st.sampled_from(["{name}", "{device}: {baudrate}"]),
         "probe": st.none() | st.builds(Probe, words, words.filter(bool)),
     },
 )
 
 
+def honoured(keys: Mapping[str, Any], name: str) -> bool:
+    """Whether a port's engine honours the value of a key, tables with all that is in them."""
+    value = keys[name]
+    limits = ENGINE_HONOURS[keys["engine"]]
+    inside = {limit: limit.partition(".")[2] for limit in limits if limit.startswith(f"{name}.")}
+    return value in limits.get(name, (value,)) and (
+        value is None or all(getattr(value, key) in limits[limit] for limit, key in inside.items())
+    )
+
+
 def sound(keys: Mapping[str, Any]) -> Port:
-    """A port of generated values, each that its engine cannot honour left out."""
+    """A port of generated values, each that cannot stand beside the others left out."""
     usb, device = keys["place"]
-    honoured = ENGINE_HONOURS[keys["engine"]]
-    kept = {
-        name: value
-        for name, value in keys.items()
-        if name != "place" and value in honoured.get(name, (value,))
-    }
+    listen, connect = keys["tcp"] if keys["engine"] == "bridge" else (Listen("", 1), None)
+    out = {"place", "tcp"}
+    if connect:
+        out |= {"allow", "tls", "sharing", "max_clients"}
+    if keys.get("protocol") != "telnet":
+        out.add("banner")
+    kept = {name: keys[name] for name in keys if name not in out and honoured(keys, name)}
     alone = kept.get("sharing", "exclusive") in SINGLE_CLIENT_SHARING
     clients = 1 if alone else kept.get("max_clients", 8)
-    return Port(**{**kept, "usb": usb, "device": device, "max_clients": clients})
+    place = {"usb": usb, "device": device, "listen": listen, "connect": connect}
+    return Port(**{**kept, **place, "max_clients": clients})
 
 
 @given(every_port)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from ttybridge.portmap import KEYS
-from ttybridge.values import Choice, Integer, Kind, Listen, NotAllowed, OffOr, Switch, label, shown
+from ttybridge.values import (
+    Choice,
+    Integer,
+    Kind,
+    Listen,
+    NotAllowed,
+    OffOr,
+    Remote,
+    Switch,
+    Template,
+    label,
+    shown,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +28,7 @@ from ttybridge.values import Choice, Integer, Kind, Listen, NotAllowed, OffOr, S
         (Choice(("a",)), "a"),
         (Switch(), "on or off"),
         (OffOr(Integer(1, 9)), "off, or a whole number from 1 to 9"),
+        (Template(("a", "b")), r"text, in which \{a\} or \{b\} may stand"),
     ],
 )
 def test_a_kind_says_what_it_takes(kind: Kind, allowed: str) -> None:
@@ -39,6 +52,13 @@ def test_every_key_says_what_it_takes_on_one_line(name: str) -> None:
 def test_a_listener_is_shown_as_people_write_it(listen: Listen, written: str) -> None:
     assert str(listen) == written
     assert KEYS["listen"].parse(written) == listen
+
+
+@pytest.mark.parametrize("written", ["pc.example.org:1", "192.0.2.7:65535", "[::1]:9999"])
+def test_a_remote_is_shown_as_people_write_it(written: str) -> None:
+    remote = KEYS["connect"].parse(written)
+    assert isinstance(remote, Remote)
+    assert str(remote) == written
 
 
 class Tagged(str):

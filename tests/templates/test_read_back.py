@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pty
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,9 +44,8 @@ def open_(tmp_path: Path) -> list[read_back.Connection]:
     return read_back.connections(tmp_path)
 
 
-SERVED: dict[str, Any] = {
-    "a": {"device": {"present": True, "problem": None, "refused_settings": []}}
-}
+WELL: dict[str, Any] = {"present": True, "problem": None, "refused_settings": []}
+SERVED: dict[str, Any] = {"a": {"device": WELL, "log": None, "listen_problem": None}}
 
 
 def port(number: int, address: str = "", **keys: Any) -> dict[str, Any]:
@@ -53,7 +54,8 @@ def port(number: int, address: str = "", **keys: Any) -> dict[str, Any]:
         "engine": "bridge",
         "protocol": "raw",
         "listen": {"address": address, "port": number},
-        "entry": {"listen": str(number)},
+        "endpoint": str(number),
+        "tls": None,
         "path": "/dev/null",
         "allow": [],
         "probe": None,
@@ -85,14 +87,17 @@ def test_listener(
 ) -> None:
     arguments = port(number, address), "ttybridge", UNIT, open_
     if right:
-        read_back.check_listener(*arguments)
+        read_back.check_listener(*arguments, None)
     else:
-        assert fault(read_back.check_listener, *arguments).result == "ttybridge does not listen"
+        said = fault(read_back.check_listener, *arguments, None).result
+        assert said == "ttybridge does not listen"
+        said = fault(read_back.check_listener, *arguments, "tls.key: no").result
+        assert said == "ttybridge does not listen: tls.key: no"
 
 
 def test_another_programs_listener(open_: list[read_back.Connection]) -> None:
     unit = {**UNIT, "UID": "62000"}
-    found = fault(read_back.check_listener, port(9999), "ttybridge", unit, open_)
+    found = fault(read_back.check_listener, port(9999), "ttybridge", unit, open_, None)
     assert found.result == "another program listens in ttybridge's place"
 
 
@@ -227,6 +232,10 @@ def test_a_port_whose_allow_keeps_the_host_out_is_not_probed(
             {"a": {"device": {"problem": None, "refused_settings": ["bytesize 7"]}}},
             "the device refuses bytesize 7",
         ),
+        (
+            {"a": {"device": WELL, "log": {"file": "/l", "problem": "no space is left"}}},
+            "its log /l is not written: no space is left",
+        ),
     ],
 )
 def test_a_port_that_ttybridge_cannot_serve(served: dict[str, Any], words: str) -> None:
@@ -238,3 +247,62 @@ def test_an_answer_that_speaks_of_use_is_no_refusal(device: Any) -> None:
     answer(b"address in use\r\n", close=True)
     probed = port(number, probe={"send": "", "expect": "login:"})
     assert "answered 'address in use', not 'login:'" in fault(read_back.probe, probed, 5).result
+
+
+def test_a_port_that_connects_has_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_back, "check_device", lambda path: None)
+    connecting = {**port(0), "listen": None, "endpoint": "-> pc:1"}
+    assert read_back.check_port(connecting, UNIT, [], None, {}) == "connects"
+    assert read_back.check_port(connecting, UNIT, [], 5, SERVED) == "connected, device is there"
+    away = {"a": {**SERVED["a"], "listen_problem": "cannot connect to pc:1: no answer"}}
+    assert fault(read_back.check_port, connecting, UNIT, [], 5, away).result == (
+        "cannot connect to pc:1: no answer"
+    )
+    away = {"a": {**SERVED["a"], "device": {"problem": "/dev/x is away"}}}
+    assert fault(read_back.check_port, connecting, UNIT, [], 5, away).result == "/dev/x is away"
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> dict[str, str]:
+    """A certificate that nobody has signed, and its key."""
+    files = {"certificate": str(tmp_path / "pem"), "key": str(tmp_path / "key")}
+    command = "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=pi"
+    out = ["-out", files["certificate"], "-keyout", files["key"]]
+    subprocess.run([*command.split(), *out], check=True, capture_output=True)
+    return files
+
+
+def test_probe_through_tls(tls: dict[str, str]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls["certificate"], tls["key"])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with context.wrap_socket(server.accept()[0], server_side=True) as client:
+                client.sendall(b"got " + client.recv(99))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        keys: dict[str, Any] = {
+            "tls": {**tls, "client_ca": None},
+            "probe": {"send": "\r", "expect": "got \r"},
+        }
+        assert read_back.probe(port(server.getsockname()[1], **keys), 5) == "answered 'got \\r'"
+        thread.join()
+
+
+def test_probe_through_tls_of_a_port_without(device: Any) -> None:
+    number, answer, _ = device
+    answer(b"login:")
+    keys: dict[str, Any] = {"tls": {"client_ca": None}, "probe": {"send": "", "expect": "login:"}}
+    assert fault(read_back.probe, port(number, **keys), 5).result.startswith("TLS fails: ")
+
+
+def test_a_port_that_asks_for_a_clients_certificate_is_not_probed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read_back, "check_device", lambda path: None)
+    monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
+    keys: dict[str, Any] = {"tls": {"client_ca": "/ca"}, "probe": {"send": "", "expect": "login:"}}
+    found = read_back.check_port(port(1, **keys), UNIT, [], 5, SERVED)
+    assert found == "listens, device is there; not probed: tls asks for a client's certificate"

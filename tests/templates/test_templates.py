@@ -16,13 +16,14 @@ import pytest
 import yaml
 
 from ttybridge import config
-from ttybridge.portmap import parse_portmap
+from ttybridge.portmap import check_portmap, parse_portmap
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 GOLDEN = HERE / "golden"
 MAPS = sorted(path.stem for path in (HERE / "maps").glob("*.yml"))
-FILES = [path.stem for path in (ROOT / "templates").glob("*.j2") if path.stem != "sandbox"]
+SHARED = ("sandbox", "ser2net")
+FILES = [path.stem for path in (ROOT / "templates").glob("*.j2") if path.stem not in SHARED]
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +71,9 @@ def test_ttybridge_reads_the_ports_that_were_meant(rendered: Path, portmap: str)
         if port.engine == "bridge"
     ]
     file = rendered / portmap / "ttybridge.toml"
-    assert list(config.load(file)) == meant
+    loaded = config.load(file)
+    assert list(loaded.ports) == meant
+    assert str(loaded.metrics or "") == written.get("bridge_metrics", "")
     for entry in tomllib.loads(file.read_text()).get("port", []):
         assert entry.keys().isdisjoint({"engine", "usb", "probe"})
 
@@ -81,7 +84,8 @@ def test_the_example_inventory_has_no_faults() -> None:
     hosts = yaml.safe_load((example / "hosts.yml").read_text())["serial_servers"]["hosts"]
     for host in hosts:
         written = yaml.safe_load((example / "host_vars" / f"{host}.yml").read_text())
-        parse_portmap(written["serial_ports"], common["serial_ports_defaults"], host)
+        defaults = common["serial_ports_defaults"]
+        assert check_portmap(written["serial_ports"], defaults, host, sandboxed=True)[1] == []
 
 
 def test_no_golden_file_is_left_over() -> None:

@@ -132,8 +132,8 @@ class Log:
 
     file: str = setting(
         Text("an absolute path", _ABSOLUTE_PATH),
-        f"the file, of this port alone; the roles' units can write directly in "
-        f"{LOG_DIRECTORIES['bridge']} (ser2net in {LOG_DIRECTORIES['ser2net']}), and nowhere else",
+        f"the file, of this port alone, directly in {LOG_DIRECTORIES['bridge']}; "
+        f"with ser2net in {LOG_DIRECTORIES['ser2net']}",
     )
     timestamps: bool = setting(Switch(), "the time at the start of each line", default=True)
     input: bool = setting(Switch(), "also what clients send", default=False)
@@ -283,8 +283,11 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
     },
 }
 
-# Below this version ser2net takes HUPCL back before it closes a device (gensio before 2.8).
-_HANGUP_SINCE = (4, 6)
+# The value of a key that ser2net honours from a version on, which only the host knows.
+SER2NET_SINCE: dict[str, tuple[Any, tuple[int, int]]] = {
+    # Before (gensio 2.8), it takes HUPCL back before it closes the device.
+    "hangup": (True, (4, 6)),
+}
 
 # Other tools' words for our keys, for the hint at an unknown key.
 _SYNONYMS = {
@@ -583,19 +586,23 @@ def _port(draft: _Draft) -> Port:
     return Port(**values)
 
 
-def check_ser2net(ports: Sequence[Port], version: str, where: str) -> list[Fault]:
+def check_ser2net(ports: Sequence[Port], version: str) -> list[Fault]:
     """What ports served by ser2net ask for that its installed `version`, as dpkg shows it, lacks.
 
     Only the host knows its version, so this comes after `check_portmap`.
     """
     number = re.match(r"(?:\d+:)?(\d+)\.(\d+)", version)
-    if number and (int(number[1]), int(number[2])) >= _HANGUP_SINCE:
-        return []
-    problem = f"'on': ser2net {version} cannot honour it: write engine: bridge, or hangup: off"
+    installed = (int(number[1]), int(number[2])) if number else (0, 0)
     return [
-        Fault(f"{where}: port {port.name}", "hangup", problem)
+        Fault(
+            f"port {port.name}",
+            name,
+            f"{shown(_as_written(value))}: ser2net {version} cannot honour it, "
+            f"{'.'.join(map(str, since))} can: write engine: bridge, or leave {name} out",
+        )
         for port in ports
-        if port.engine == "ser2net" and port.hangup
+        for name, (value, since) in SER2NET_SINCE.items()
+        if port.engine == "ser2net" and getattr(port, name) == value and installed < since
     ]
 
 

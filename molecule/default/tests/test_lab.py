@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from testinfra.host import Host
 
 from ttybridge.portmap import Port, parse_portmap
@@ -24,6 +25,7 @@ from ttybridge.portmap import Port, parse_portmap
 testinfra_hosts = ["ansible://serial_servers"]
 
 ROOT = Path(__file__).resolve().parents[3]
+TEMPLATES = ROOT / "tests" / "templates"
 SSH = ["ssh", "-F", str(ROOT / ".lab" / "ssh_config")]
 # Whatever a play could have written.
 FILES = "find /etc /usr/local /var/lib -type f -newermt '2000-01-01' -printf '%p %T@ %s\\n' | sort"
@@ -225,3 +227,36 @@ def test_verify_names_the_port_that_has_no_device(name: str, replugged: Port) ->
     verify = playbook("verify.yml", "-i", "molecule/default/inventory", "--limit", name)
     assert verify.returncode != 0
     assert re.search(rf"{name}.*{replugged.name}.*no device", verify.stdout), verify.stdout
+
+
+def test_the_installed_ser2net_reads_what_is_rendered_for_every_key(host: Host, name: str) -> None:
+    form = "conf" if host.system_info.release.startswith("12") else "yaml"
+    with (TEMPLATES / "golden" / "every-key" / f"ser2net.{form}").open() as file:
+        subprocess.run([*SSH, name, f"cat >/tmp/every-key.{form}"], stdin=file, check=True)
+    with host.sudo():
+        started = f"timeout -s KILL 5 ser2net -n -d -u -c /tmp/every-key.{form} >/dev/null 2>&1 &"
+        listening = host.check_output(f"{started} sleep 2; ss -ltnH | awk '{{print $4}}'")
+    written = yaml.safe_load((TEMPLATES / "maps" / "every-key.yml").read_text())
+    every = parse_portmap(written["serial_ports"], written["serial_ports_defaults"])
+    wanted = {tcp_port(port) for port in every if port.engine == "ser2net"}
+    assert wanted - {int(line.rpartition(":")[2]) for line in listening.splitlines()} == set()
+
+
+@pytest.mark.parametrize("engine", ["bridge", "ser2net"])
+def test_a_banner_greets_and_a_log_is_kept(
+    host: Host, address: str, ports: dict[str, Port], engine: str
+) -> None:
+    port = ports[f"telnet-{engine}"]
+    assert port.log
+    with socket.create_connection((address, tcp_port(port)), 10) as client:
+        received = b""
+        while port.greeting.encode() not in received:
+            received += receive(client, 1)
+        client.sendall(b"log-me\r\0")
+        while b"log-me\r\n" not in received:
+            received += receive(client, 1)
+        end = time.monotonic() + 20
+        with host.sudo():
+            while "log-me" not in host.file(port.log.file).content_string:
+                assert time.monotonic() < end, f"{port.log.file} has not what the device said"
+                time.sleep(0.5)

@@ -1,0 +1,79 @@
+"""docs/port-map.md: its table of keys is made from the model of a port.
+
+`UPDATE_GOLDEN=1 pytest tests/templates` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ttybridge.portmap import ENGINE_HONOURS, SER2NET_SINCE, Port
+from ttybridge.values import Integer, Kind, OffOr, StopBits, Switch, Table
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "port-map.md"
+BEGIN, END = "<!-- keys -->\n", "<!-- end of keys -->\n"
+
+
+def shown(kind: Kind, value: Any) -> str:
+    """A value as a person writes it; nothing where it cannot be written."""
+    if value is None and not isinstance(kind, OffOr):
+        return ""
+    if isinstance(kind, Integer) and value < kind.least:
+        return ""
+    if isinstance(kind, StopBits):
+        value = f"{value:g}"
+    if isinstance(kind, Switch):
+        value = "on" if value else "off"
+    words: dict[Any, str] = {None: "off", "": '""', (): "[]"}
+    return f"`{words.get(value, value)}`"
+
+
+def ser2net(key: str, kind: Kind) -> str:
+    """What ser2net takes of a key: yes, no, or the values."""
+    if ENGINE_HONOURS["ser2net"].get(key.partition(".")[0]) == (None,):
+        return "no"
+    values = ENGINE_HONOURS["ser2net"].get(key)
+    if key in SER2NET_SINCE:
+        value, version = SER2NET_SINCE[key]
+        return f"{shown(kind, value)} from {'.'.join(map(str, version))} on"
+    if values is None:
+        return "yes"
+    return " ".join(shown(kind, value) for value in values)
+
+
+def rows(model: type = Port, prefix: str = "") -> Iterator[str]:
+    """A line of the table for each key, those of a table after it."""
+    for field in dataclasses.fields(model):
+        key, kind = prefix + field.name, field.metadata["kind"]
+        required = field.default is dataclasses.MISSING
+        default = "required" if required else shown(kind, field.default)
+        cells = (f"`{key}`", kind.allowed, default, field.metadata["about"], ser2net(key, kind))
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+        inner = kind.kind if isinstance(kind, OffOr) else kind
+        if isinstance(inner, Table):
+            yield from rows(inner.model, f"{key}.")
+
+
+def test_the_table_of_keys_is_that_of_the_model() -> None:
+    before, begin, rest = PAGE.read_text().partition(BEGIN)
+    now, end, after = rest.partition(END)
+    assert begin
+    assert end
+    heads = (
+        "| key | what may be written | default | meaning | with ser2net |\n|---|---|---|---|---|\n"
+    )
+    table = heads + "".join(rows())
+    if os.environ.get("UPDATE_GOLDEN"):
+        PAGE.write_text(before + begin + table + end + after)
+        now = table
+    assert now == table
+
+
+def test_the_page_names_every_limit_of_ser2net() -> None:
+    _, _, text = PAGE.read_text().partition(END)
+    limited = {key.partition(".")[0] for key in [*ENGINE_HONOURS["ser2net"], *SER2NET_SINCE]}
+    assert {key for key in limited if f"`{key}`" not in text} == set()
