@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from typing import cast
@@ -449,8 +450,13 @@ def test_the_queue_stays_right_when_the_device_is_lost_in_the_middle_of_a_write(
         while not served.queue.holds(departed):  # until it is more than the pty takes
             served.from_client(departed, bytes(30_000))
         monkeypatch.setattr(Device, "write", lost)
-        await adapter.receive(1)  # makes room, so that the queue is written on
-        await eventually(lambda: not served.device.is_open)
+
+        def lost_once_there_is_room() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                os.read(adapter.far, 65536)
+            return not served.device.is_open
+
+        await eventually(lost_once_there_is_room)
         assert not served.queue.holds(departed)
         monkeypatch.undo()
         await eventually(lambda: served.device.is_open)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # The transport asks for a pause above the first and for more below the second.
 HIGH_WATER, LOW_WATER = 65536, 16384
 
+# Bytes that a client may be behind before it is closed.
+LAG_LIMIT = 2 * 1024 * 1024
+
 # After a client has said that it will send no more, it is closed once the device has been silent
 # this long: `echo reboot | nc -N` sees its answer, and no port is held by a client that has left.
 FAREWELL_SECONDS = 1.0
@@ -126,24 +129,31 @@ class Client(asyncio.Protocol):
             data = self._session.encode(data)
         if self._suspended:
             self._held += data
+            self._see_that_it_keeps_up()
         else:
-            self.transport.write(data)
+            self.put(data)
 
     def put(self, data: bytes) -> None:
-        """Bytes of the protocol itself."""
+        """Bytes as they are sent."""
         if not self.transport.is_closing():
             self.transport.write(data)
+            if self._full:
+                self._see_that_it_keeps_up()
+
+    def _see_that_it_keeps_up(self) -> None:
+        if self.backlog > LAG_LIMIT:
+            self._port.close_slow(self)
 
     def notice(self, words: str) -> None:
         """Tell a person what happens; raw clients and programs would take it for the device's."""
         if self._session and not self._session.speaks_rfc2217:
-            self.send(f"\r\n[ttybridge: {words}]\r\n".encode())
+            self.put(self._session.encode(f"\r\n[ttybridge: {words}]\r\n".encode()))
 
     def suspend(self, on: bool) -> None:
         """Send nothing of the device for now, or go on with what was held back."""
         self._suspended = on
         if not on and self._held:
-            self.transport.write(bytes(self._held))
+            self.put(bytes(self._held))
             self._held.clear()
         self._port.congestion_changed()
 
@@ -171,8 +181,6 @@ class Client(asyncio.Protocol):
         self.finished = True
         self.active_at = self._loop.time()
         self._wait(FAREWELL_SECONDS)
-        if self._session:
-            self._session.finish()
         self._port.client_finished()
         # TLS has no half-closed connections in asyncio.
         return self.transport.get_extra_info("ssl_object") is None

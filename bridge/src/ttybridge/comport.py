@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ttybridge import rfc2217
 from ttybridge.device import Device
+from ttybridge.write_queue import WriteQueue
 
 # How often modem lines and line errors are looked at, in seconds, while somebody wants to know.
 LOOK_SECONDS = 0.1
@@ -72,14 +73,15 @@ class ComPort:
     def __init__(
         self,
         device: Device,
+        queue: WriteQueue,
         purge: Callable[[bool, bool], None],
-        is_sending: Callable[[float], bool],
     ) -> None:
         self._device = device
+        self._queue = queue
         self._purge = purge
-        self._is_sending = is_sending
         self._members: list[Member] = []
         self._errors: dict[str, int] | None = None
+        self._has_modem_lines = False
         self._timer: asyncio.TimerHandle | None = None
         self._restore: asyncio.TimerHandle | None = None
 
@@ -89,14 +91,14 @@ class ComPort:
             self._members.append(member)
             member.com_port.modem_lines = lines = self._modem_lines()
             member.say(rfc2217.notify("modemstate", lines & member.com_port.modemstate_mask))
-            self._watch()
+            self._begin_to_watch()
 
     def leave(self, member: Member) -> None:
         """A client has gone."""
         if member in self._members:
             self._members.remove(member)
             if not self._members and not self._restore:
-                self._restore_when_sent()
+                self._restore_when_sent(self._queue.end)
 
     def device_changed(self) -> None:
         """The device came or went; without it no modem line is up."""
@@ -128,12 +130,11 @@ class ComPort:
                 self._poll(member, of)
             case rfc2217.SetMask(of, mask):
                 self._set_mask(member, of, mask)
+            # Not answered: the same words from here would ask the client to be silent (section 5).
             case rfc2217.Suspend():
                 member.suspend(True)
-                member.say(rfc2217.suspended())
             case rfc2217.Resume():
                 member.suspend(False)
-                member.say(rfc2217.resumed())
             case rfc2217.Purge(code):
                 if owns:
                     self._purge(request.received, request.unsent)
@@ -142,11 +143,11 @@ class ComPort:
     def _owner(self) -> Member | None:
         return next((member for member in self._members if member.may_write()), None)
 
-    def _restore_when_sent(self) -> None:
-        """The last bytes of a client that has left go out as it wanted them to."""
-        if self._is_sending(BLOCKED_SECONDS):
+    def _restore_when_sent(self, end: int) -> None:
+        """What was sent until a client left goes out as it wanted it to."""
+        if self._queue.is_moving(BLOCKED_SECONDS, end):
             loop = asyncio.get_running_loop()
-            self._restore = loop.call_later(LOOK_SECONDS, self._restore_when_sent)
+            self._restore = loop.call_later(LOOK_SECONDS, self._restore_when_sent, end)
         else:
             self._restore_now()
 
@@ -180,7 +181,7 @@ class ComPort:
             state.modemstate_mask = mask
         in_force = state.linestate_mask if of == "linestate" else state.modemstate_mask
         member.say(rfc2217.mask(of, in_force))
-        self._watch()
+        self._begin_to_watch()
 
     def _poll(self, member: Member, of: rfc2217.Kind) -> None:
         state = member.com_port
@@ -193,12 +194,21 @@ class ComPort:
         member.say(rfc2217.notify("modemstate", bits))
 
     def _modem_lines(self) -> int:
-        if not self._device.is_open:
-            return 0
         bits = self._device.modem_lines()
+        self._has_modem_lines = bits is not None
         if bits is None:
-            return _ALWAYS_READY
+            return _ALWAYS_READY if self._device.is_open else 0
         return sum(line for bit, line in _MODEM_LINES.items() if bits & bit)
+
+    def _begin_to_watch(self) -> None:
+        """Somebody may want to know from now on: of what was before nobody is told."""
+        if not self._timer:
+            self._errors = self._device.line_errors()
+        self._watch()
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._look()
 
     def _look(self) -> None:
         """Tell each client what has changed and what it wants to know."""
@@ -226,12 +236,12 @@ class ComPort:
 
     def _watch(self) -> None:
         """Look again soon, while there is something to see and somebody who wants to."""
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        wanted = any(
+        wanted = self._has_modem_lines and any(
             member.com_port.modemstate_mask or member.com_port.linestate_mask
             for member in self._members
         )
-        if wanted and self._device.modem_lines() is not None:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+        if wanted and not self._timer:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)
+        elif self._timer and not wanted:
+            self._timer.cancel()
+            self._timer = None

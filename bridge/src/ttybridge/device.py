@@ -145,13 +145,11 @@ class Device:
 
     def set(self, name: str, value: Any) -> None:
         """Change a line setting; what the device refuses stays as it is."""
-        if self.setting(name) == value:
+        in_force = self.setting(name)
+        self.line.settings[name] = value
+        if in_force == value or self._tty is None:
             return
-        if self._tty is None:
-            self.line.settings[name] = value
-            return
-        wanted = {**self.line.settings, name: value}
-        _set_each(self._tty, _pyserial_settings(wanted))
+        _set_each(self._tty, _pyserial_settings(self.line.settings))
         with contextlib.suppress(OSError, termios.error):  # gone: the next read says so
             _finish(self._fd, hangup=self._port.hangup)
         actual = self.line_settings().get(name, value)

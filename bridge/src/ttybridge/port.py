@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 # How often an absent device is looked for, in seconds: it is in use again within a second.
 LOOK_SECONDS = 0.5
 
-# Bytes that one client may lag behind the fastest before it is closed.
-LAG_LIMIT = 2 * 1024 * 1024
-
 # How long input waits for a device that takes nothing, in seconds, if it fills the queue or its
 # client has left.
 STUCK_SECONDS = 10.0
@@ -75,7 +72,7 @@ class ServedPort:
         self.port = port
         self.device = Device(port)
         self.queue = WriteQueue(self.device, self._lost, self._queue_full)
-        self.com_port = ComPort(self.device, self._purge, self.is_sending)
+        self.com_port = ComPort(self.device, self.queue, self._purge)
         self.capture = Capture(port.log, port.name) if port.log else None
         self.state = State(self.device.line, self.queue.state)
         self.clients: list[Client] = []
@@ -332,8 +329,6 @@ class ServedPort:
         self.state.counters.from_device += len(data)
         for client in tuple(self.clients):
             client.send(data)
-            if client.congested and client.backlog > LAG_LIMIT:
-                self._close_slow(client)
         if self.port.replay:
             self.state.replay += data
             if len(self.state.replay) > 2 * self.port.replay:
@@ -341,7 +336,8 @@ class ServedPort:
         if self.capture:
             self.capture.device_sent(data)
 
-    def _close_slow(self, client: Client) -> None:
+    def close_slow(self, client: Client) -> None:
+        """Close a client that is too far behind."""
         self.state.counters.closed_slow_clients += 1
         log.warning(
             "%s: client %s closed: it is %d bytes behind",
@@ -365,10 +361,6 @@ class ServedPort:
         """Break the line, after what was sent before."""
         if self.may_write(client):
             self.queue.add_break(client)
-
-    def is_sending(self, patience: float) -> bool:
-        """Whether bytes are on their way out, and some have left in the last so many seconds."""
-        return self.queue.is_moving(patience)
 
     def will_write_for(self, client: Client) -> bool:
         """Whether what this client sent is still on its way: not for ever to an absent device."""

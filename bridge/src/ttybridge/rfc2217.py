@@ -230,16 +230,6 @@ def purged(code: int) -> bytes:
     return _answer(Code.PURGE_DATA, bytes([code]))
 
 
-def suspended() -> bytes:
-    """The client is sent nothing more."""
-    return _answer(Code.FLOWCONTROL_SUSPEND, b"")
-
-
-def resumed() -> bytes:
-    """The client is sent data again."""
-    return _answer(Code.FLOWCONTROL_RESUME, b"")
-
-
 def modemstate(lines: int, before: int) -> int:
     """Return a modem state: lines as they are now, with what has changed since `before`."""
     changed = (lines ^ before) & MODEM_LINES

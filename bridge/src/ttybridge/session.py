@@ -30,6 +30,8 @@ class Session:
         """What the client has said and has to wait for what it said before."""
         self._timer: asyncio.TimerHandle | None = None
         self._finished = False
+        self._sent = 0
+        """Where what this client has sent ends in the queue of the port."""
         self.com_port = comport.State()
 
     @property
@@ -71,7 +73,7 @@ class Session:
 
     def may_write(self) -> bool:
         """Whether the device takes what this client sends."""
-        return self._port.may_write(self._client)
+        return self._port.may_write(self._client) and not self._client.finished
 
     def say(self, payload: bytes) -> None:
         """Send a subnegotiation."""
@@ -79,7 +81,8 @@ class Session:
 
     def suspend(self, on: bool) -> None:
         """Hold back what the device sends, or go on."""
-        self._client.suspend(on)
+        if not self._client.transport.is_closing():
+            self._client.suspend(on)
 
     def _go_on(self) -> None:
         self._timer = None
@@ -95,23 +98,29 @@ class Session:
 
     def _must_wait(self, event: telnet.Event) -> bool:
         """Whether an event changes the line under bytes that have not left yet."""
-        if not isinstance(event, telnet.Subnegotiation):
-            return False
-        request = rfc2217.parse(event.payload)
-        if not isinstance(request, rfc2217.CHANGES_THE_LINE) or not self.may_write():
-            return False
-        return self._port.is_sending(comport.BLOCKED_SECONDS)
+        match event:
+            case telnet.Subnegotiation(telnet.COM_PORT, payload) if self.may_write():
+                request = rfc2217.parse(payload)
+            case _:
+                return False
+        return isinstance(request, rfc2217.CHANGES_THE_LINE) and self._port.queue.is_moving(
+            comport.BLOCKED_SECONDS, self._sent
+        )
 
     def _do(self, event: telnet.Event) -> None:
         match event:
             case telnet.Data(data):
                 self._port.from_client(self._client, data)
+                self._sent = self._port.queue.end
             case telnet.Break():
                 self._port.send_break(self._client)
             case telnet.AreYouThere():
                 self._show_life()
             case telnet.Enabled(telnet.COM_PORT):
                 self._port.com_port.join(self)
+            case telnet.Disabled(telnet.COM_PORT):
+                self.suspend(False)
+                self._port.com_port.leave(self)
             case telnet.Subnegotiation(telnet.COM_PORT, payload):
                 request = rfc2217.parse(payload)
                 if request:
@@ -121,7 +130,7 @@ class Session:
         # A program would take words for something that the device said.
         if self.speaks_rfc2217:
             self._client.put(bytes((telnet.IAC, telnet.NOP)))
-        else:
+        elif not self._client.transport.is_closing():
             self._client.notice(f"{self._port.port.name}: {self._port.problem or 'here'}")
 
     def _flush(self) -> None:

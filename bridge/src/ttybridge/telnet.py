@@ -53,7 +53,14 @@ class Enabled:
     option: int
 
 
-Event = Data | Break | AreYouThere | Subnegotiation | Enabled
+@dataclass(frozen=True)
+class Disabled:
+    """The client will not do an option any more."""
+
+    option: int
+
+
+Event = Data | Break | AreYouThere | Subnegotiation | Enabled | Disabled
 
 
 class _Option(Enum):
@@ -126,7 +133,9 @@ class Telnet:
 
     def encode(self, data: bytes) -> bytes:
         """Return bytes of the device as they are sent."""
-        if self.state.ours.get(BINARY) is not _Option.YES and not self.client_does(COM_PORT):
+        if self.state.ours.get(BINARY) is _Option.YES or self.client_does(COM_PORT):
+            self.state.sent_cr = False
+        else:
             data = self._end_cr(data)
         return data.replace(_IAC, _TWO) if _IAC in data else data
 
@@ -188,7 +197,10 @@ class Telnet:
         Not for a client of COM-PORT-OPTION: it means the line's own bytes, also where it has
         refused BINARY (microcom).
         """
-        if self.client_does(BINARY) or self.client_does(COM_PORT) or not data:
+        if self.client_does(BINARY) or self.client_does(COM_PORT):
+            self.state.received_cr = False
+            return data
+        if not data:
             return data
         if self.state.received_cr and data[0] == 0:
             data = data[1:]
@@ -241,7 +253,7 @@ class Telnet:
             if before is _Option.YES:
                 self._say(no, option)
             states[option] = _Option.REFUSED if before is _Option.REFUSED else _Option.NO
-            return None
+            return Disabled(option) if by_client and before is _Option.YES else None
         if not may:
             if before is not _Option.REFUSED:
                 self._say(no, option)

@@ -19,6 +19,14 @@ BREAK_SECONDS = 0.25
 BREAK_WAITS_SECONDS = 2.0
 LOOK_SECONDS = 0.01
 
+# What one sender sends in pieces is put together up to so many bytes: each item costs memory of its
+# own, a hundred times that of a single byte.
+ITEM_SIZE = 1024
+
+# Breaks that wait at once; further ones are dropped: a packet full of them would hold the line for
+# hours.
+MOST_BREAKS = 8
+
 
 @dataclass
 class State:
@@ -26,8 +34,11 @@ class State:
 
     items: deque[tuple[Hashable, memoryview | None]] = field(default_factory=deque)
     size: int = 0
+    breaks: int = 0
     written: int = 0
     """Bytes that the device has taken."""
+    dropped: int = 0
+    """Bytes that it was not given."""
 
 
 class WriteQueue:
@@ -64,14 +75,23 @@ class WriteQueue:
         if rest:
             if not self.state.items:
                 self.moved_at = self._loop.time()
-            self.state.items.append((sender, rest))
             self.state.size += len(rest)
+            self._append(sender, rest)
             self._watch()
+
+    def _append(self, sender: Hashable, data: memoryview) -> None:
+        if self.state.items:
+            other, last = self.state.items[-1]
+            if other is sender and last is not None and len(last) + len(data) <= ITEM_SIZE:
+                self.state.items.pop()
+                data = memoryview(b"".join((last, data)))
+        self.state.items.append((sender, data))
 
     def add_break(self, sender: Hashable) -> None:
         """Break the line after what was sent before; never later for a device that is away."""
-        if self._device.is_open:
+        if self._device.is_open and self.state.breaks < MOST_BREAKS:
             self.state.items.append((sender, None))
+            self.state.breaks += 1
             self._break_due = self._loop.time() + BREAK_WAITS_SECONDS
             self.write()
 
@@ -96,15 +116,24 @@ class WriteQueue:
         """Whether something that this sender sent waits."""
         return any(other is sender for other, _ in self.state.items)
 
-    def is_moving(self, patience: float) -> bool:
-        """Whether bytes are on their way out, and some have left in the last so many seconds."""
+    @property
+    def end(self) -> int:
+        """Where what was added so far ends: its bytes are all that were added until now."""
+        return self.state.written + self.state.dropped + self.state.size
+
+    def is_moving(self, patience: float, end: int | None = None) -> bool:
+        """Whether bytes are on their way out, and some have left in the last so many seconds.
+
+        Where an `end` is given, only bytes before it count.
+        """
         if not self._device.is_open:
             return False
         left = self.state.size + self._device.unsent()
         if left != self._left:
             self._left = left
             self.moved_at = self._loop.time()
-        return left > 0 and self._loop.time() - self.moved_at < patience
+        later = 0 if end is None else self.end - end
+        return left > later and self._loop.time() - self.moved_at < patience
 
     def keep_only(self, senders: set[Hashable]) -> int:
         """Drop what others sent, and every break; return the number of bytes dropped."""
@@ -113,7 +142,8 @@ class WriteQueue:
         )
         size = sum(len(data) for _, data in kept if data is not None)
         dropped = self.state.size - size
-        self.state.items, self.state.size = kept, size
+        self.state.items, self.state.size, self.state.breaks = kept, size, 0
+        self.state.dropped += dropped
         self._watch()
         return dropped
 
@@ -143,6 +173,7 @@ class WriteQueue:
             self._break = self._loop.call_later(LOOK_SECONDS, self._go_on)
             return
         self.state.items.popleft()
+        self.state.breaks -= 1
         self._device.set_break(True)
         self._break = self._loop.call_later(BREAK_SECONDS, self._end_break)
 
