@@ -88,8 +88,8 @@ def _kick(options: argparse.Namespace) -> int:
     for client in answer["kicked"]:
         print(f"{options.port}: {client} closed")
     if not answer["kicked"]:
-        whom = options.client or "client"
-        print(f"{options.port}: no {whom} is connected", file=sys.stderr)
+        missing = f"{options.client} is not" if options.client else "no client is"
+        print(f"{options.port}: {missing} connected", file=sys.stderr)
     return int(not answer["kicked"])
 
 
@@ -98,9 +98,9 @@ def _status_table(status: dict[str, Any]) -> str:
     rows += [
         (
             port["name"],
-            port["listen"] if port["listening"] else f"NOT {port['listen']}",
+            _endpoint(port),
             port["device"]["path"] if port["device"]["present"] else "absent",
-            ", ".join(client["address"] for client in port["clients"]) or "-",
+            ", ".join(_client(port, client) for client in port["clients"]) or "-",
             str(port["counters"]["from_device"]),
             str(port["counters"]["to_device"]),
         )
@@ -120,6 +120,17 @@ def _status_table(status: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def _endpoint(port: dict[str, Any]) -> str:
+    if port["connect"]:
+        return f"-> {port['connect']}"
+    return str(port["listen"]) if port["listening"] else f"NOT {port['listen']}"
+
+
+def _client(port: dict[str, Any], client: dict[str, Any]) -> str:
+    writes = port["sharing"] == "observed" and client["writes"]
+    return f"{client['address']} (writes)" if writes else str(client["address"])
+
+
 def _serve(options: argparse.Namespace) -> int:
     try:
         from ttybridge import daemon
@@ -135,4 +146,5 @@ def _serve(options: argparse.Namespace) -> int:
         entries = [config.entry_from_words(words) for words in options.port]
         return config.Config(config.parse(entries, "--port"), options.metrics)
 
-    return daemon.run(load)
+    # A person at a terminal wants to know at once; a service waits for its TCP ports.
+    return daemon.run(load, wait_for_listeners=bool(options.config))

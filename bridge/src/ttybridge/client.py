@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ttybridge.session import Session
 
@@ -41,6 +41,7 @@ class Client(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._session = None if port.port.protocol == "raw" else Session(self, port)
         self._admitted = False
         self._full = self._suspended = False
@@ -74,16 +75,25 @@ class Client(asyncio.Protocol):
         A connection is not asked for keepalive while something is on its way, and a client that
         the port does not read (`blocked`: for long) cannot be seen to leave.
         """
-        sock = self.transport.get_extra_info("socket")
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-        state, probes = info[0], info[3]
-        (unacknowledged,) = struct.unpack_from("I", info, 24)
-        (silent_for,) = struct.unpack_from("I", info, 56)  # milliseconds since the last ACK
-        if state != _TCP_ESTABLISHED:
-            return state == _TCP_CLOSE or blocked
-        asked = unacknowledged > 0 or probes > 0
+        tcp = _tcp_info(self.transport.get_extra_info("socket"))
+        if tcp.state != _TCP_ESTABLISHED:
+            return tcp.state == _TCP_CLOSE or blocked
         keepalive = self._port.port.keepalive
-        return bool(asked and keepalive and silent_for > 2000 * keepalive)
+        return bool(tcp.in_flight and keepalive and tcp.silent_for > 2 * keepalive)
+
+    def _look_after(self, seconds: float) -> None:
+        """See in so many seconds whether what was sent to the client has arrived."""
+        if seconds and not self._watch:
+            self._watch = self._loop.call_later(seconds, self._see_whether_it_lives)
+
+    def _see_whether_it_lives(self) -> None:
+        self._watch = None
+        if self.transport.is_closing():
+            return
+        if self.is_dead(blocked=False):
+            self._port.client_dead(self)
+        elif _tcp_info(self.transport.get_extra_info("socket")).in_flight:
+            self._look_after(self._port.port.keepalive)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected: admit it, or tell it why not."""
@@ -139,9 +149,11 @@ class Client(asyncio.Protocol):
             self.transport.write(data)
             if self._full:
                 self._see_that_it_keeps_up()
+            if not self._watch:
+                self._look_after(2 * self._port.port.keepalive)
 
     def _see_that_it_keeps_up(self) -> None:
-        if self.backlog > LAG_LIMIT:
+        if self.backlog > LAG_LIMIT + self._port.port.replay:
             self._port.close_slow(self)
 
     def notice(self, words: str) -> None:
@@ -226,8 +238,9 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended, by whichever side."""
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._watch):
+            if timer:
+                timer.cancel()
         if self._session:
             self._session.finish()
         self._port.client_left(self, exc)
@@ -250,6 +263,24 @@ class Client(asyncio.Protocol):
             self._port.client_idle(self)
             self.notice(f"closed after {limit} s without a byte")
         self.close()
+
+
+class _Tcp(NamedTuple):
+    """What the kernel knows of a connection (TCP_INFO, tcp(7))."""
+
+    state: int
+    in_flight: bool
+    """Whether the other side has something to acknowledge."""
+    silent_for: float
+    """Seconds since it last acknowledged something."""
+
+
+def _tcp_info(sock: socket.socket) -> _Tcp:
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+    state, probes = info[0], info[3]
+    (unacknowledged,) = struct.unpack_from("I", info, 24)
+    (silent_for,) = struct.unpack_from("I", info, 56)  # in milliseconds
+    return _Tcp(state, unacknowledged > 0 or probes > 0, silent_for / 1000)
 
 
 def peer_name(address: str, port: int) -> str:

@@ -19,11 +19,12 @@ log = logging.getLogger(__name__)
 LoadConfig = Callable[[], Config]
 
 
-def run(load: LoadConfig) -> int:
+def run(load: LoadConfig, wait_for_listeners: bool) -> int:
     """Serve what `load` returns until SIGTERM or SIGINT; SIGHUP loads them again.
 
-    Returns the exit status: 1 where no port can be served. `ConfigError` where the ports are
-    faulty at the start; at a reload the fault is logged and all stays as it was.
+    Returns the exit status: 1 where no port can be served, unless it shall wait until one can.
+    `ConfigError` where the ports are faulty at the start; at a reload the fault is logged and all
+    stays as it was.
     """
     config = load()
     _log_to_stderr()
@@ -31,17 +32,17 @@ def run(load: LoadConfig) -> int:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-        return runner.run(_run(config, load))
+        return runner.run(_run(config, load, wait_for_listeners))
 
 
-async def _run(config: Config, load: LoadConfig) -> int:
+async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> int:
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
         loop.add_signal_handler(number, event.set)
     server = Server()
     try:
-        await server.start(config.ports)
+        await (server.apply if wait_for_listeners else server.start)(config.ports)
     except ListenError as error:
         log.critical("no port can be served:\n%s", error)
         return 1

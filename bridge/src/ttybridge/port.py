@@ -88,7 +88,8 @@ class ServedPort:
         self._opened_before = False
         self._away_since = -math.inf
         """Since when the device is away, where it was there before."""
-        self._networks = [ipaddress.ip_network(network) for network in port.allow]
+        # A port that connects has chosen its client itself.
+        self._networks = [ipaddress.ip_network(each) for each in port.allow if port.listen]
         self._refusal_logged_at = -math.inf
         self._refusals_not_logged = 0
 
@@ -217,6 +218,14 @@ class ServedPort:
             self.port.idle_timeout,
         )
 
+    def client_dead(self, client: Client) -> None:
+        """Nobody is at the other end of a connection."""
+        log.warning("%s: client %s closed: it does not answer", self.port.name, client.name)
+        if client in self.clients:
+            self._forget(client)
+        client.displace()
+        client.abort()
+
     def kick(self, address: str | None) -> list[str]:
         """Close the client with an address, or all; return whom."""
         kicked = [client for client in self.clients if address in (None, client.name)]
@@ -285,10 +294,7 @@ class ServedPort:
         blocked = self.queue.full and self._loop.time() - self.queue.moved_at > STUCK_SECONDS
         for client in clients:
             if client.is_dead(blocked):
-                log.warning("%s: client %s closed: it is dead", self.port.name, client.name)
-                self._forget(client)
-                client.displace()
-                client.abort()
+                self.client_dead(client)
 
     def _replace(self, old: Client, new: Client) -> None:
         log.info("%s: client %s replaced by %s", self.port.name, old.name, new.name)

@@ -10,7 +10,8 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ttybridge.client import Client, tune
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 # How often what does not work is tried again, in seconds: a listener that another program holds, a
 # connection to a listener elsewhere, accepting without free file descriptors.
 RETRY_SECONDS = 1.0
+
+# The longest pause between connections to a listener elsewhere that end soon, in seconds.
+MOST_RETRY_SECONDS = 16.0
 
 # How long a connection to a listener elsewhere, and a TLS handshake, may take.
 CONNECT_SECONDS = 10.0
@@ -87,7 +91,7 @@ class Link:
         with contextlib.suppress(OSError):  # reset already: what follows says so
             tune(sock, port.keepalive, raw)
             if raw:
-                self._urgent.watch(sock, port.name)
+                self._urgent.watch(sock.fileno(), port.name)
 
     def _set_problem(self, words: str) -> None:
         if words != self.problem:
@@ -177,7 +181,7 @@ class Listener(Link):
             self._connect(sock)
 
     def _connect(self, sock: socket.socket) -> None:
-        if len(self._connecting) >= HANDSHAKES:
+        if self._certificate and len(self._connecting) >= HANDSHAKES:
             sock.close()
             return
         task = asyncio.create_task(self._hand_over(sock))
@@ -195,7 +199,7 @@ class Listener(Link):
             )
         except (OSError, ssl.SSLError, CertificateError) as error:
             sock.close()
-            self.served.refused_handshake(str(error))
+            self.served.refused_handshake(str(error) or type(error).__name__)
         except asyncio.CancelledError:
             sock.close()
             raise
@@ -214,24 +218,31 @@ class Dialer(Link):
         self._task = asyncio.create_task(self._keep_connected())
 
     async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
+        pause = RETRY_SECONDS
         while True:
-            lost = asyncio.Event()
-            client = functools.partial(Client, self.served, on_lost=lost.set)
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    transport, _ = await loop.create_connection(
-                        client, self._remote.host, self._remote.port
-                    )
-            except OSError as error:  # TimeoutError is one
-                reason = error.strerror or str(error) or "no answer"
-                self._set_problem(f"cannot connect to {self._remote}: {reason}")
-            else:
-                self._tune(transport.get_extra_info("socket"))
-                self.problem = None
-                await lost.wait()
-                self.problem = f"connection to {self._remote} ended"
-            await asyncio.sleep(RETRY_SECONDS)
+            lasted = await self._connect()
+            await asyncio.sleep(pause)
+            # One that accepts and closes at once does not fill the log.
+            short = lasted is not None and lasted < MOST_RETRY_SECONDS
+            pause = min(2 * pause, MOST_RETRY_SECONDS) if short else RETRY_SECONDS
+
+    async def _connect(self) -> float | None:
+        """Return how long the connection lasted, in seconds, or None where there was none."""
+        loop = asyncio.get_running_loop()
+        try:
+            sock = await open_connection(self._remote)
+        except OSError as error:
+            self._set_problem(f"cannot connect to {self._remote}: {_connect_words(error)}")
+            return None
+        self._tune(sock)
+        lost = asyncio.Event()
+        await loop.create_connection(
+            functools.partial(Client, self.served, on_lost=lost.set), sock=sock
+        )
+        self.problem, since = None, loop.time()
+        await lost.wait()
+        self.problem = f"connection to {self._remote} ended"
+        return loop.time() - since
 
 
 class Server:
@@ -319,6 +330,62 @@ def open_listener(listen: Listen) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+async def open_connection(remote: Remote) -> socket.socket:
+    """Return a socket that is connected to a listener elsewhere; `OSError` where none answers."""
+    failure: OSError = socket.gaierror(socket.EAI_NONAME, "no such host")
+    for family, kind, protocol, _, address in await _resolve(remote):
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await asyncio.get_running_loop().sock_connect(sock, address)
+            # Where nobody listens on this machine, the kernel at last takes that very TCP port for
+            # this side and connects the socket to itself.
+            if sock.getsockname() == sock.getpeername():
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
+            return sock
+        except OSError as error:  # TimeoutError is one
+            sock.close()
+            failure = error
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+    raise failure
+
+
+async def _resolve(remote: Remote) -> list[Any]:
+    """Return what getaddrinfo(3) says of a host.
+
+    A thread of its own: the event loop's own would keep a stop waiting for a silent name server.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[Any]] = loop.create_future()
+
+    def look_up() -> None:
+        settle: Callable[[], None]
+        try:
+            places = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
+            settle = functools.partial(found.set_result, places)
+        except OSError as error:
+            settle = functools.partial(found.set_exception, error)
+        except UnicodeError:
+            unknown = socket.gaierror(socket.EAI_NONAME, "this can be no host's name")
+            settle = functools.partial(found.set_exception, unknown)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(lambda: None if found.done() else settle())
+
+    threading.Thread(target=look_up, daemon=True).start()
+    return await found
+
+
+def _connect_words(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
 
 
 def _dual(listen: Listen) -> bool:

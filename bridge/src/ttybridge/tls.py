@@ -58,7 +58,7 @@ class Certificate:
             context.load_cert_chain(
                 self._settings.certificate, self._settings.key, password=lambda: ""
             )
-        except (ssl.SSLError, ValueError) as error:
+        except (OSError, ValueError) as error:  # SSLError is an OSError
             raise CertificateError(
                 f"tls: {self._settings.certificate} and {self._settings.key} are not a certificate "
                 f"and its key without password, both PEM: {_reason(error)}"
@@ -66,7 +66,7 @@ class Certificate:
         if self._settings.client_ca:
             try:
                 context.load_verify_locations(self._settings.client_ca)
-            except ssl.SSLError as error:
+            except OSError as error:
                 raise CertificateError(
                     f"tls.client_ca: {self._settings.client_ca} holds no PEM certificate: "
                     f"{_reason(error)}"
@@ -92,7 +92,8 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    # Not the time of modification: a copy may keep it, and new permissions do not change it.
+    return status.st_ctime_ns, status.st_dev, status.st_ino
 
 
 def _reason(error: Exception) -> str:

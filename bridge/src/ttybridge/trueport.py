@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import select
 import socket
 
@@ -25,15 +26,14 @@ class FullModeWatch:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, tuple[socket.socket, str]] = {}
+        self._ports: dict[int, str] = {}
         asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
 
-    def watch(self, sock: socket.socket, port: str) -> None:
+    def watch(self, fd: int, port: str) -> None:
         """Look for an urgent byte on a connection to a port, once."""
-        self._watched = {n: item for n, item in self._watched.items() if item[0].fileno() == n}
-        self._watched[sock.fileno()] = sock, port
+        self._ports[fd] = port  # one that was closed has left the epoll instance by itself
         # Urgent bytes only; an error or hang-up, which epoll always reports, only once.
-        self._epoll.register(sock.fileno(), select.EPOLLPRI | select.EPOLLONESHOT)
+        self._epoll.register(fd, select.EPOLLPRI | select.EPOLLONESHOT)
 
     def close(self) -> None:
         """Watch nothing more."""
@@ -41,17 +41,17 @@ class FullModeWatch:
         self._epoll.close()
 
     def _ready(self) -> None:
-        for number, _ in self._epoll.poll(0):
-            sock, port = self._watched.pop(number, (None, ""))
-            if sock and sock.fileno() == number and _urgent_byte(sock) == PACKET_MODE:
+        for fd, _ in self._epoll.poll(0):
+            if _urgent_byte(fd) == PACKET_MODE:
                 log.warning(
                     "%s: this client is Perle TruePort in Full mode, which works with Perle's own "
                     "servers only: in TruePort choose Lite (in newer versions Automatic)",
-                    port,
+                    self._ports[fd],
                 )
 
 
-def _urgent_byte(sock: socket.socket) -> bytes:
-    with contextlib.suppress(OSError):
+def _urgent_byte(fd: int) -> bytes:
+    # The event loop's own object for the connection cannot receive.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
         return sock.recv(1, socket.MSG_OOB | socket.MSG_DONTWAIT)
     return b""
