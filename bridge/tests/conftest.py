@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ttybridge.portmap import Port, parse_portmap
 from ttybridge.server import Server
 
 TIMEOUT = 10.0
+
+# How long an example takes says how busy the machine is.
+settings.register_profile(
+    "no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("no deadline")
 
 
 class Adapter:

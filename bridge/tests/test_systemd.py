@@ -95,15 +95,16 @@ def test_ready_is_told_when_every_port_answers(loop: str, tmp_path: Path) -> Non
     asyncio.run(scenario())
 
 
-def test_a_daemon_that_can_serve_nothing_is_never_ready(tmp_path: Path) -> None:
+def test_a_service_whose_tcp_port_is_taken_is_ready_and_waits_for_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         manager = Manager(str(tmp_path / "notify"))
         sw = entry(device="/nonexistent/tty")
-        with socket.create_server(("127.0.0.1", tcp_port(sw))):
-            async with daemon(sw, NOTIFY_SOCKET=manager.address) as process:
-                assert process.ended
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(manager.told(), 0.1)
+        squatter = socket.create_server(("127.0.0.1", tcp_port(sw)))
+        async with daemon(sw, NOTIFY_SOCKET=manager.address) as process:
+            assert (await manager.told())["READY"] == "1"
+            assert not (await process.port())["listening"]
+            squatter.close()
+            await process.until(lambda port: bool(port["listening"]))
         manager.close()
 
     asyncio.run(scenario())

@@ -92,7 +92,7 @@ class Client(asyncio.Protocol):
             return
         if self.is_dead(blocked=False):
             self._port.client_dead(self)
-        elif _tcp_info(self.transport.get_extra_info("socket")).in_flight:
+        elif self.backlog or _tcp_info(self.transport.get_extra_info("socket")).in_flight:
             self._look_after(self._port.port.keepalive)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -280,7 +280,8 @@ def _tcp_info(sock: socket.socket) -> _Tcp:
     state, probes = info[0], info[3]
     (unacknowledged,) = struct.unpack_from("I", info, 24)
     (silent_for,) = struct.unpack_from("I", info, 56)  # in milliseconds
-    return _Tcp(state, unacknowledged > 0 or probes > 0, silent_for / 1000)
+    # One probe of a closed window may be on its way just now; a second had no answer to the first.
+    return _Tcp(state, unacknowledged > 0 or probes > 1, silent_for / 1000)
 
 
 def peer_name(address: str, port: int) -> str:

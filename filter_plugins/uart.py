@@ -1,0 +1,44 @@
+"""The Ansible filter of the role uart; every rule is in bridge/'s boot_config.py."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
+
+from ttybridge.boot_config import Boot, plan
+from ttybridge.portmap import parse_portmap
+
+_TEXTS = ("config", "cmdline", "kept", "running")
+
+
+def ttyfleet_uart_plan(
+    boot: Mapping[str, Any], ports: list[dict[str, Any]], bluetooth: Any
+) -> dict[str, Any]:
+    """What a host must boot with, by the fields of `Plan`.
+
+    `boot` is what files/read_host.sh says of it, its texts in base64; `ports` are as
+    `ttyfleet_ports` returns them.
+    """
+    known = {field.name for field in dataclasses.fields(Boot)}
+    given = {key: value for key, value in boot.items() if key in known}
+    for name in _TEXTS:
+        given[name] = base64.b64decode(given[name] or "").decode(errors="surrogateescape")
+    # YAML reads a bare off as a boolean.
+    use = "off" if bluetooth is False else str(bluetooth)
+    wanted = parse_portmap([port["entry"] for port in ports])
+    found = vars(plan(Boot(**given), wanted, use))
+    return {name: list(item) if isinstance(item, tuple) else item for name, item in found.items()}
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Any]:
+        """The filters by the names that playbooks use."""
+        return {"ttyfleet_uart_plan": ttyfleet_uart_plan}

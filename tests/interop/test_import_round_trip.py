@@ -1,0 +1,230 @@
+"""ser2net with a configuration of its own, and with what becomes of it: imported and rendered."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import socket
+import subprocess
+import termios
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+
+from ttybridge import importer
+from ttybridge.portmap import Port, as_variables
+
+from .servers import ROOT, free_tcp_port
+from .wait import EVERY_BYTE, TIMEOUT, wait_until
+
+CLASSIC = r"""
+BANNER:hello:Welcome to \p\r\n
+TRACEFILE:trace:/var/log/ser2net/trace
+DEVICE:named:TTY3
+DEFAULT:chardelay-scale:30
+127.0.0.1,PORT0:raw:600:TTY0:9600 8DATABITS NONE 1STOPBIT
+ipv4,tcp,PORT1:telnet:0:TTY1:115200N82 XONXOFF hello
+PORT2:telnet:0:TTY2:19200 2STOPBITS \
+    remctl kickolduser
+::1,PORT3:raw:0:named:12345 RTSCTS max-connections=2 tb=trace
+"""
+
+YAML = r"""%YAML 1.1
+---
+define: &speed 57600n82
+connection: &raw
+  accepter: tcp,127.0.0.1,PORT0
+  timeout: 600
+  connector: serialdev,TTY0,*(speed)
+connection: &greeted
+  accepter: telnet,tcp,0.0.0.0,PORT1
+  connector: serialdev,TTY1,9600n81,rtscts
+  options:
+    banner: 'Hello from \N\r\n'
+    max-connections: 3
+default:
+  name: kickolduser
+  value: true
+connection: &remote
+  accepter: telnet(rfc2217),tcp,PORT2
+  connector: serialdev,TTY2,speed=1200n81 xonxoff
+connection: &traced
+  accepter: tcp,::,PORT3
+  connector: TTY3,38400n82
+  options:
+    trace-read: '/var/log/ser2net/trace'
+"""
+
+
+@pytest.mark.parametrize("form", ["conf", "yaml"])
+@pytest.mark.parametrize(
+    ("original", "let_in"),
+    [(CLASSIC, [False, False, True, True]), (YAML, [False, True, True, True])],
+    ids=["classic", "yaml"],
+)
+def test_imported_ports_behave_as_the_original(
+    original: str, let_in: list[bool], form: str, tmp_path: Path
+) -> None:
+    if (original is CLASSIC or form == "conf") and _version() >= (4, 5):
+        pytest.skip("ser2net 4.5 and later cannot read the classic form")
+    with contextlib.ExitStack() as stack:
+        lines = [stack.enter_context(_line()) for _ in range(4)]
+        numbers = [free_tcp_port() for _ in lines]
+        text = original
+        for index, (line, number) in enumerate(zip(lines, numbers, strict=True)):
+            text = text.replace(f"PORT{index}", str(number)).replace(f"TTY{index}", line.path)
+        imported = importer.parse(text, "ser2net")
+        assert imported.complete, imported.lines("ser2net")
+        before = _behaviour(text, tmp_path / "original", lines, numbers)
+        rendered = _rendered(imported.ports, form)
+        after = _behaviour(rendered, tmp_path / "imported", lines, numbers)
+        assert before == after
+        assert b"\r\n" in before[1]["greeting"]
+        assert b"from the device" in before[3]["log"]
+        assert [port["let_in"] for port in before] == let_in
+        assert all(port["to_device"] for port in before)
+
+
+def _version() -> tuple[int, ...]:
+    said = subprocess.run(["ser2net", "-v"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in said.split()[-1].split(".")[:2])
+
+
+def _rendered(ports: tuple[Port, ...], form: str) -> str:
+    """What the role writes; Ansible has these two of Jinja's extensions."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROOT / "templates"),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.tests["match"] = lambda text, pattern: re.match(pattern, text) is not None
+    environment.filters["to_json"] = json.dumps
+    template = environment.get_template(f"ser2net.{form}.j2")
+    return template.render(ser2net_ports=[as_variables(port) for port in ports])
+
+
+class _Line:
+    """A serial line: ser2net opens `path`, the test is the device at the far end."""
+
+    def __init__(self, far: int, near: int) -> None:
+        self.path = os.ttyname(near)
+        self.far, self._near = far, near
+
+    def settings(self) -> list[Any]:
+        """All that termios says: modes, speeds, without the control characters."""
+        return termios.tcgetattr(self._near)[:6]
+
+    def read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size and select.select([self.far], [], [], TIMEOUT)[0]:
+            data += os.read(self.far, size - len(data))
+        return data
+
+
+@contextlib.contextmanager
+def _line() -> Iterator[_Line]:
+    far, near = pty.openpty()
+    tty.setraw(near)
+    try:
+        yield _Line(far, near)
+    finally:
+        os.close(far)
+        os.close(near)
+
+
+def _behaviour(
+    text: str, folder: Path, lines: list[_Line], numbers: list[int]
+) -> list[dict[str, Any]]:
+    """What can be seen of each port while ser2net serves them."""
+    folder.mkdir()
+    text = text.replace("/var/log/ser2net", str(folder))
+    log = folder / "trace"
+    file = folder / ("ser2net.yaml" if text.startswith("%YAML") else "ser2net.conf")
+    file.write_text(text)
+    # Debug output instead of syslog, and no lock files in the system's folder.
+    words = ["ser2net", "-d", "-u", "-c", str(file)]
+    with (folder / "said").open("wb") as said, subprocess.Popen(words, stderr=said) as process:
+        try:
+            wait_until(lambda: all(map(_listeners, numbers)), f"listens: {file.read_text()}")
+            return [
+                {**_port(line, number), "log": log.read_bytes() if log.exists() else b""}
+                for line, number in zip(lines, numbers, strict=True)
+            ]
+        finally:
+            process.terminate()
+            process.wait(TIMEOUT)
+
+
+def _listeners(number: int) -> list[str]:
+    """Where something listens on a TCP port (proc_net_tcp(5))."""
+    tables = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    pattern = rf"\d+: (\w+:{number:04X}) \w+:0000 0A"
+    return [address for table in tables for address in re.findall(pattern, table)]
+
+
+def _port(line: _Line, number: int) -> dict[str, Any]:
+    listeners = _listeners(number)
+    host = "::1" if any(len(address) > 13 for address in listeners) else "127.0.0.1"
+    with socket.create_connection((host, number), TIMEOUT) as first:
+        os.write(line.far, b"from the device")
+        greeting = _until(first, b"from the device")
+        # 0xff means something to telnet, at the start of the negotiation above all.
+        data = EVERY_BYTE if greeting == b"from the device" else b"from a client"
+        first.sendall(data)
+        to_device = line.read(len(data))
+        settings = line.settings()
+        with socket.create_connection((host, number), TIMEOUT) as second:
+            second.sendall(b"2")
+            let_in, told = _let_in(second, line)
+            os.write(line.far, b"to all")
+            return {
+                "listeners": listeners,
+                "greeting": greeting,
+                "to_device": to_device,
+                "settings": settings,
+                "let_in": let_in,
+                "first": _until(first, b"to all"),
+                "second": told + (_until(second, b"to all") if let_in else b""),
+            }
+
+
+def _let_in(client: socket.socket, line: _Line) -> tuple[bool, bytes]:
+    """Whether a client's one byte comes to the device or the client is closed, and what it got."""
+    told = b""
+    ends = [line.far, client.fileno()]
+    while line.far not in (readable := select.select(ends, [], [], TIMEOUT)[0]):
+        assert readable, "never: let in or closed"
+        more = _received(client)
+        if not more:
+            return False, told
+        told += more
+    line.read(1)
+    return True, told
+
+
+def _received(client: socket.socket) -> bytes:
+    """The next byte; none where the connection is closed."""
+    try:
+        return client.recv(1)
+    except ConnectionResetError:
+        return b""
+
+
+def _until(client: socket.socket, end: bytes) -> bytes:
+    """All that comes up to and with `end`, or until the connection is closed."""
+    data = b""
+    while not data.endswith(end):
+        more = _received(client)
+        if not more:
+            break
+        data += more
+    return data
