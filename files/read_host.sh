@@ -28,3 +28,24 @@ stale ttybridge.service /usr/local/bin/ttybridge /etc/ttybridge/ttybridge.toml /
 dropin=/etc/systemd/system/ser2net.service.d/ttyfleet.conf
 [ ! -e $dropin ] || stale ser2net.service $dropin $(sed -n 's/^ExecStart=.* -c //p' $dropin)
 echo ']'
+# What a Pi boots with, for the role uart; texts in base64.
+boot=
+for folder in /boot /boot/firmware; do
+  [ ! -e $folder/config.txt ] || boot=$folder
+done
+text() { echo "  $1: '$([ ! -e "$2" ] || base64 --wrap=0 "$2")',"; }
+is() { "$@" && echo true || echo false; }
+echo 'boot: {'
+echo "  model: '$([ ! -e /proc/device-tree/model ] || tr -d '\0' </proc/device-tree/model)',"
+echo "  folder: '$boot',"
+echo "  writable: $(is [ -w "$boot/" ]),"
+echo "  mode: '$([ -z "$boot" ] || stat --format=0%a $boot/config.txt)',"
+text config "$boot/config.txt"
+text cmdline "$boot/cmdline.txt"
+text kept "$boot/cmdline.txt.ttyfleet"
+text running /proc/cmdline
+echo "  hciuart: $(is [ -e /usr/lib/systemd/system/hciuart.service ]),"
+echo "  masked: [$(find /etc/systemd/system -maxdepth 1 -lname /dev/null -printf "'%f', ")],"
+echo "  ours: [$(sed "s/.*/'&',/" /var/lib/ttyfleet-masked-units 2>/dev/null)],"
+echo "  reboot: $(is [ -e /run/ttyfleet-reboot ])"
+echo '}'

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttybridge import __version__, config, control
+from ttybridge import __version__, config, control, discover, importer
 from ttybridge.values import Listen
 
 CONFIG = Path("/etc/ttybridge/ttybridge.toml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 1 where it failed and said why on standard error."""
+    """Run a command; return 0, or 1 where it failed and said why on standard error.
+
+    `import` returns 3 where it said on standard error what has no counterpart.
+    """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
@@ -61,6 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     kick.add_argument("port", metavar="PORT", help="the port's name")
     kick.add_argument("client", metavar="CLIENT", nargs="?", help="address:port as status shows it")
     kick.set_defaults(run=_kick)
+
+    find = commands.add_parser("discover", help="show adapters and UARTs here, as port map entries")
+    find.add_argument("--json", action="store_true", help="every fact, for programs")
+    find.set_defaults(run=_discover)
+
+    imports = commands.add_parser("import", help="turn a ser2net configuration into a port map")
+    imports.add_argument("file", type=Path, metavar="FILE", help="a ser2net.conf or ser2net.yaml")
+    imports.add_argument(
+        "--engine",
+        choices=("ser2net", "bridge"),
+        default="ser2net",
+        help="what shall serve the ports (default: ser2net, as before)",
+    )
+    imports.set_defaults(run=_import)
     return parser
 
 
@@ -91,6 +108,18 @@ def _kick(options: argparse.Namespace) -> int:
         missing = f"{options.client} is not" if options.client else "no client is"
         print(f"{options.port}: {missing} connected", file=sys.stderr)
     return int(not answer["kicked"])
+
+
+def _discover(options: argparse.Namespace) -> None:
+    print(discover.report(options.json), end="")
+
+
+def _import(options: argparse.Namespace) -> int:
+    imported = importer.load(options.file, options.engine)
+    print(importer.as_yaml(imported.ports, str(options.file)), end="")
+    for line in imported.lines(str(options.file)):
+        print(line, file=sys.stderr)
+    return 0 if imported.complete else 3
 
 
 def _status_table(status: dict[str, Any]) -> str:
