@@ -244,12 +244,13 @@ class Device:
         return count[0]
 
     def close(self) -> None:
-        """Close; what the tty still holds is discarded, since close would wait for it."""
+        """Close; what the line has not carried is discarded, since close would wait for it."""
         if self._tty is None:
             return
+        # Only then: on a pty, which never waits, it would discard what the other end is to read.
+        if self.unsent():
+            self.purge(received=False, unsent=True)
         tty, self._tty = self._tty, None
-        with contextlib.suppress(termios.error, OSError):
-            termios.tcflush(self._fd, termios.TCOFLUSH)
         with contextlib.suppress(OSError):
             tty.close()
 

@@ -28,8 +28,9 @@ LOOK_SECONDS = 0.5
 # client has left.
 STUCK_SECONDS = 10.0
 
-# How long a stop waits for the device to take what clients have sent.
-DRAIN_SECONDS = 2.0
+# How long a stop waits for the device to take what clients have sent, and for one byte of it.
+DRAIN_SECONDS = 5.0
+BLOCKED_SECONDS = 2.0
 
 # Clients that are being told why they are refused, at once; more are closed without a word, so that
 # a flood of them does not use up the file descriptors.
@@ -123,7 +124,7 @@ class ServedPort:
     async def stop(self) -> None:
         """Let the device and the clients take what was sent to them, then close all."""
         self._stopping = True
-        await _wait_while(lambda: self.queue.is_moving(DRAIN_SECONDS), DRAIN_SECONDS)
+        await _wait_while(lambda: self.queue.is_moving(BLOCKED_SECONDS), DRAIN_SECONDS)
         lost = self.queue.keep_only(set())
         if lost:
             log.warning("%s: %d bytes for the device are lost", self.port.name, lost)
