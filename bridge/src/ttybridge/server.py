@@ -128,8 +128,10 @@ class Listener(Link):
             self._sock = None  # a stop overtakes a reload
         if self._rest:
             self._rest.cancel()
+        await asyncio.sleep(0)  # what was accepted just now is begun, so that it closes its socket
         for task in self._connecting:
             task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
         await super().stop()
 
     def _open(self) -> None:
@@ -200,9 +202,6 @@ class Listener(Link):
         except (OSError, ssl.SSLError, CertificateError) as error:
             sock.close()
             self.served.refused_handshake(str(error) or type(error).__name__)
-        except asyncio.CancelledError:
-            sock.close()
-            raise
 
 
 class Dialer(Link):
