@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # The transport asks for a pause above the first and for more below the second.
 HIGH_WATER, LOW_WATER = 65536, 16384
 
-# Bytes that a client may be behind before it is closed.
-LAG_LIMIT = 2 * 1024 * 1024
+# Bytes that a client may be behind before it is closed: a busy machine is not a slow client.
+LAG_LIMIT = 8 * 1024 * 1024
 
 # After a client has said that it will send no more, it is closed once the device has been silent
 # this long: `echo reboot | nc -N` sees its answer, and no port is held by a client that has left.
