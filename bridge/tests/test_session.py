@@ -628,7 +628,7 @@ def test_a_client_that_is_silent_for_too_long_is_closed_and_the_others_lose_noth
     adapter: Adapter, make_port: MakePort, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
-        port, data = make_port(protocol="rfc2217", sharing="shared"), os.urandom(3_000_000)
+        port, data = make_port(protocol="rfc2217", sharing="shared"), os.urandom(10_000_000)
         async with port_with_client(port) as (bench, client):
             other = await join(bench, port)
             await client.tell(SUSPEND)
@@ -773,8 +773,8 @@ def test_what_a_client_said_before_it_was_closed_is_done_and_then_it_is_forgotte
             await slow.send(bytes(60_000))
             # Waits for those bytes, which nobody takes; meanwhile the client falls behind.
             await slow.tcp.send(com_port(*baudrate(115200)) + com_port(RESUME) + AYT)
-            sending = asyncio.create_task(adapter.send(bytes(2_500_000)))
-            await other.receive(2_500_000)
+            sending = asyncio.create_task(adapter.send(bytes(10_000_000)))
+            await other.receive(10_000_000)
             await sending
             await served.until(lambda port: len(port["clients"]) == 1)
             await served.until(lambda port: port["line_settings"]["baudrate"] == 115200)
@@ -1010,7 +1010,7 @@ def test_bytes_one_by_one_take_no_more_memory_than_others(adapter: Adapter, plug
             for _ in range(60):
                 await client.send((b"x" + BRK) * 1000)
             await served.until(lambda port: port["clients"][0]["received"] >= 180_000)
-            assert served.memory() - before < 15 * 1024
+            assert served.memory() - before < 30 * 1024
             client.writer.transport.abort()
 
     asyncio.run(scenario())
@@ -1062,7 +1062,7 @@ def test_a_hundred_thousand_random_packets_disturb_nobody_else(adapter: Adapter,
                 assert await program.ask(SIGNATURE) == b"ttybridge"
             done.set()
             await reading
-            assert served.memory() - before < 20 * 1024
+            assert served.memory() - before < 40 * 1024
             assert program.payloads == [], "somebody else's doing was told to a program"
             assert not served.ended
             person.writer.close()
