@@ -28,6 +28,24 @@ stale ttybridge.service /usr/local/bin/ttybridge /etc/ttybridge/ttybridge.toml /
 dropin=/etc/systemd/system/ser2net.service.d/ttyfleet.conf
 [ ! -e $dropin ] || stale ser2net.service $dropin $(sed -n 's/^ExecStart=.* -c //p' $dropin)
 echo ']'
+# Who listens where on TCP, and the users of our units: in a container root cannot see whose a socket is.
+echo 'listening: ['
+ss --no-header --listening --tcp --numeric --processes --extended 2>/dev/null |
+  while read -r _ _ _ at _ rest; do
+    user=$(expr "$rest" : '.*uid:\([0-9]*\)')
+    program=$(expr "$rest" : '.*users:(("\([^"]*\)"' | tr -cd '[:alnum:]._-')
+    units=
+    for pid in $(echo "$rest" | grep -o 'pid=[0-9]*' | cut -d = -f 2); do
+      units="$units$(sed -n 's,^\(0\|1:name=systemd\):.*/\([^/]*\.service\).*,"\2"\, ,p' "/proc/$pid/cgroup" 2>/dev/null)"
+    done
+    echo "  {at: '$at', user: ${user:-0}, program: '$program', units: [$units]},"
+  done
+echo ']'
+echo 'users: {'
+for unit in ttybridge.service ser2net.service; do
+  echo "  $unit: '$(systemctl show --property=UID --value $unit 2>/dev/null)',"
+done
+echo '}'
 # What a Pi boots with, for the role uart; texts in base64.
 boot=
 for folder in /boot /boot/firmware; do

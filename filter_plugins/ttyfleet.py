@@ -9,34 +9,25 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
-from ttybridge.portmap import (
-    Fault,
-    as_entry,
-    as_variables,
-    check_portmap,
-    check_ser2net,
-    parse_portmap,
-)
+from ttybridge.inventory import check_host, check_listeners, ports_of_host
+from ttybridge.portmap import check_ser2net, parse_portmap
 
 
 def ttyfleet_faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Every fault in the port maps of `hosts`, a line each; none where all are sound."""
-    faults: list[Fault] = []
-    for host in hosts:
-        variables = hostvars[host]
-        if "serial_ports" not in variables:
-            problem = "missing: write the host's port map in host_vars/, or [] for none"
-            faults.append(Fault(host, "serial_ports", problem))
-            continue
-        defaults = variables.get("serial_ports_defaults", {})
-        faults += check_portmap(variables["serial_ports"], defaults, host, sandboxed=True)[1]
-    return [str(fault) for fault in faults]
+    return [str(fault) for host in hosts for fault in check_host(host, hostvars[host])]
 
 
 def ttyfleet_ports(entries: Any, defaults: Any = None) -> list[dict[str, Any]]:
-    """The ports of one host, every key filled in, with `entry`, the shortest way to write it."""
-    ports = parse_portmap(entries, defaults)
-    return [{**as_variables(port), "entry": as_entry(port)} for port in ports]
+    """The ports of one host, every key filled in, as `ports_of_host` says."""
+    return ports_of_host(entries, defaults)
+
+
+def ttyfleet_listen_faults(
+    ports: list[dict[str, Any]], read: Mapping[str, Any], metrics: Any = ""
+) -> list[str]:
+    """What on a host listens already where its ports, or metrics, shall, a line each."""
+    return check_listeners(ports, metrics, read)
 
 
 def ttyfleet_ser2net_faults(ports: list[dict[str, Any]], version: str) -> str:
@@ -79,6 +70,7 @@ class FilterModule:
         """The filters by the names that playbooks use."""
         return {
             "ttyfleet_faults": ttyfleet_faults,
+            "ttyfleet_listen_faults": ttyfleet_listen_faults,
             "ttyfleet_ports": ttyfleet_ports,
             "ttyfleet_report": ttyfleet_report,
             "ttyfleet_ser2net_faults": ttyfleet_ser2net_faults,

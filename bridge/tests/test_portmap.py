@@ -17,6 +17,7 @@ from ttybridge.portmap import (
     PortMapError,
     Probe,
     Rs485,
+    Site,
     Tls,
     UsbMatch,
     as_entry,
@@ -36,8 +37,9 @@ PORT = (
 LISTEN = "[address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999"
 ADDRESS = f"write {LISTEN}"
 PATH = "write an absolute path, such as /dev/ttyAMA0"
-USB = "write a mapping of vendor, product, serial, path or interface"
+USB = "write a mapping of vendor, product, serial, path, interface or port"
 USB_ID = 'write four hexadecimal digits in quotes, such as "067b"'
+TLS_FILE = "write an absolute path, or one beside the inventory, such as tls/pi.pem"
 SERIAL = "write the USB serial number in quotes, without spaces and *?[]|"
 REMOTE = "write host:port, such as pc.example.org:10001, 192.0.2.7:10001 or [2001:db8::7]:10001"
 BAUD = "write a whole number from 50 to 4000000"
@@ -107,6 +109,10 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"device": "/dev/tty USB0"}, ("device: '/dev/tty USB0': " + PATH)),
     ({"device": "/dev/tty\nUSB0"}, ("device: '/dev/tty\\nUSB0': " + PATH)),
     ({"device": None}, ("device: None: " + PATH)),
+    ({"device": "/dev//ttyS0"}, ("device: '/dev//ttyS0': " + PATH)),
+    ({"device": "/dev/./ttyS0"}, ("device: '/dev/./ttyS0': " + PATH)),
+    ({"device": "/dev/serial/../ttyS0"}, ("device: '/dev/serial/../ttyS0': " + PATH)),
+    ({"device": "/dev/ttyS0/"}, ("device: '/dev/ttyS0/': " + PATH)),
     ({"device": ""}, ("device: '': " + PATH)),
     (
         {"usb": {"vendor": "067b"}},
@@ -130,9 +136,13 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         ("usb.path: '1.2': write the USB path of the adapter, such as 1-1.2"),
     ),
     ({"usb": {"interface": 256}}, ("usb.interface: 256: write a whole number from 0 to 255")),
+    ({"usb": {"port": "one"}}, ("usb.port: 'one': write a whole number from 0 to 255")),
     (
         {"usb": {"model": "PL2303"}},
-        ("usb.model: 'PL2303': unknown key; the keys are vendor, product, serial, path, interface"),
+        (
+            "usb.model: 'PL2303': unknown key; "
+            "the keys are vendor, product, serial, path, interface, port"
+        ),
     ),
     ({"usb": {"serial": ""}}, ("usb.serial: '': " + SERIAL)),
     ({"protocol": "http"}, ("protocol: 'http': write raw, telnet or rfc2217")),
@@ -192,11 +202,15 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"tls": True}, ("tls: True: write off, or a mapping of certificate, key or client_ca")),
     (
         {"tls": {"certificate": "/etc/a.pem"}},
-        ("tls.key: missing: write an absolute path"),
+        ("tls.key: missing: " + TLS_FILE),
     ),
     (
-        {"tls": {"certificate": "a.pem", "key": "/etc/a.key"}},
-        ("tls.certificate: 'a.pem': write an absolute path"),
+        {"tls": {"certificate": "a b.pem", "key": "/etc/a.key"}},
+        ("tls.certificate: 'a b.pem': " + TLS_FILE),
+    ),
+    (
+        {"tls": {"certificate": "/etc/../a.pem", "key": "../tls/a.key"}},
+        ("tls.certificate: '/etc/../a.pem': " + TLS_FILE),
     ),
     (
         {"tls": {"certificate": "/etc/a.pem", "key": "/etc/a.key", "cert": "/x"}},
@@ -474,7 +488,9 @@ def test_a_missing_key_is_named() -> None:
 
 
 def test_an_entry_that_is_no_mapping_is_named_by_its_number() -> None:
-    assert said_of([GOOD, "sw"]) == ["port number 2: entry: 'sw' is not a mapping with a name"]
+    assert said_of([GOOD, "sw"]) == [
+        "port number 2: entry: 'sw' is not a mapping: write its keys, such as name, listen and usb"
+    ]
 
 
 @pytest.mark.parametrize("entries", [None, "sw", b"sw", 7, {"name": "sw"}])
@@ -511,7 +527,7 @@ def test_sound_ports_stand_beside_faulty_ones() -> None:
     assert [port.name for port in ports] == ["a", "c"]
     assert [str(fault) for fault in faults] == [f"serial_ports: port b: listen: 0: {PORT}"] + [
         "serial_ports: port b: device: '/dev/ttyUSB0' is also the device of port a: "
-        "one device, one port"
+        "write another device"
     ]
 
 
@@ -589,6 +605,9 @@ def listen_of(written: object) -> Listen | None:
         ({"interface": 0}, {"interface": 0}, True),
         ({"interface": 0}, {"vendor": "0403", "interface": 0}, True),
         ({"interface": 0}, {"interface": 1}, False),
+        ({"serial": "1", "port": 0}, {"serial": "1", "port": 1}, False),
+        ({"serial": "1", "port": 0}, {"serial": "1", "interface": 0}, True),
+        ({"vendor": "0403", "port": 0}, {"product": "6001", "port": 0}, False),
     ],
 )
 def test_usb_matches_that_one_adapter_satisfies_clash(
@@ -600,7 +619,7 @@ def test_usb_matches_that_one_adapter_satisfies_clash(
         if clash:
             assert said[0].startswith("usb: {")
             assert "one adapter can satisfy this and port a (" in said[0]
-            assert said[0].endswith("): add serial, path or interface to both")
+            assert said[0].endswith("): add serial, path, interface or port to both")
 
 
 def test_a_port_that_connects_has_no_listener_to_clash_or_to_guard() -> None:
@@ -640,7 +659,7 @@ def test_a_banner_for_all_ports_greets_those_that_speak_telnet() -> None:
 def test_one_log_holds_one_port() -> None:
     said = said_of([entry(name="a", listen=1, device="/a"), entry()], {"log": {"file": "/l"}})
     assert said == [
-        "log.file: '/l' (from serial_ports_defaults) is also the log of port a: one file, one port"
+        "log.file: '/l' (from serial_ports_defaults) is also the log of port a: write another file"
     ]
 
 
@@ -677,7 +696,7 @@ def test_what_the_units_keep_from_an_engine_is_a_fault_on_a_host(
     keys: dict[str, Any], said: list[str]
 ) -> None:
     assert said_of([entry(**keys)]) == []
-    faults = check_portmap([entry(**keys)], sandboxed=True)[1]
+    faults = check_portmap([entry(**keys)], site=Site())[1]
     assert [str(fault).removeprefix("serial_ports: port sw: ") for fault in faults] == said
 
 
@@ -705,12 +724,40 @@ def test_hangup_takes_a_ser2net_that_does_not_undo_it(version: str, able: bool) 
 
 
 def test_one_device_serves_one_port() -> None:
-    taken = "is also the device of port a: one device, one port"
+    taken = "is also the device of port a: write another device"
     assert said_of([entry(name="a", listen=1), entry()]) == [f"device: '/dev/ttyUSB0' {taken}"]
     by_name = "/dev/serial/by-name/sw"
     assert said_of([entry(name="a", listen=1, device=by_name), entry(usb={"vendor": "067b"})]) == [
         f"device: '{by_name}' {taken}"
     ]
+
+
+BY_ID = "/dev/serial/by-id/usb-FTDI_Quad_RS232-HS_FT7XYZ12-if01-port0"
+
+
+@pytest.mark.parametrize(
+    ("usb", "same"),
+    [
+        ({"serial": "FT7XYZ12"}, True),
+        ({"serial": "FT7XYZ12", "interface": 1}, True),
+        ({"serial": "FT7XYZ12", "interface": 1, "port": 0}, True),
+        ({"serial": "FT7XYZ12", "interface": 0}, False),
+        ({"serial": "FT7XYZ12", "port": 1}, False),
+        ({"serial": "XYZ12"}, False),
+        # What may be another adapter with the same serial number.
+        ({"serial": "FT7XYZ12", "vendor": "10c4"}, False),
+        ({"vendor": "0403", "product": "6011"}, False),
+    ],
+)
+def test_a_link_that_udev_makes_for_an_adapter_is_that_adapter(
+    usb: dict[str, Any], same: bool
+) -> None:
+    entries = [entry(name="a", listen=1, usb=usb), entry(device=BY_ID)]
+    taken = f"device: {BY_ID!r} is also the device of port "
+    for pair, name in ((entries, "a"), (entries[::-1], "sw")):
+        said = said_of(pair)
+        words = f"{taken}{name}: write another device"
+        assert [line.removeprefix("port a: ") for line in said] == ([words] if same else [])
 
 
 def test_defaults_hold_for_every_port_and_an_entry_overrides_them() -> None:
@@ -787,7 +834,8 @@ def test_the_shortest_entry_names_no_default() -> None:
 
 # Generated ports and generated junk.
 
-paths = st.from_regex(r"/[A-Za-z0-9_./-]{1,30}", fullmatch=True)
+paths = st.from_regex(r"(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,9}){1,3}", fullmatch=True)
+tls_files = paths | paths.map(lambda path: path.removeprefix("/")) | paths.map("..{}".format)
 words = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=30)
 tcp_ports = st.integers(1, 65535)
 listeners = st.builds(Listen, st.just("") | st.ip_addresses().map(str), tcp_ports)
@@ -804,6 +852,7 @@ usb_matches = st.builds(
     serial=st.none() | st.from_regex(r"[A-Za-z0-9_:.-]{1,20}", fullmatch=True),
     path=st.none() | st.from_regex(r"[0-9]-[0-9](\.[0-9]){0,3}", fullmatch=True),
     interface=st.none() | st.integers(0, 255),
+    port=st.none() | st.integers(0, 255),
 ).filter(lambda match: bool(match.given()))
 networks = st.builds("{}/{}".format, st.just("0.0.0.0"), st.just(0)) | st.ip_addresses().map(
     lambda ip: f"{ip}/{ip.max_prefixlen}"
@@ -829,7 +878,7 @@ every_port = st.fixed_dictionaries(
         "sharing": st.sampled_from(["exclusive", "replace", "shared", "observed"]),
         "max_clients": st.integers(1, 1024),
         "allow": st.lists(networks, max_size=3).map(tuple),
-        "tls": st.none() | st.builds(Tls, paths, paths, st.none() | paths),
+        "tls": st.none() | st.builds(Tls, tls_files, tls_files, st.none() | tls_files),
         "idle_timeout": st.integers(0, 31_536_000),
         "keepalive": st.integers(0, 32_767),
         "replay": st.integers(0, 16_777_216),

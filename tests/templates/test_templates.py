@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from ttybridge import config
-from ttybridge.portmap import check_portmap, parse_portmap
+from ttybridge.portmap import Site, check_portmap, parse_portmap
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 GOLDEN = HERE / "golden"
 MAPS = sorted(path.stem for path in (HERE / "maps").glob("*.yml"))
-SHARED = ("sandbox", "ser2net")
+SHARED = ("sandbox", "ser2net", "udev")
 FILES = [path.stem for path in (ROOT / "templates").glob("*.j2") if path.stem not in SHARED]
 
 
@@ -85,7 +85,7 @@ def test_the_example_inventory_has_no_faults() -> None:
     for host in hosts:
         written = yaml.safe_load((example / "host_vars" / f"{host}.yml").read_text())
         defaults = common["serial_ports_defaults"]
-        assert check_portmap(written["serial_ports"], defaults, host, sandboxed=True)[1] == []
+        assert check_portmap(written["serial_ports"], defaults, host, site=Site())[1] == []
 
 
 def test_no_golden_file_is_left_over() -> None:

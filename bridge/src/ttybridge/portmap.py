@@ -7,9 +7,11 @@ written once. Nothing is imported but the standard library: the controller has n
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ttybridge.values import (
@@ -28,6 +30,7 @@ from ttybridge.values import (
     Template,
     Text,
     UsbId,
+    as_written,
     kinds_of,
     label,
     parse_keys,
@@ -38,7 +41,17 @@ from ttybridge.values import (
 BY_NAME = "/dev/serial/by-name"
 
 # Without what udev rules, systemd units or TOML would read as something else.
-_ABSOLUTE_PATH = r"/[^\s\x00-\x1f\x7f\"\\*?\[\]|$%]+"
+_NAME = r'(?!\.\.?(?:/|$))[^\s\x00-\x1f\x7f"\\*?\[\]|$%/]+'
+_ABSOLUTE_PATH = rf"(?:/{_NAME})+"
+
+# A file on the host, or on the controller, from where it is copied there.
+_TLS_FILE = Text(
+    "an absolute path, or one beside the inventory, such as tls/pi.pem",
+    rf"(?:/{_NAME})+|(?:\.\./)*{_NAME}(?:/{_NAME})*",
+)
+
+# udev's link to a USB serial adapter (60-serial.rules).
+_BY_ID = r"/dev/serial/by-id/usb-(.+)-if([0-9a-f]{2})(?:-port([0-9]+))?"
 
 # What a banner may tell of its port.
 BANNER_FIELDS = ("name", "device", "baudrate", "bytesize", "parity", "stopbits", "flow")
@@ -49,7 +62,22 @@ LOG_DIRECTORIES = {"bridge": "/var/log/ttybridge", "ser2net": "/var/log/ser2net"
 # What those units hide from an engine: systemd's ProtectHome= and PrivateTmp=.
 _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 
+# Where the role bridge copies the TLS files that are beside the inventory.
+TLS_DIRECTORY = "/etc/ttybridge/tls"
+
 _ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a port map shall be provisioned, as far as the controller knows.
+
+    `files` is the folder of the inventory, None where that is no file. `reserved` are listeners of
+    the host that no port can have, each with what it is.
+    """
+
+    files: Path | None = None
+    reserved: tuple[tuple[Listen, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +89,7 @@ class UsbMatch:
     serial: str | None = setting(
         Text(
             "the USB serial number in quotes, without spaces and *?[]|",
-            r"[^\s*?\[\]|\"\\$%{}\x00-\x1f\x7f]+",
+            r'[^\s*?\[\]|"\\$%{}\x00-\x1f\x7f]+',
             hint_for_numbers="YAML read it as a number: write the USB serial number in quotes",
         ),
         "USB serial number",
@@ -74,6 +102,9 @@ class UsbMatch:
     )
     interface: int | None = setting(
         Integer(0, 255), "interface of an adapter with several ports", default=None
+    )
+    port: int | None = setting(
+        Integer(0, 255), "port of an interface with several ports", default=None
     )
 
     def given(self) -> dict[str, Any]:
@@ -89,7 +120,21 @@ class UsbMatch:
         mine, theirs = self.given(), other.given()
         common = mine.keys() & theirs.keys()
         alike = all(mine[k] == theirs[k] for k in common)
-        return alike and (bool(common - {"interface"}) or common in (mine.keys(), theirs.keys()))
+        of_adapter = common - {"interface", "port"}
+        return alike and (bool(of_adapter) or common in (mine.keys(), theirs.keys()))
+
+    def is_at(self, device: str) -> bool:
+        """Whether a device by udev's by-id link is known to satisfy this.
+
+        The link has the adapter's serial number, interface and port, and its model in words only.
+        """
+        link = re.fullmatch(_BY_ID, device)
+        if not link or self.serial is None or self.vendor or self.product or self.path:
+            return False
+        numbers = (self.interface, int(link[2], 16)), (self.port, int(link[3] or 0))
+        return link[1].endswith(f"_{self.serial}") and all(
+            given in (None, linked) for given, linked in numbers
+        )
 
 
 @dataclass(frozen=True)
@@ -110,17 +155,15 @@ class Rs485:
 
 @dataclass(frozen=True)
 class Tls:
-    """TLS of a listener: PEM files on the Pi; a client CA makes it mutual."""
+    """TLS of a listener: PEM files; a client CA makes it mutual."""
 
-    certificate: str = setting(
-        Text("an absolute path", _ABSOLUTE_PATH), "PEM file of the certificate and its chain"
-    )
+    certificate: str = setting(_TLS_FILE, "PEM file of the certificate and its chain")
     key: str = setting(
-        Text("an absolute path", _ABSOLUTE_PATH),
-        "PEM file of the private key; the group ssl-cert must be able to read it",
+        _TLS_FILE,
+        "PEM file of the private key; on the host the group ssl-cert must be able to read it",
     )
     client_ca: str | None = setting(
-        Text("an absolute path", _ABSOLUTE_PATH),
+        _TLS_FILE,
         "PEM file of the CA that signs clients' certificates, which they then need",
         default=None,
     )
@@ -250,7 +293,7 @@ class Port:
         """
         if self.protocol != "telnet":
             return ""
-        fields = {name: _as_written(getattr(self, name)) for name in BANNER_FIELDS}
+        fields = {name: as_written(getattr(self, name)) for name in BANNER_FIELDS}
         text = self.banner.format(**{**fields, "device": self.path})
         return "".join(f"{line}\r\n" for line in text.splitlines())
 
@@ -367,12 +410,12 @@ def parse_portmap(
 
 
 def check_portmap(
-    entries: object, defaults: object = None, where: str = "serial_ports", sandboxed: bool = False
+    entries: object, defaults: object = None, where: str = "serial_ports", site: Site | None = None
 ) -> tuple[tuple[Port, ...], list[Fault]]:
     """Like `parse_portmap`, but return the sound ports and the faults.
 
-    `sandboxed` is whether the units that the roles write will run the engines: then what those
-    keep from them is a fault, too.
+    `site` is where the roles shall provision it: then what their units keep from the engines,
+    what the host needs itself and files that are not there are faults, too.
     """
     faults: list[Fault] = []
     common = _parse_defaults(defaults, f"{where}: serial_ports_defaults", faults)
@@ -386,10 +429,14 @@ def check_portmap(
     ]
     for draft in drafts:
         faults.extend(_check_draft(draft))
-        if sandboxed:
+        if site:
             faults.extend(_out_of_the_sandbox(draft))
+            faults.extend(_reserved(draft, site))
+            faults.extend(_missing_tls_files(draft, site))
     for position, draft in enumerate(drafts):
         faults.extend(_clashes(draft, drafts[:position]))
+        if site:
+            faults.extend(_tls_files_of_one_name(draft, drafts[: position + 1]))
     # As they stand in the map, and in the order in which they were found within an entry.
     faults.sort(key=lambda fault: places.index(fault.place) if fault.place in places else -1)
     faulty = {fault.place for fault in faults}
@@ -433,7 +480,13 @@ def _parse_entry(
     entry: object, common: Mapping[str, Any], number: int, place: str, faults: list[Fault]
 ) -> _Draft:
     if not isinstance(entry, Mapping):
-        faults.append(Fault(place, "entry", f"{shown(entry)} is not a mapping with a name"))
+        faults.append(
+            Fault(
+                place,
+                "entry",
+                f"{shown(entry)} is not a mapping: write its keys, such as name, listen and usb",
+            )
+        )
         return _Draft(place, number, {}, {})
     values = _parse_keys(entry, place, faults)
     if "name" not in entry:
@@ -501,23 +554,64 @@ def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
     for name in ("allow", "tls", "sharing", "max_clients"):
         # What is written for all ports is meant for those that listen.
         if draft.written.get(name) == "" and draft.get(name) not in ((), None, "exclusive", 1):
-            problem = f"{shown(_as_written(draft.get(name)))}: it is for a port that listens"
+            problem = f"{shown(as_written(draft.get(name)))}: it is for a port that listens"
             yield Fault(draft.place, name, f"{problem}: leave it out, or write listen")
 
 
 def _out_of_the_sandbox(draft: _Draft) -> Iterator[Fault]:
-    log, tls = draft.get("log"), draft.get("tls")
+    log = draft.get("log")
     folder = LOG_DIRECTORIES[draft.values.get("engine", "bridge")]
     if log and "engine" not in draft.faulty and log.file.rpartition("/")[0] != folder:
         problem = f"{shown(log.file)}{draft.source('log')}: its unit cannot write there"
         yield Fault(draft.place, "log.file", f"{problem}: write {folder}/NAME")
-    files = {f"tls.{name}": file for name, file in vars(tls).items()} if tls else {}
-    for name, file in {"device": draft.get("device"), **files}.items():
+    for name, file in {"device": draft.get("device"), **_tls_files(draft)}.items():
         if file and file.startswith(_HIDDEN):
             problem = f"{shown(file)}{draft.source(name.partition('.')[0])}: its unit hides"
             yield Fault(
                 draft.place, name, f"{problem} {', '.join(_HIDDEN)}: write a path elsewhere"
             )
+
+
+def _tls_files(draft: _Draft) -> dict[str, str]:
+    tls = draft.get("tls")
+    return {f"tls.{name}": file for name, file in vars(tls).items() if file} if tls else {}
+
+
+def _reserved(draft: _Draft, site: Site) -> Iterator[Fault]:
+    listen = draft.get("listen")
+    for taken, what in site.reserved:
+        if listen and listen.overlaps(taken):
+            yield Fault(draft.place, "listen", f"{listen} is {what}: write another TCP port")
+
+
+def _missing_tls_files(draft: _Draft, site: Site) -> Iterator[Fault]:
+    for name, file in _tls_files(draft).items():
+        if file.startswith("/"):
+            continue
+        said = f"{shown(file)}{draft.source('tls')}"
+        instead = "an absolute path for a file that is on the host"
+        if site.files is None:
+            problem = f"{said} is to be beside the inventory, which is no file: write {instead}"
+            yield Fault(draft.place, name, problem)
+        elif not os.path.isfile(site.files / file):
+            problem = f"{said} is no file in {site.files}: put it there, or write {instead}"
+            yield Fault(draft.place, name, problem)
+
+
+def _tls_files_of_one_name(draft: _Draft, others: Sequence[_Draft]) -> Iterator[Fault]:
+    """Files of the controller that would overwrite one another on the host."""
+    there = [file for other in others for file in _tls_files(other).values() if file[0] != "/"]
+    for name, file in _tls_files(draft).items():
+        same = [one for one in there if _base(one) == _base(file) and one != file]
+        if file[0] != "/" and same:
+            problem = f"{shown(file)}{draft.source('tls')} and {shown(same[0])} would both be"
+            yield Fault(
+                draft.place, name, f"{problem} {TLS_DIRECTORY}/{_base(file)}: rename one of them"
+            )
+
+
+def _base(file: str) -> str:
+    return file.rpartition("/")[2]
 
 
 def _value_at(draft: _Draft, name: str) -> Any:
@@ -541,9 +635,9 @@ def _not_honoured(draft: _Draft, name: str, value: Any, engine: str) -> str:
     if isinstance(honoured, range):
         words = f"{honoured.start} to {honoured.stop - 1}"
     else:
-        words = " or ".join(label(_as_written(value)) for value in honoured)
+        words = " or ".join(label(as_written(value)) for value in honoured)
     instead = "listen" if name == "connect" else f"{name}: {words}"
-    return f"{shown(_as_written(value))}{source}: engine {engine} cannot honour it: {cure}{instead}"
+    return f"{shown(as_written(value))}{source}: engine {engine} cannot honour it: {cure}{instead}"
 
 
 def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
@@ -563,15 +657,18 @@ def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
                 f"{shown(usb.given())}: one adapter can satisfy this and port {_label(other)} "
                 f"({shown(their_usb.given())})"
             )
-            yield Fault(draft.place, "usb", f"{problem}: add serial, path or interface to both")
+            yield Fault(
+                draft.place, "usb", f"{problem}: add serial, path, interface or port to both"
+            )
         log, their_log = draft.get("log"), other.get("log")
         if log and their_log and log.file == their_log.file:
             problem = f"{shown(log.file)}{draft.source('log')} is also the log of port"
-            yield Fault(draft.place, "log.file", f"{problem} {_label(other)}: one file, one port")
+            yield Fault(draft.place, "log.file", f"{problem} {_label(other)}: write another file")
         fixed = draft.get("device") or other.get("device")
-        if fixed and draft.path == other.path:
+        match = usb or their_usb
+        if fixed and (draft.path == other.path or match and match.is_at(fixed)):
             problem = f"{shown(fixed)} is also the device of port {_label(other)}"
-            yield Fault(draft.place, "device", f"{problem}: one device, one port")
+            yield Fault(draft.place, "device", f"{problem}: write another device")
 
 
 def _label(draft: _Draft) -> str:
@@ -597,7 +694,7 @@ def check_ser2net(ports: Sequence[Port], version: str) -> list[Fault]:
         Fault(
             f"port {port.name}",
             name,
-            f"{shown(_as_written(value))}: ser2net {version} cannot honour it, "
+            f"{shown(as_written(value))}: ser2net {version} cannot honour it, "
             f"{'.'.join(map(str, since))} can: write engine: bridge, or leave {name} out",
         )
         for port in ports
@@ -606,30 +703,13 @@ def check_ser2net(ports: Sequence[Port], version: str) -> list[Fault]:
     ]
 
 
-def _as_written(value: Any) -> Any:
-    """A parsed value in the form in which a person writes it."""
-    if value is None or value is False:
-        return "off"
-    if value is True:
-        return "on"
-    if isinstance(value, Listen | Remote):
-        return str(value)
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {k: _as_written(v) for k, v in vars(value).items() if v is not None}
-    return value
-
-
 def as_entry(port: Port) -> dict[str, Any]:
     """The shortest entry that parses to this port: only plain types, no key at its default."""
     plain = Port(name=port.name)
     alone = port.sharing in SINGLE_CLIENT_SHARING
     implied = {"max_clients": 1 if alone else 8}
     return {
-        name: _as_written(value)
+        name: as_written(value)
         for name, value in vars(port).items()
         if name == "name" or value != implied.get(name, getattr(plain, name))
     }

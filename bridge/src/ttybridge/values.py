@@ -26,6 +26,13 @@ class Kind(Protocol):
     def parse(self, value: object) -> Any:
         """Return the normal form of `value`; `ValueError` says what is wrong with it."""
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The kind in JSON Schema, as far as that can say it; `parse` takes all that this takes.
+
+        Less than `parse` takes: not what only a program writes, such as a number in quotes.
+        """
+
 
 class NotAllowed(ValueError):
     """A value outside of what its kind allows; the words of `allowed` say all there is to say."""
@@ -81,6 +88,26 @@ def _either(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
+# Characters that no text can hold, as inside [] of a regular expression.
+_UNPRINTABLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
+
+# For schemas, which leave to `parse` whether the hexadecimal digits are an address.
+_TCP_PORT = (
+    "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+)
+_BYTE = "(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
+_IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}"
+_UP_TO_32 = "(?:[12]?[0-9]|3[0-2])"
+_UP_TO_128 = "(?:[1-9]?[0-9]|1[01][0-9]|12[0-8])"
+_IPV6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?"
+
+
+def _matching(pattern: str, allowed: str) -> dict[str, Any]:
+    # The message is for editors, which would show the pattern.
+    message = f"write {allowed}"
+    return {"type": "string", "pattern": f"^(?:{pattern})$", "patternErrorMessage": message}
+
+
 @dataclass(frozen=True)
 class Integer:
     """A whole number, also as a string of digits (as Jinja and INI inventories give it)."""
@@ -91,6 +118,10 @@ class Integer:
     @property
     def allowed(self) -> str:
         return f"a whole number from {self.least} to {self.most}"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
     def parse(self, value: object) -> int:
         number = _whole_number(value)
@@ -109,6 +140,12 @@ class Choice:
     def allowed(self) -> str:
         return _either(self.options)
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        # As YAML 1.1 reads on and off.
+        booleans = [word == "on" for word in self.options if word in ("on", "off")]
+        return {"enum": [*self.options, *booleans]}
+
     def parse(self, value: object) -> str:
         if isinstance(value, bool):
             value = "on" if value else "off"
@@ -123,6 +160,10 @@ class StopBits:
 
     allowed: str = "1, 1.5 or 2"
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"enum": [1, 1.5, 2]}
+
     def parse(self, value: object) -> float:
         if not isinstance(value, bool) and str(value) in ("1", "1.0", "1.5", "2", "2.0"):
             return float(str(value))
@@ -134,6 +175,10 @@ class Switch:
     """on or off, as a boolean."""
 
     allowed: str = "on or off"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"enum": ["on", "off", True, False]}
 
     def parse(self, value: object) -> bool:
         try:
@@ -147,8 +192,12 @@ class Text:
     """Printable text that matches `pattern` whole; `allowed` describes the pattern in words."""
 
     allowed: str
-    pattern: str = r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*"
+    pattern: str = rf"[^{_UNPRINTABLE}]*"
     hint_for_numbers: str = ""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return _matching(self.pattern, self.allowed)
 
     def parse(self, value: object) -> str:
         if isinstance(value, int) and self.hint_for_numbers:
@@ -164,6 +213,10 @@ class UsbId:
 
     allowed: str = 'four hexadecimal digits in quotes, such as "067b"'
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        return _matching("[0-9a-fA-F]{4}", self.allowed)
+
     def parse(self, value: object) -> str:
         if isinstance(value, int) and not isinstance(value, bool):
             raise ValueError(f"YAML reads it as a number: write {self.allowed}")
@@ -177,6 +230,12 @@ class ListenAddress:
     """`[address:]port` with an IP address; IPv6 in brackets."""
 
     allowed: str = "[address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        number = {"type": "integer", "minimum": 1, "maximum": 65535}
+        text = _matching(rf"(?:\[{_IPV6}\]:|{_IPV4}:)?{_TCP_PORT}", self.allowed)
+        return {"anyOf": [number, text]}
 
     def parse(self, value: object) -> Listen:
         if isinstance(value, int) and not isinstance(value, bool):
@@ -221,6 +280,10 @@ class RemoteAddress:
 
     allowed: str = "host:port, such as pc.example.org:10001, 192.0.2.7:10001 or [2001:db8::7]:10001"
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        return _matching(rf"(?:\[{_IPV6}\]|[A-Za-z0-9._-]+):{_TCP_PORT}", self.allowed)
+
     def parse(self, value: object) -> Remote:
         match = (
             re.fullmatch(r"(?:\[([^\]\s]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", value)
@@ -248,6 +311,12 @@ class Template:
     def allowed(self) -> str:
         return f"text, in which {_either([f'{{{name}}}' for name in self.fields])} may stand"
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        fields = "|".join(self.fields)
+        text = rf"(?:[^{{}}{_UNPRINTABLE}]|\{{\{{|\}}\}}|\{{(?:{fields})\}})*"
+        return _matching(text, self.allowed)
+
     def parse(self, value: object) -> str:
         text = Text(self.allowed).parse(value)
         try:
@@ -265,6 +334,11 @@ class Networks:
     """A list of IP networks."""
 
     allowed: str = "a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        network = rf"{_IPV4}(?:/{_UP_TO_32})?|{_IPV6}(?:/{_UP_TO_128})?"
+        return {"type": "array", "items": _matching(network, self.allowed)}
 
     def parse(self, value: object) -> tuple[str, ...]:
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
@@ -304,6 +378,30 @@ def required_keys_of(model: type) -> list[str]:
     ]
 
 
+def schema_of_keys(model: type) -> dict[str, Any]:
+    """Such a dataclass in JSON Schema: an object with these keys and no other ones."""
+    properties = {
+        field.name: {
+            "description": field.metadata["about"],
+            **field.metadata["kind"].schema,
+            **_default(field),
+        }
+        for field in dataclasses.fields(model)
+    }
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    """What JSON Schema says of a default; nothing where there is none that could be written."""
+    kind: Kind = field.metadata["kind"]
+    if field.default is dataclasses.MISSING:
+        return {}
+    if field.default is None and not isinstance(kind, OffOr):
+        return {}
+    out_of_range = isinstance(kind, Integer) and field.default < kind.least
+    return {} if out_of_range else {"default": as_written(field.default)}
+
+
 @dataclass(frozen=True)
 class Table:
     """A mapping with the keys of a dataclass."""
@@ -313,6 +411,14 @@ class Table:
     @property
     def allowed(self) -> str:
         return f"a mapping of {_either(list(kinds_of(self.model)))}"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {
+            **schema_of_keys(self.model),
+            "required": required_keys_of(self.model),
+            "minProperties": 1,
+        }
 
     def parse(self, value: object) -> Any:
         if not isinstance(value, Mapping) or not value:
@@ -368,6 +474,10 @@ class OffOr:
     def allowed(self) -> str:
         return f"off, or {self.kind.allowed}"
 
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"enum": ["off", False]}, self.kind.schema]}
+
     def parse(self, value: object) -> Any:
         if value is False or value == "off":
             return None
@@ -375,6 +485,23 @@ class OffOr:
             return self.kind.parse(value)
         except NotAllowed:
             raise NotAllowed(self) from None
+
+
+def as_written(value: Any) -> Any:
+    """A parsed value in the form in which a person writes it."""
+    if value is None or value is False:
+        return "off"
+    if value is True:
+        return "on"
+    if isinstance(value, Listen | Remote):
+        return str(value)
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {k: as_written(v) for k, v in vars(value).items() if v is not None}
+    return value
 
 
 def label(name: object) -> str:

@@ -1,0 +1,178 @@
+"""The udev rules, tried by the host's own udev on recorded adapters in the place of its /sys."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "bridge" / "tests"))
+
+from test_discover import Pi, everything  # noqa: E402 - its folder is not a package of ours
+
+testinfra_hosts = ["ansible://serial_servers"]
+
+SSH = ["ssh", "-F", str(ROOT / ".lab" / "ssh_config")]
+FILES = ("60-ttyfleet.rules", "99-ttyfleet.rules")
+
+# /dev/serial0 as Raspberry Pi OS has it, by a file of the same name as there.
+SERIAL0 = 'KERNEL=="ttyS0", SYMLINK+="serial0"\n'
+
+# The rules and /sys are those of the test for this shell and what it starts alone.
+TRY = """
+set -e
+cd /tmp/udev-test
+mount --bind sys /sys
+mount --bind rules /etc/udev/rules.d
+mount -t tmpfs tmpfs /run
+export SYSTEMD_DEVICE_VERIFY_SYSFS=0
+while read -r tty path; do
+  echo "$tty" $(udevadm test --action=add "$path" 2>&1 |
+    grep -o 'DEVLINKS=.*' | tail -n 1 | grep -o '/dev/serial/by-name/[^ ]*')
+done <ttys
+"""
+
+# What a person may write otherwise than discover does, and which ttys it takes.
+OTHERS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"device": "/dev/serial0"}, ["ttyS0"]),
+    ({"device": "/dev/ttySC1"}, ["ttySC1"]),
+    ({"usb": {"vendor": "110a", "interface": 0, "port": 3}}, ["ttyUSB15"]),
+    ({"usb": {"serial": "V90183261", "port": 1}}, ["ttyUSB17"]),
+    ({"usb": {"path": "1-1.3.1", "interface": 2}}, ["ttyUSB4"]),
+    # All are behind this hub and at this host controller: no rule takes one for an adapter.
+    ({"usb": {"path": "1-1"}}, []),
+    ({"usb": {"vendor": "2109"}}, []),
+    ({"usb": {"serial": "0000:01:00.0"}}, []),
+]
+
+
+class Recorded(Pi):
+    """Recorded adapters, with what else udev reads of them."""
+
+    def complete(self) -> None:
+        for file in list(self.root.rglob("idVendor")):
+            hub = file.parent.name in ("usb1", "1-1")
+            self.device(file.parent, "usb", "DEVTYPE=usb_device\n")
+            (file.parent / "bDeviceClass").write_text("09\n" if hub else "00\n")
+        for file in list(self.root.rglob("bInterfaceNumber")):
+            self.device(file.parent, "usb", "DEVTYPE=usb_interface\n")
+            for name in ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol"):
+                (file.parent / name).write_text("ff\n")
+        controller = self.root / "sys/devices/platform/scb/fd500000.pcie"
+        self.device(controller, "platform")
+        self.device(controller / "pci0000:00/0000:00:00.0", "pci")
+        self.device(controller / "pci0000:00/0000:00:00.0/0000:01:00.0", "pci")
+        for name, path in self.ttys().items():
+            major, _, minor = (path / "dev").read_text().strip().partition(":")
+            uevent = f"MAJOR={major}\nMINOR={minor}\nDEVNAME={name}\n"
+            (path / "uevent").write_text(uevent)
+            self.link(f"{path.relative_to(self.root)}/subsystem", "sys/class/tty")
+            self.link(f"sys/dev/char/{major}:{minor}", str(path.relative_to(self.root)))
+            parent = (path / "device").resolve()
+            if not (parent / "uevent").exists():
+                (parent / "uevent").write_text("")
+
+    def device(self, folder: Path, bus: str, uevent: str = "") -> None:
+        (self.root / "sys/bus" / bus).mkdir(parents=True, exist_ok=True)
+        (folder / "uevent").write_text(uevent)
+        if not (folder / "subsystem").is_symlink():
+            self.link(f"{folder.relative_to(self.root)}/subsystem", f"sys/bus/{bus}")
+
+    def ttys(self) -> dict[str, Path]:
+        links = (self.root / "sys/class/tty").iterdir()
+        return {link.name: link.resolve() for link in links if (link / "device").exists()}
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Recorded:
+    pi = Recorded(tmp_path / "pi")
+    everything(pi)
+    pi.complete()
+    return pi
+
+
+def render(entries: list[dict[str, Any]], folder: Path) -> None:
+    """Write the rules for a port map into a folder, as the playbook does."""
+    port_map = folder / "map.yml"
+    port_map.write_text(json.dumps({"serial_ports": entries}))
+    (folder / "map").mkdir()
+    variables = {"maps": [str(port_map)], "templates": FILES, "out": str(folder)}
+    subprocess.run(
+        [
+            "ansible-playbook",
+            str(ROOT / "tests" / "templates" / "render.yml"),
+            "--inventory=localhost,",
+            f"--extra-vars={json.dumps(variables)}",
+        ],
+        check=True,
+        capture_output=True,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_FILTER_PLUGINS": str(ROOT / "filter_plugins"),
+            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        },
+    )
+
+
+def links(host: Host, recorded: Recorded, entries: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The names that the host's udev gives to each recorded tty."""
+    render(entries, recorded.root)
+    name = str(host.backend.host)
+    ttys = "".join(
+        f"{tty} /{path.relative_to(recorded.root)}\n" for tty, path in recorded.ttys().items()
+    )
+    rules = {file: (recorded.root / "map" / file).read_text() for file in FILES}
+    content = {f"rules/{file}": text for file, text in rules.items()}
+    content |= {"rules/99-com.rules": SERIAL0, "ttys": ttys, "try": TRY}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        tar.add(recorded.root / "sys", "sys")
+        for path, text in content.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(text.encode())
+            tar.addfile(member, io.BytesIO(text.encode()))
+    unpack = "sudo sh -ec 'rm -rf /tmp/udev-test; mkdir /tmp/udev-test; tar -xC /tmp/udev-test'"
+    subprocess.run([*SSH, name, unpack], input=packed.getvalue(), check=True)
+    command = "sudo unshare --mount sh /tmp/udev-test/try; sudo rm -rf /tmp/udev-test"
+    done = subprocess.run([*SSH, name, command], capture_output=True, text=True, check=True)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return {tty: [os.path.basename(link) for link in got] for tty, *got in lines}
+
+
+def test_each_recorded_adapter_gets_the_name_of_its_proposed_entry_alone(
+    host: Host, recorded: Recorded
+) -> None:
+    proposals = recorded.proposals()
+    expected = {proposal.tty.name: [proposal.entry["name"]] for proposal in proposals}
+    assert links(host, recorded, [proposal.entry for proposal in proposals]) == expected
+
+
+def test_what_else_may_be_written_takes_what_it_says(host: Host, recorded: Recorded) -> None:
+    entries = [
+        {"name": f"p{number}", "listen": number, **keys}
+        for number, (keys, _) in enumerate(OTHERS, start=1)
+    ]
+    got = links(host, recorded, entries)
+    for number, (keys, ttys) in enumerate(OTHERS, start=1):
+        assert [tty for tty, names in got.items() if f"p{number}" in names] == ttys, keys
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_udev_reads_the_rules_of_every_key(host: Host, file: str) -> None:
+    if host.system_info.release.startswith("12"):
+        return  # udevadm verify came with systemd 254
+    name = str(host.backend.host)
+    golden = (ROOT / "tests/templates/golden/every-key" / file).read_bytes()
+    command = f"cat >/tmp/{file} && udevadm verify /tmp/{file}"
+    done = subprocess.run([*SSH, name, command], input=golden, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
