@@ -64,17 +64,25 @@ connection: &traced
 """
 
 
-@pytest.mark.parametrize("form", ["conf", "yaml"])
-@pytest.mark.parametrize(
-    ("original", "let_in"),
-    [(CLASSIC, [False, False, True, True]), (YAML, [False, True, True, True])],
-    ids=["classic", "yaml"],
-)
+def _version() -> tuple[int, ...]:
+    said = subprocess.run(["ser2net", "-v"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in said.split()[-1].split(".")[:2])
+
+
+# ser2net 4.5 and later have only one form: nothing of the other can be served there, or rendered.
+READS_CLASSIC = _version() < (4, 5)
+FORMS = ["conf", "yaml"] if READS_CLASSIC else ["yaml"]
+ORIGINALS = {
+    **({"classic": (CLASSIC, [False, False, True, True])} if READS_CLASSIC else {}),
+    "yaml": (YAML, [False, True, True, True]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("original", "let_in"), ORIGINALS.values(), ids=ORIGINALS)
 def test_imported_ports_behave_as_the_original(
     original: str, let_in: list[bool], form: str, tmp_path: Path
 ) -> None:
-    if (original is CLASSIC or form == "conf") and _version() >= (4, 5):
-        pytest.skip("ser2net 4.5 and later cannot read the classic form")
     with contextlib.ExitStack() as stack:
         lines = [stack.enter_context(_line()) for _ in range(4)]
         numbers = [free_tcp_port() for _ in lines]
@@ -91,11 +99,6 @@ def test_imported_ports_behave_as_the_original(
         assert b"from the device" in before[3]["log"]
         assert [port["let_in"] for port in before] == let_in
         assert all(port["to_device"] for port in before)
-
-
-def _version() -> tuple[int, ...]:
-    said = subprocess.run(["ser2net", "-v"], capture_output=True, text=True, check=True).stdout
-    return tuple(int(part) for part in said.split()[-1].split(".")[:2])
 
 
 def _rendered(ports: tuple[Port, ...], form: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import errno
@@ -47,7 +48,7 @@ class ListenError(Exception):
     """No port can be served; the message says why for each."""
 
 
-class Link:
+class Link(abc.ABC):
     """How one port and its clients find together."""
 
     def __init__(self, port: Port, urgent: FullModeWatch) -> None:
@@ -62,9 +63,9 @@ class Link:
         """Whether clients can come."""
         return self.problem is None
 
+    @abc.abstractmethod
     async def start(self) -> None:
         """Let clients come, or begin to try again."""
-        raise NotImplementedError
 
     async def stop(self) -> None:
         """Close clients and device."""
