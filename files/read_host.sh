@@ -7,7 +7,7 @@ echo "python: $(/usr/bin/python3 -c 'import sys; print(sys.version_info >= (3, 1
 echo "systemd: $([ -d /run/systemd/system ] && echo true || echo false)"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
-  python3-prometheus-client ssl-cert ser2net 2>/dev/null |
+  python3-prometheus-client python3-apt ssl-cert ser2net 2>/dev/null |
   sed -n "s/^installed \(.*\) \(.*\)/  \1: '\2',/p"
 echo '}'
 echo 'units: ['
@@ -15,6 +15,26 @@ for unit in ttybridge.service ser2net.service.d/ttyfleet.conf; do
   [ ! -e /etc/systemd/system/$unit ] || echo "  $unit,"
 done
 echo ']'
+# Programs of ttybridge, the last used first, and the one in use.
+echo "programs: [$(ls -t /usr/local/lib/ttybridge 2>/dev/null | sed "s/.*/'&', /" | tr -d '\n')]"
+echo "program: '$(basename "$(readlink /usr/local/bin/ttybridge 2>/dev/null)")'"
+# What ser2net was before the first run ("enabled active"), and its configurations: those that are not ours, those that
+# are kept to be put back, and ours.
+ours() { grep -qs '^# Written by ttyfleet' "$1"; }
+echo 'ser2net: {'
+echo "  before: '$(tr '\n' ' ' 2>/dev/null </var/lib/ttyfleet/ser2net.service)',"
+for which in foreign kept ours; do
+  echo "  $which: ["
+  for file in /etc/ser2net.conf /etc/ser2net.yaml; do
+    case $which in
+      foreign) [ -e $file ] && ! ours $file ;;
+      kept) [ -e /var/lib/ttyfleet/${file#/etc/} ] ;;
+      ours) ours $file ;;
+    esac && echo "    $file,"
+  done
+  echo '  ],'
+done
+echo '}'
 # Units that run without what is in their files: an earlier run was cut short before it restarted them.
 stale() {
   unit=$1
@@ -64,6 +84,6 @@ text kept "$boot/cmdline.txt.ttyfleet"
 text running /proc/cmdline
 echo "  hciuart: $(is [ -e /usr/lib/systemd/system/hciuart.service ]),"
 echo "  masked: [$(find /etc/systemd/system -maxdepth 1 -lname /dev/null -printf "'%f', ")],"
-echo "  ours: [$(sed "s/.*/'&',/" /var/lib/ttyfleet-masked-units 2>/dev/null)],"
+echo "  ours: [$(sed "s/.*/'&',/" /var/lib/ttyfleet/masked-units 2>/dev/null)],"
 echo "  reboot: $(is [ -e /run/ttyfleet-reboot ])"
 echo '}'

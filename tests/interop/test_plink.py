@@ -41,4 +41,7 @@ def test_plink_telnet_that_sends_before_anything_is_agreed(
     sw = serve("bridge", protocol="telnet")
     with between_pipes("plink", "-batch", "-telnet", "-P", str(sw.tcp_port), "127.0.0.1") as client:
         assert_carries(client, cable)
+        # There and back: by then plink's answer to WILL BINARY has come. Before, NUL follows CR.
+        assert_carries(cable, client, b"agreed?")
+        assert_carries(client, cable, b"agreed")
         assert_carries(cable, client)

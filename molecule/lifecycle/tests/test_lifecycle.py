@@ -1,0 +1,275 @@
+"""What becomes of a Pi: its port map changes, a program is rolled back, ttyfleet is taken off.
+
+The fixtures live through it once; each test looks at what they noted on the way.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SCENARIO = ROOT / "molecule" / "lifecycle"
+SSH_CONFIG = str(ROOT / ".lab" / "ssh_config")
+STEPPED = "stepped-trixie"  # goes through all maps of ../steps
+FRESH = "fresh-trixie"  # knows the last only
+FOUND = "found-bookworm"  # that one, too, and had a ser2net of the user's
+HOSTS = [STEPPED, FRESH, FOUND]
+
+# Every file, link and folder, with mode, owner and content, but what the system writes by itself;
+# units; packages; processes.
+READ = r"""
+cd /
+find etc boot usr/local var/lib \
+  \( -path var/lib/systemd -o -path var/lib/private -o -path var/lib/apt -o -path var/lib/dpkg \
+     -o -path etc/resolv.conf -o -path etc/ld.so.cache \) -prune \
+  -o -printf '%p|%M %u:%g %l|' \( -type f -exec sha256sum {} \; -o -printf '\n' \) |
+  sed 's/  [^ ]*$//'
+echo ---
+list() { systemctl --no-legend --no-pager --plain "$@"; }
+list list-unit-files 'ser2net*' 'ttybridge*' '*getty*' 'hciuart*' |
+  sed 's/^\([^ ]*\) *\([^ ]*\).*/\1|\2/'
+list list-units --state=active 'ser2net*' 'ttybridge*' | sed 's/ .*/ now|active/'
+echo ---
+dpkg-query --show --showformat='${Package}|${db:Status-Status}\n'
+echo ---
+for unit in ttybridge ser2net; do
+  echo "$unit|$(systemctl show --property=MainPID --value $unit.service)"
+done
+"""
+
+# What the package brings to the folders that are looked at.
+OF_SER2NET = r"etc/(default|init\.d|rc[0-6]\.d)/[SK0-9]*ser2net|etc/ser2net\.yaml|ser2net\.service"
+
+Tree = dict[str, str]
+
+
+@dataclass
+class State:
+    """What a host is at a moment."""
+
+    files: Tree
+    units: Tree
+    packages: Tree
+    pids: Tree
+
+    def changes(self, later: State) -> dict[str, tuple[str, str]]:
+        """Files and units that differ, each with what it was and what it became; "" = not there."""
+        found = {}
+        for before, after in ((self.files, later.files), (self.units, later.units)):
+            for name in before.keys() | after.keys():
+                was, became = before.get(name, ""), after.get(name, "")
+                if was != became:
+                    found[name] = (was, became)
+        return found
+
+
+@dataclass
+class Run:
+    """A run of a playbook, and what came of it."""
+
+    status: int
+    output: str
+    after: dict[str, State]
+    echo: bytes = b""
+
+
+def ssh(host: str, script: str) -> str:
+    """Run a shell script as root."""
+    done = subprocess.run(
+        ["ssh", "-F", SSH_CONFIG, host, "sudo sh -s"],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def state_of(host: str) -> State:
+    parts = ssh(host, READ).split("---\n")
+    return State(*(dict(line.split("|", 1) for line in part.splitlines()) for part in parts))
+
+
+def states(hosts: Sequence[str]) -> dict[str, State]:
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(hosts, pool.map(state_of, hosts), strict=True))
+
+
+def playbook(name: str, *arguments: str, hosts: Sequence[str] = HOSTS, clone: Path = ROOT) -> Run:
+    """Run a playbook as a user does, with the ansible.cfg that ships; note what came of it."""
+    inventory = str(SCENARIO / "inventory")
+    done = subprocess.run(
+        ["ansible-playbook", "-i", inventory, f"--limit={','.join(hosts)}", name, *arguments],
+        cwd=clone,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(clone / "ansible.cfg"),
+            "ANSIBLE_SSH_COMMON_ARGS": f'-F "{SSH_CONFIG}"',
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ROOT / ".lab" / "cp"),
+        },
+        capture_output=True,
+        text=True,
+    )
+    return Run(done.returncode, done.stdout + done.stderr, states(hosts))
+
+
+def echo(client: socket.socket) -> bytes:
+    """What comes back from a port whose line is its own echo."""
+    client.sendall(b"still here\n")
+    received = b""
+    while len(received) < 11:
+        data = client.recv(64)
+        if not data:
+            break
+        received += data
+    return received
+
+
+@pytest.fixture(scope="session")
+def before() -> dict[str, State]:
+    return states(HOSTS)
+
+
+@pytest.fixture(scope="session")
+def steps(before: dict[str, State]) -> list[Run]:
+    """The five steps; a client of the port loop is connected from the first to the last."""
+    runs = [playbook("playbook.yml")]
+    assert runs[0].status == 0, runs[0].output
+    address = ssh(STEPPED, "hostname -I").split()[0]
+    with socket.create_connection((address, 10001), 10) as client:
+        for step in range(2, 6):
+            run = playbook("playbook.yml", "-e", f"step={step}", hosts=[STEPPED])
+            run.echo = echo(client)
+            runs.append(run)
+    return runs
+
+
+@pytest.fixture(scope="session")
+def rolled_back(steps: list[Run], tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Another version of the program, from a clone of its own, and back, on one host."""
+    clone = tmp_path_factory.mktemp("clone") / "ttyfleet"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "molecule"))
+    init = clone / "bridge" / "src" / "ttybridge" / "__init__.py"
+    init.write_text(re.sub('__version__ = ".*"', '__version__ = "99.0"', init.read_text()))
+    versions = ["1.2.3", version(steps[0]), version(steps[0])]
+    return [
+        playbook("playbook.yml", "--tags=bridge", hosts=[FRESH], clone=clone),
+        *(
+            playbook("playbook.yml", "--tags=bridge", "-e", f"bridge_version={each}", hosts=[FRESH])
+            for each in versions
+        ),
+    ]
+
+
+@pytest.fixture(scope="session")
+def removed(rolled_back: list[Run]) -> list[Run]:
+    """ttyfleet taken off, a second time, and on the fresh host the packages, too."""
+    kept = [STEPPED, FOUND]
+    return [
+        playbook("remove.yml", hosts=kept),
+        playbook("remove.yml", hosts=kept),
+        playbook("remove.yml", "-e", "remove_packages=true", hosts=[FRESH]),
+    ]
+
+
+def version(run: Run) -> str:
+    """The version of the program that a host uses."""
+    link = run.after[FRESH].files["usr/local/bin/ttybridge"]
+    return link.rpartition("ttybridge-")[2].strip("|")
+
+
+@pytest.mark.parametrize(
+    ("step", "rules", "bridge", "ser2net"),
+    [(2, 1, 1, 0), (3, 0, 1, 1), (4, 1, 1, 1), (5, 1, 1, 1)],
+    ids=["added", "changed", "renamed", "removed"],
+)
+def test_a_step_touches_only_what_it_names(
+    steps: list[Run], step: int, rules: bool, bridge: bool, ser2net: bool
+) -> None:
+    run = steps[step - 1]
+    last, now = steps[step - 2].after[STEPPED], run.after[STEPPED]
+    assert run.status == 0, run.output
+    expected = {
+        "etc/udev/rules.d/60-ttyfleet.rules": rules,
+        "etc/ttybridge/ttybridge.toml": bridge,
+        "etc/ser2net.yaml": ser2net,
+    }
+    assert last.changes(now).keys() == {name for name, touched in expected.items() if touched}
+    # ttybridge takes a new configuration as it runs, ser2net starts anew.
+    assert now.pids["ttybridge"] == last.pids["ttybridge"]
+    assert (now.pids["ser2net"] != last.pids["ser2net"]) == bool(ser2net)
+
+
+def test_a_client_of_an_unchanged_port_stays_connected(steps: list[Run]) -> None:
+    assert [run.echo for run in steps[1:]] == [b"still here\n"] * 4
+
+
+def test_the_last_step_is_as_if_it_were_the_first(
+    before: dict[str, State], steps: list[Run]
+) -> None:
+    fresh = before[FRESH].changes(steps[0].after[FRESH])
+    assert before[STEPPED].changes(steps[-1].after[STEPPED]) == fresh
+    assert "etc/ttybridge/ttybridge.toml" in fresh
+
+
+def test_a_program_is_rolled_back_to_the_one_before(
+    steps: list[Run], rolled_back: list[Run]
+) -> None:
+    newer, refused, back, again = rolled_back
+    assert version(newer).startswith("99.0+"), newer.output
+    assert refused.status != 0
+    assert (
+        f"{FRESH}: bridge_version: 1.2.3: the host has no such program: "
+        f"write one of {version(newer)}, {version(steps[0])}"
+    ) in refused.output
+    assert newer.after[FRESH].changes(refused.after[FRESH]) == {}
+    assert back.status == 0, back.output
+    assert version(back) == version(steps[0])
+    assert len([name for name in back.after[FRESH].files if "lib/ttybridge/" in name]) == 2
+    assert re.search(rf"{FRESH} +: ok=\d+ +changed=0 ", again.output), again.output
+
+
+def test_taking_it_off_puts_back_what_the_user_had(
+    before: dict[str, State], steps: list[Run], removed: list[Run]
+) -> None:
+    assert removed[0].status == 0, removed[0].output
+    changed = before[FOUND].changes(steps[0].after[FOUND])
+    assert {
+        "etc/ser2net.conf",
+        "boot/firmware/config.txt",
+        "boot/firmware/cmdline.txt",
+    } < changed.keys()
+    assert before[FOUND].changes(removed[0].after[FOUND]) == {}
+
+
+def test_taking_it_off_leaves_packages_only(before: dict[str, State], removed: list[Run]) -> None:
+    after = removed[0].after[STEPPED]
+    left = before[STEPPED].changes(after).keys()
+    ours = {name for name in left if not re.fullmatch(OF_SER2NET, name)}
+    assert ours == set()
+    assert after.units["ser2net.service"] == "disabled"
+    assert "ser2net.service now" not in after.units
+
+
+@pytest.mark.parametrize("host", [STEPPED, FOUND])
+def test_taking_it_off_again_changes_nothing(removed: list[Run], host: str) -> None:
+    assert re.search(rf"{host} +: ok=\d+ +changed=0 ", removed[1].output), removed[1].output
+
+
+def test_taking_it_off_with_its_packages_leaves_nothing(
+    before: dict[str, State], removed: list[Run]
+) -> None:
+    assert removed[2].status == 0, removed[2].output
+    after = removed[2].after[FRESH]
+    assert before[FRESH].packages == after.packages
+    assert before[FRESH].changes(after) == {}
