@@ -48,6 +48,24 @@ def test_the_inventory_may_be_no_file() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("firewall", "faults"),
+    [
+        (True, []),
+        ("on", []),
+        ("maybe", ["serial_firewall"]),
+        (False, ["allow"]),
+        ("off", ["allow"]),
+    ],
+)
+def test_the_firewall_does_what_ser2net_cannot(firewall: object, faults: list[str]) -> None:
+    guarded = {**PORT, "engine": "ser2net", "allow": ["192.0.2.0/24"]}
+    found = check_host("pi", {"serial_ports": [guarded], "serial_firewall": firewall})
+    assert [fault.key for fault in found] == faults
+    (port,) = ports_of_host([guarded])
+    assert parse_portmap([port["entry"]])[0].allow == ("192.0.2.0/24",)
+
+
 @pytest.mark.parametrize("variable", ["ansible_port", "ansible_ssh_port"])
 def test_ssh_keeps_its_port(variable: str) -> None:
     (fault,) = check_host("pi", {"serial_ports": [PORT], variable: "9999"})

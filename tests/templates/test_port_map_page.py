@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ttybridge.portmap import ENGINE_HONOURS, SER2NET_SINCE, Port
+from ttybridge.portmap import ENGINE_HONOURS, FIREWALL_HONOURS, SER2NET_SINCE, Port
 from ttybridge.values import Integer, Kind, OffOr, StopBits, Switch, Table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "port-map.md"
@@ -40,6 +40,8 @@ def ser2net(key: str, kind: Kind) -> str:
     if key in SER2NET_SINCE:
         value, version = SER2NET_SINCE[key]
         return f"{shown(kind, value)} from {'.'.join(map(str, version))} on"
+    if key in FIREWALL_HONOURS:
+        return "with `serial_firewall: true`"
     if values is None:
         return "yes"
     return " ".join(shown(kind, value) for value in values)
@@ -75,5 +77,6 @@ def test_the_table_of_keys_is_that_of_the_model() -> None:
 
 def test_the_page_names_every_limit_of_ser2net() -> None:
     _, _, text = PAGE.read_text().partition(END)
-    limited = {key.partition(".")[0] for key in [*ENGINE_HONOURS["ser2net"], *SER2NET_SINCE]}
+    limits = [*ENGINE_HONOURS["ser2net"], *SER2NET_SINCE, *FIREWALL_HONOURS]
+    limited = {key.partition(".")[0] for key in limits}
     assert {key for key in limited if f"`{key}`" not in text} == set()

@@ -59,7 +59,8 @@ VALUES: dict[str, list[Any]] = {
     "rs485": ["off", False, True, {}, {"rts_on_send": "off"}, {"delay_before_send": 1001}],
     "sharing": ["exclusive", "replace", "shared", "observed", "all"],
     "max_clients": [1, 0, 1025],
-    "allow": [[], ["192.0.2.0/24", "2001:db8::/32", "::1"], "192.0.2.0/24", ["lab"], [192], None],
+    "allow": [[], ["192.0.2.0/24", "2001:db8::/32", "::1"], "192.0.2.0/24", ["lab"], [192], None]
+    + [["fe80::1%eth0"]],
     "tls": ["off", False, True, {"certificate": "/a"}, {"certificate": "tls/a.pem", "key": "/b"}]
     + [{"certificate": "/a", "key": "../b", "client_ca": "/c"}, {"certificate": "/a", "key": "/b/"}]
     + [{"certificate": "/a", "key": "/b", "cert": "/c"}],
@@ -118,7 +119,6 @@ def test_it_takes_what_the_port_map_takes(key: str, value: object) -> None:
         {"connect": "pc:1"},
         {"usb": {"vendor": "067b"}},
         {"speed": 9600},
-        {"engine": "ser2net", "allow": ["192.0.2.0/24"]},
         {"engine": "ser2net", "tls": {"certificate": "/a", "key": "/b"}},
         {"engine": "ser2net", "keepalive": 60},
         {"engine": "ser2net", "dtr": False},

@@ -484,6 +484,8 @@ def _allow(draft: Draft, chosen: dict[str, Option]) -> None:
         addresses = [part.strip() for part in (option.value or "").split(";") if part.strip()]
         if addresses:
             draft.entry["allow"] = [_network(address) for address in addresses]
+            if draft.engine == "ser2net":
+                draft.note(option.line, "remaddr: `allow`, for the host's firewall to do")
 
 
 def _network(address: str) -> str:

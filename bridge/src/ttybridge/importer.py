@@ -138,6 +138,8 @@ def as_yaml(ports: tuple[Port, ...], where: str) -> str:
     )
     if not ports:
         return f"{head}serial_ports: []\n"
+    if any(port.engine == "ser2net" and port.allow for port in ports):
+        head += "serial_firewall: true\n"
     entries = []
     for port in ports:
         keys = [f"{key}: {_value(key, value)}" for key, value in as_entry(port).items()]

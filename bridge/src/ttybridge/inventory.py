@@ -22,10 +22,10 @@ from ttybridge.portmap import (
     check_portmap,
     parse_portmap,
 )
-from ttybridge.values import Listen, ListenAddress, shown
+from ttybridge.values import Listen, ListenAddress, Switch, shown
 
 # Variables that are read here, for the hint at one that is nearly called so.
-VARIABLES = ("serial_ports", "serial_ports_defaults", "bridge_metrics")
+VARIABLES = ("serial_ports", "serial_ports_defaults", "bridge_metrics", "serial_firewall")
 
 # What the roles keep under such names themselves.
 _OURS = re.compile(r"serial_ports_checked|__.*")
@@ -40,9 +40,13 @@ def check_host(host: str, variables: Mapping[str, Any]) -> list[Fault]:
     metrics, bad_metrics = _metrics(variables)
     if bad_metrics:
         faults.append(Fault(host, "bridge_metrics", bad_metrics))
+    firewall, bad_firewall = _firewall(variables)
+    if bad_firewall:
+        faults.append(Fault(host, "serial_firewall", bad_firewall))
     if "serial_ports" in variables:
         folder = variables.get("inventory_dir")
-        site = Site(Path(folder) if folder else None, tuple(_reserved(variables, metrics)))
+        reserved = tuple(_reserved(variables, metrics))
+        site = Site(Path(folder) if folder else None, reserved, firewall)
         defaults = variables.get("serial_ports_defaults", {})
         faults += check_portmap(variables["serial_ports"], defaults, host, site)[1]
     elif not faults:
@@ -99,6 +103,18 @@ def _metrics(variables: Mapping[str, Any]) -> tuple[Listen | None, str]:
         return ListenAddress().parse(value), ""
     except ValueError as error:
         return None, f"{shown(value)}: {error}"
+
+
+def _firewall(variables: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether the host has the firewall, and what is wrong with how that is written.
+
+    What is wrongly written forbids nothing else.
+    """
+    value = variables.get("serial_firewall", False)
+    try:
+        return Switch().parse(value), ""
+    except ValueError as error:
+        return True, f"{shown(value)}: {error}"
 
 
 def _reserved(variables: Mapping[str, Any], metrics: Listen | None) -> Iterator[tuple[Listen, str]]:

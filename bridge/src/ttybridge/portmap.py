@@ -73,11 +73,13 @@ class Site:
     """Where a port map shall be provisioned, as far as the controller knows.
 
     `files` is the folder of the inventory, None where that is no file. `reserved` are listeners of
-    the host that no port can have, each with what it is.
+    the host that no port can have, each with what it is. `firewall` is whether the host has the
+    firewall of `serial_firewall`.
     """
 
     files: Path | None = None
     reserved: tuple[tuple[Listen, str], ...] = ()
+    firewall: bool = False
 
 
 @dataclass(frozen=True)
@@ -316,7 +318,6 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         # It raises both again when its client leaves, so a board is reset all the same.
         "dtr": ("on",),
         "rts": ("on",),
-        "allow": ((),),
         "tls": (None,),
         "keepalive": (0,),
         "replay": (0,),
@@ -331,6 +332,9 @@ SER2NET_SINCE: dict[str, tuple[Any, tuple[int, int]]] = {
     # Before (gensio 2.8), it takes HUPCL back before it closes the device.
     "hangup": (True, (4, 6)),
 }
+
+# What ser2net cannot honour and the host's firewall can, which only the host's variables tell of.
+FIREWALL_HONOURS = ("allow",)
 
 # Other tools' words for our keys, for the hint at an unknown key.
 _SYNONYMS = {
@@ -433,6 +437,7 @@ def check_portmap(
             faults.extend(_out_of_the_sandbox(draft))
             faults.extend(_reserved(draft, site))
             faults.extend(_missing_tls_files(draft, site))
+            faults.extend(_without_firewall(draft, site))
     for position, draft in enumerate(drafts):
         faults.extend(_clashes(draft, drafts[:position]))
         if site:
@@ -582,6 +587,16 @@ def _reserved(draft: _Draft, site: Site) -> Iterator[Fault]:
     for taken, what in site.reserved:
         if listen and listen.overlaps(taken):
             yield Fault(draft.place, "listen", f"{listen} is {what}: write another TCP port")
+
+
+def _without_firewall(draft: _Draft, site: Site) -> Iterator[Fault]:
+    if site.firewall or draft.get("engine") != "ser2net":
+        return
+    for name in FIREWALL_HONOURS:
+        if draft.get(name):
+            said = f"{shown(as_written(draft.get(name)))}{draft.source(name)}"
+            cure = f"write serial_firewall: true for the host, engine: bridge, or {name}: []"
+            yield Fault(draft.place, name, f"{said}: engine ser2net cannot honour it: {cure}")
 
 
 def _missing_tls_files(draft: _Draft, site: Site) -> Iterator[Fault]:

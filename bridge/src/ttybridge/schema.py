@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ttybridge.portmap import ENGINE_HONOURS, IDENTITY, SER2NET_SINCE, Port
-from ttybridge.values import ListenAddress, as_written, schema_of_keys
+from ttybridge.portmap import ENGINE_HONOURS, FIREWALL_HONOURS, IDENTITY, SER2NET_SINCE, Port
+from ttybridge.values import ListenAddress, Switch, as_written, schema_of_keys
 
 
 def host_vars() -> dict[str, Any]:
     """The schema of a file in host_vars/ or group_vars/; other variables may stand there, too."""
     port = schema_of_keys(Port)
-    for key in [*ENGINE_HONOURS["ser2net"], *SER2NET_SINCE]:
+    for key in [*ENGINE_HONOURS["ser2net"], *SER2NET_SINCE, *FIREWALL_HONOURS]:
         table, _, inner = key.rpartition(".")
         keys = _keys_of(port, table) if table else port["properties"]
         keys[inner]["description"] += f" ({_limit(key)})"
@@ -48,6 +48,10 @@ def host_vars() -> dict[str, Any]:
                 "description": "Where ttybridge shows its metrics to Prometheus, if anywhere.",
                 **ListenAddress().schema,
             },
+            "serial_firewall": {
+                "description": "Whether a firewall lets only the networks of allow in.",
+                **Switch().schema,
+            },
         },
     }
 
@@ -63,6 +67,8 @@ def _limit(key: str) -> str:
     if key in SER2NET_SINCE:
         value, version = SER2NET_SINCE[key]
         return f"ser2net: {as_written(value)} from {'.'.join(map(str, version))} on"
+    if key in FIREWALL_HONOURS:
+        return "ser2net: with serial_firewall: true"
     values = ENGINE_HONOURS["ser2net"][key]
     if values == (None,):
         return "not with ser2net"

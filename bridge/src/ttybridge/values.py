@@ -99,7 +99,8 @@ _BYTE = "(?:[1-9]?[0-9]|1[0-9]{2}|2[0-4][0-9]|25[0-5])"
 _IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}"
 _UP_TO_32 = "(?:[12]?[0-9]|3[0-2])"
 _UP_TO_128 = "(?:[1-9]?[0-9]|1[01][0-9]|12[0-8])"
-_IPV6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9._-]+)?"
+_IPV6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
+_IPV6_HERE = rf"{_IPV6}(?:%[A-Za-z0-9._-]+)?"
 
 
 def _matching(pattern: str, allowed: str) -> dict[str, Any]:
@@ -234,7 +235,7 @@ class ListenAddress:
     @property
     def schema(self) -> dict[str, Any]:
         number = {"type": "integer", "minimum": 1, "maximum": 65535}
-        text = _matching(rf"(?:\[{_IPV6}\]:|{_IPV4}:)?{_TCP_PORT}", self.allowed)
+        text = _matching(rf"(?:\[{_IPV6_HERE}\]:|{_IPV4}:)?{_TCP_PORT}", self.allowed)
         return {"anyOf": [number, text]}
 
     def parse(self, value: object) -> Listen:
@@ -259,6 +260,8 @@ class ListenAddress:
             raise ValueError(f"{text!r} is not an IP address: write {self.allowed}") from None
         if (address.version == 6) != brackets:
             raise NotAllowed(self)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            raise ValueError(f"{text!r} is an IPv4 address: write {address.ipv4_mapped}")
         return str(address)
 
 
@@ -282,7 +285,7 @@ class RemoteAddress:
 
     @property
     def schema(self) -> dict[str, Any]:
-        return _matching(rf"(?:\[{_IPV6}\]|[A-Za-z0-9._-]+):{_TCP_PORT}", self.allowed)
+        return _matching(rf"(?:\[{_IPV6_HERE}\]|[A-Za-z0-9._-]+):{_TCP_PORT}", self.allowed)
 
     def parse(self, value: object) -> Remote:
         match = (
@@ -348,15 +351,24 @@ class Networks:
     def _network(self, item: object) -> str:
         if not isinstance(item, str):
             raise NotAllowed(self)
+        written = str(item)
         try:
-            return str(ipaddress.ip_network(str(item)))
+            network = ipaddress.ip_network(written, strict=False)
         except ValueError:
-            pass
+            raise ValueError(f"{written!r} is not a network: write {self.allowed}") from None
+        # A client is known by its address alone, and one that comes by IPv4 by its IPv4 address.
+        plain = re.sub("%[^/]*", "", written)
+        if plain != written:
+            raise ValueError(f"{written!r} names an interface: write {plain}")
+        mapped = getattr(network.network_address, "ipv4_mapped", None)
+        if mapped and network.prefixlen >= 96:
+            ipv4 = f"{mapped}/{network.prefixlen - 96}"
+            raise ValueError(f"{written!r} is a network of IPv4: write {ipv4}")
         try:
-            wider = ipaddress.ip_network(str(item), strict=False)
+            return str(ipaddress.ip_network(written))
         except ValueError:
-            raise ValueError(f"{item!r} is not a network: write {self.allowed}") from None
-        raise ValueError(f"{str(item)!r} is an address inside a network: write {wider}")
+            problem = f"{written!r} is an address inside a network"
+            raise ValueError(f"{problem}: write {network}") from None
 
 
 def setting(kind: Kind, about: str, **default: Any) -> Any:
