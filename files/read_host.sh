@@ -7,11 +7,11 @@ echo "python: $(/usr/bin/python3 -c 'import sys; print(sys.version_info >= (3, 1
 echo "systemd: $([ -d /run/systemd/system ] && echo true || echo false)"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
-  python3-prometheus-client python3-apt ssl-cert ser2net 2>/dev/null |
+  python3-prometheus-client python3-apt ssl-cert ser2net nftables 2>/dev/null |
   sed -n "s/^installed \(.*\) \(.*\)/  \1: '\2',/p"
 echo '}'
 echo 'units: ['
-for unit in ttybridge.service ser2net.service.d/ttyfleet.conf; do
+for unit in ttybridge.service ser2net.service.d/ttyfleet.conf ttyfleet-firewall.service; do
   [ ! -e /etc/systemd/system/$unit ] || echo "  $unit,"
 done
 echo ']'
@@ -47,6 +47,13 @@ echo 'stale: ['
 stale ttybridge.service /usr/local/bin/ttybridge /etc/ttybridge/ttybridge.toml /etc/systemd/system/ttybridge.service
 dropin=/etc/systemd/system/ser2net.service.d/ttyfleet.conf
 [ ! -e $dropin ] || stale ser2net.service $dropin $(sed -n 's/^ExecStart=.* -c //p' $dropin)
+# The firewall by what the kernel has, beside what its file makes in an empty network: a flush leaves no trace.
+firewall=ttyfleet-firewall.service
+if [ -e /etc/systemd/system/$firewall ]; then
+  wanted=$(unshare --net sh -c 'nft --file /etc/ttyfleet.nft && nft list table inet ttyfleet' 2>/dev/null)
+  systemctl -q is-active $firewall && systemctl -q is-enabled $firewall &&
+    [ "$(nft list table inet ttyfleet 2>&1)" = "$wanted" ] || echo "  $firewall,"
+fi
 echo ']'
 # Who listens where on TCP, and the users of our units: in a container root cannot see whose a socket is.
 echo 'listening: ['

@@ -28,7 +28,7 @@ from ttybridge.values import Listen, ListenAddress, Switch, shown
 VARIABLES = ("serial_ports", "serial_ports_defaults", "bridge_metrics", "serial_firewall")
 
 # What the roles keep under such names themselves.
-_OURS = re.compile(r"serial_ports_checked|__.*")
+_OURS = re.compile(r"serial_ports_(?:checked|guarded)|__.*")
 
 # The units that the roles write.
 _BRIDGE, _SER2NET = "ttybridge.service", "ser2net.service"
