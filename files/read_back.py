@@ -32,8 +32,6 @@ from typing import Any
 UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
 GROUP = "dialout"  # in which both daemons run
 
-LOOPBACK = ipaddress.ip_network("127.0.0.1/32")  # from where a port is probed
-
 # What the daemons tell a client for which there is no room.
 REFUSALS = ("ttybridge: port ", "Port already in use")
 
@@ -208,6 +206,18 @@ def _is_tty(device: int, drivers: Path) -> bool:
     return False
 
 
+def check_alone(port: dict[str, Any], ports: list[dict[str, Any]]) -> None:
+    """Raise a fault where the tty of a port's device is another port's, too."""
+    tty = os.path.realpath(port["path"])
+    twins = [other["name"] for other in ports if os.path.realpath(other["path"]) == tty]
+    twins.remove(port["name"])
+    if twins:
+        raise Fault(
+            f"its device {tty} is also that of port {', '.join(twins)}",
+            "add serial, path, interface or port to usb of both, or correct device",
+        )
+
+
 def probe(port: dict[str, Any], timeout: float) -> str:
     """Send a port's probe and wait for the answer; return what to say of it, or raise a fault."""
     send, expect = port["probe"]["send"].encode(), port["probe"]["expect"].encode()
@@ -250,15 +260,34 @@ def probe(port: dict[str, Any], timeout: float) -> str:
 
 def connection(port: dict[str, Any], timeout: float) -> socket.socket:
     """Connect to a port's listener; through TLS, whoever the certificate names, where it has it."""
-    address = port["listen"]["address"] or "127.0.0.1"
-    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
-    client = socket.create_connection((target, port["listen"]["port"]), timeout)
+    client = socket.create_connection(here(port), timeout)
     if not port["tls"]:
         return client
     anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anyone.check_hostname = False
     anyone.verify_mode = ssl.CERT_NONE
     return anyone.wrap_socket(client)
+
+
+def here(port: dict[str, Any]) -> tuple[str, int]:
+    """Where the host itself connects to a port's listener."""
+    address = port["listen"]["address"] or "127.0.0.1"
+    target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    return target, port["listen"]["port"]
+
+
+def may_connect(port: dict[str, Any]) -> bool:
+    """Whether a port's allow lets in the host itself, from the address that it connects from."""
+    target, number = here(port)
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asked:
+            asked.connect((target, number))  # UDP: nothing is sent
+            source = ipaddress.ip_address(asked.getsockname()[0].partition("%")[0])
+    except OSError:  # to connect will fail, too, and say why
+        return True
+    networks = [ipaddress.ip_network(network) for network in port["allow"]]
+    return not networks or any(source in network for network in networks)
 
 
 def without_telnet(data: bytes) -> bytes:
@@ -286,6 +315,7 @@ def check_port(
     open_: list[Connection],
     probe_timeout: float | None,
     served: dict[str, dict[str, Any]],
+    ports: list[dict[str, Any]],
 ) -> str:
     """Return what to say of a port that is right, or raise its first fault."""
     name = UNITS[port["engine"]]
@@ -296,35 +326,30 @@ def check_port(
     if probe_timeout is None:
         return "listens" if port["listen"] else "connects"
     check_device(port["path"])
+    check_alone(port, ports)
     if port["engine"] == "bridge":
         check_served(port["name"], served)
     if not port["listen"]:
         if problem:
             raise Fault(problem, "see that something listens there, or correct connect")
         return "connected, device is there"
-    here = {one.address for one in listens(port, open_)}
+    addresses = {one.address for one in listens(port, open_)}
     users = sorted(
         one.peer
         for one in open_
         if not one.listening
         and one.port == port["listen"]["port"]
-        and (one.address in here or any(address.is_unspecified for address in here))
+        and (one.address in addresses or any(address.is_unspecified for address in addresses))
     )
     if users:
         return f"in use by {', '.join(users)}"
     if not port["probe"]:
         return "listens, device is there"
-    if port["allow"] and not any(LOOPBACK.subnet_of(network) for network in networks(port)):
+    if not may_connect(port):
         return "listens, device is there; not probed: allow keeps the host itself out"
     if port["tls"] and port["tls"]["client_ca"]:
         return "listens, device is there; not probed: tls asks for a client's certificate"
     return probe(port, probe_timeout)
-
-
-def networks(port: dict[str, Any]) -> list[Any]:
-    """The IPv4 networks that may connect to a port."""
-    allowed = [ipaddress.ip_network(network) for network in port["allow"]]
-    return [network for network in allowed if network.version == 4]
 
 
 def served_ports() -> dict[str, dict[str, Any]]:
@@ -350,7 +375,7 @@ def findings(
             unit = state[UNITS[port["engine"]]]
             return {
                 **about,
-                "result": check_port(port, unit, open_, probe_timeout, served),
+                "result": check_port(port, unit, open_, probe_timeout, served, ports),
                 "todo": "",
             }
         except Fault as fault:

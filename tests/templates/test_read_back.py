@@ -207,7 +207,10 @@ def test_a_port_in_use_is_not_probed(
 ) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     probed = port(9999, probe={"send": "\r", "expect": "login:"})
-    assert read_back.check_port(probed, UNIT, open_, 5, SERVED) == "in use by 192.0.2.7:49153"
+    assert (
+        read_back.check_port(probed, UNIT, open_, 5, SERVED, [probed])
+        == "in use by 192.0.2.7:49153"
+    )
 
 
 def test_a_port_whose_allow_keeps_the_host_out_is_not_probed(
@@ -216,8 +219,39 @@ def test_a_port_whose_allow_keeps_the_host_out_is_not_probed(
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
     shut = {**port(9999, probe={"send": "\r", "expect": "login:"}), "allow": ["192.0.2.0/24"]}
-    found = read_back.check_port(shut, UNIT, [], 5, SERVED)
+    found = read_back.check_port(shut, UNIT, [], 5, SERVED, [shut])
     assert found == "listens, device is there; not probed: allow keeps the host itself out"
+
+
+@pytest.mark.parametrize(
+    ("listen", "allow", "may"),
+    [
+        ("", [], True),
+        ("", ["127.0.0.0/8"], True),
+        ("", ["192.0.2.0/24", "::1/128"], False),
+        ("0.0.0.0", ["127.0.0.1/32"], True),
+        ("127.0.0.7", ["127.0.0.7/32"], False),
+        ("192.0.2.1", [], True),
+    ],
+)
+def test_whether_allow_lets_the_host_itself_in(listen: str, allow: list[str], may: bool) -> None:
+    """A host connects to 127.0.0.7 from 127.0.0.1."""
+    assert read_back.may_connect(port(9999, listen, allow=allow)) == may
+
+
+def test_two_ports_on_one_tty(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to("/dev/null")
+    (tmp_path / "c").symlink_to("/dev/zero")
+    paths = {name: str(tmp_path / name) for name in "abc"} | {"d": "/dev/null"}
+    ports = [port(0, **{"name": name, "path": path}) for name, path in paths.items()]
+    a, b, c, d = ports
+    read_back.check_alone(c, ports)
+    found = fault(read_back.check_alone, a, ports)
+    assert found.result == "its device /dev/null is also that of port b, d"
+    assert found.todo.startswith("add serial, path, interface or port to usb")
+    assert fault(read_back.check_alone, b, ports).result.endswith("port a, d")
+    assert fault(read_back.check_alone, d, ports).result.endswith("port a, b")
 
 
 @pytest.mark.parametrize(
@@ -252,14 +286,18 @@ def test_an_answer_that_speaks_of_use_is_no_refusal(device: Any) -> None:
 def test_a_port_that_connects_has_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     connecting = {**port(0), "listen": None, "endpoint": "-> pc:1"}
-    assert read_back.check_port(connecting, UNIT, [], None, {}) == "connects"
-    assert read_back.check_port(connecting, UNIT, [], 5, SERVED) == "connected, device is there"
+    assert read_back.check_port(connecting, UNIT, [], None, {}, [connecting]) == "connects"
+    found = read_back.check_port(connecting, UNIT, [], 5, SERVED, [connecting])
+    assert found == "connected, device is there"
     away = {"a": {**SERVED["a"], "listen_problem": "cannot connect to pc:1: no answer"}}
-    assert fault(read_back.check_port, connecting, UNIT, [], 5, away).result == (
+    assert fault(read_back.check_port, connecting, UNIT, [], 5, away, [connecting]).result == (
         "cannot connect to pc:1: no answer"
     )
     away = {"a": {**SERVED["a"], "device": {"problem": "/dev/x is away"}}}
-    assert fault(read_back.check_port, connecting, UNIT, [], 5, away).result == "/dev/x is away"
+    assert (
+        fault(read_back.check_port, connecting, UNIT, [], 5, away, [connecting]).result
+        == "/dev/x is away"
+    )
 
 
 @pytest.fixture
@@ -304,5 +342,6 @@ def test_a_port_that_asks_for_a_clients_certificate_is_not_probed(
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
     keys: dict[str, Any] = {"tls": {"client_ca": "/ca"}, "probe": {"send": "", "expect": "login:"}}
-    found = read_back.check_port(port(1, **keys), UNIT, [], 5, SERVED)
+    asking = port(1, **keys)
+    found = read_back.check_port(asking, UNIT, [], 5, SERVED, [asking])
     assert found == "listens, device is there; not probed: tls asks for a client's certificate"
