@@ -222,11 +222,25 @@ def test_eight_faults_on_two_hosts_come_in_one_message_and_nothing_is_changed(
     assert run.stdout.count("fatal: ") == 1
 
 
-def test_verify_names_the_port_that_has_no_device(name: str, replugged: Port) -> None:
+@pytest.fixture
+def changed_certificate(host: Host) -> Iterator[None]:
+    """A certificate on the host that is not the inventory's."""
+    file = "/etc/ttybridge/tls/pi.pem"
+    with host.sudo():
+        host.run_expect([0], f"cp -p {file} {file}.kept && echo >>{file}")
+        yield
+        host.run_expect([0], f"mv {file}.kept {file}")
+
+
+@pytest.mark.usefixtures("changed_certificate")
+def test_verify_names_the_port_without_a_device_and_the_file_that_differs(
+    name: str, replugged: Port
+) -> None:
     adapter("unplug", name, replugged.name)
     verify = playbook("verify.yml", "-i", "molecule/default/inventory", "--limit", name)
     assert verify.returncode != 0
     assert re.search(rf"{name}.*{replugged.name}.*no device", verify.stdout), verify.stdout
+    assert f"{name}: not as the inventory says: ttybridge's TLS files;" in verify.stdout
 
 
 def test_the_installed_ser2net_reads_what_is_rendered_for_every_key(host: Host, name: str) -> None:

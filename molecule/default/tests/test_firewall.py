@@ -1,0 +1,199 @@
+"""The firewall in the lab: who gets to a port, and what becomes of everyone's rules.
+
+The clients are on the other Pi of the lab, which has addresses that ports allow and others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://serial_servers"]
+
+ROOT = Path(__file__).resolve().parents[3]
+SSH = ["ssh", "-F", str(ROOT / ".lab" / "ssh_config")]
+INVENTORY = "molecule/default/inventory"
+
+CLIENT = """
+import socket, sys
+target, port, source = sys.argv[1:]
+try:
+    socket.create_connection((target, int(port)), 10, (source, 0)).close()
+    print("in")
+except ConnectionRefusedError:
+    print("refused")
+"""
+
+# Of the clients' Pi and of the Pi under test, in networks that allow names and that it does not.
+ALLOWED, STRANGE = ("fd00:77::2", "fd00:77::1"), ("fd00:78::2", "fd00:78::1")
+STRANGE_IPV4 = "192.0.2.77"
+
+FOREIGN = """
+table inet foreign {
+    chain input {
+        type filter hook input priority filter; policy accept;
+        tcp dport 7 counter drop comment "of somebody else"
+    }
+}
+"""
+
+
+class Lab:
+    """The Pi under test, and the one that its clients are on."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.name = str(host.backend.host)
+        (self.other,) = {"pi-bookworm", "pi-trixie"} - {self.name}
+        self.address, self.other_address = map(self._address, (self.name, self.other))
+
+    def _address(self, name: str) -> str:
+        return self.ssh(name, "hostname -I").split()[0]
+
+    def ssh(self, name: str, command: str) -> str:
+        done = subprocess.run([*SSH, name, command], stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout
+
+    def connect(self, port: int, source: str, target: str = "") -> str:
+        """What becomes of a client at an address of the other Pi: it is in or refused."""
+        target = target or self.address
+        return self.ssh(self.other, f"python3 -c '{CLIENT}' {target} {port} {source}").strip()
+
+    def outcomes(self, port: int) -> list[str]:
+        """What becomes of four clients of a port, of which allow names the first two."""
+        return [
+            self.connect(port, self.other_address),
+            self.connect(port, *ALLOWED),
+            self.connect(port, STRANGE_IPV4),
+            self.connect(port, *STRANGE),
+        ]
+
+    def pids(self) -> str:
+        """The processes of both daemons."""
+        return str(self.host.check_output("systemctl show -p MainPID ttybridge ser2net"))
+
+
+@pytest.fixture
+def lab(host: Host) -> Iterator[Lab]:
+    here = Lab(host)
+    by_ipv4 = f"route {{}} {STRANGE_IPV4}/32 via {here.other_address}"
+    links = [
+        (here.other, f"address {{}} {STRANGE_IPV4}/32 dev eth0"),
+        (here.name, by_ipv4),
+        *((here.other, f"address {{}} {each[0]}/64 dev eth0") for each in (ALLOWED, STRANGE)),
+        *((here.name, f"address {{}} {each[1]}/64 dev eth0") for each in (ALLOWED, STRANGE)),
+    ]
+    for name, command in links:
+        at_once = " nodad" if "address {} fd" in command else ""
+        here.ssh(name, f"sudo ip {command.format('replace')}{at_once}")
+    yield here
+    for name, command in links:
+        here.ssh(name, f"sudo ip {command.format('delete')}")
+
+
+@pytest.fixture
+def entries(host: Host) -> list[dict[str, Any]]:
+    """The port map as it is written."""
+    return list(host.ansible.get_variables()["serial_ports"])
+
+
+@pytest.fixture
+def guarded(entries: list[dict[str, Any]]) -> dict[str, int]:
+    """The TCP port of a guarded port, by its engine."""
+    return {
+        entry.get("engine", "bridge"): entry["listen"] for entry in entries if entry.get("allow")
+    }
+
+
+@pytest.fixture
+def foreign(host: Host) -> Iterator[str]:
+    """The rules of somebody else."""
+    with host.sudo():
+        host.run_expect([0], "echo %s | nft --file -", FOREIGN)
+        yield host.check_output("nft list table inet foreign")
+        host.run_expect([0], "nft delete table inet foreign")
+
+
+def playbook(name: str, lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook for the Pi under test as a user does, with the ansible.cfg that ships."""
+    return subprocess.run(
+        ["ansible-playbook", name, "-i", INVENTORY, "--limit", lab.name, *arguments],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_SSH_COMMON_ARGS": f'-F "{ROOT}/.lab/ssh_config"',
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ROOT / ".lab" / "cp"),
+        },
+        capture_output=True,
+        text=True,
+    )
+
+
+def provision(lab: Lab, *arguments: str) -> None:
+    run = playbook("playbook.yml", lab, "--tags", "firewall", *arguments)
+    assert run.returncode == 0, run.stdout
+
+
+def test_whom_allow_names_gets_in_and_nobody_else(lab: Lab, guarded: dict[str, int]) -> None:
+    assert guarded.keys() == {"bridge", "ser2net"}
+    for port in guarded.values():
+        assert lab.outcomes(port) == ["in", "in", "refused", "refused"]
+        own = f"python3 -c '{CLIENT}' 127.0.0.1 {port} 127.0.0.1"
+        assert lab.ssh(lab.name, own).strip() == "refused"
+    assert lab.outcomes(9999) == ["in"] * 4
+
+
+def test_nftables_service_does_not_open_the_ports(lab: Lab, guarded: dict[str, int]) -> None:
+    for verb in ("start", "reload", "restart", "stop", "restart", "stop"):
+        with lab.host.sudo():
+            lab.host.run_expect([0], "systemctl %s nftables.service", verb)
+        for port in guarded.values():
+            assert lab.connect(port, STRANGE_IPV4) == "refused", verb
+
+
+def test_the_firewall_comes_changes_and_goes_and_touches_nothing_else(
+    lab: Lab, guarded: dict[str, int], entries: list[dict[str, Any]], foreign: str, tmp_path: Path
+) -> None:
+    port = guarded["ser2net"]
+    daemons = lab.pids()
+
+    with lab.host.sudo():
+        lab.host.run_expect([0], "nft delete table inet ttyfleet")
+    verify = playbook("verify.yml", lab)
+    assert verify.returncode != 0
+    assert f"{lab.name}: not as the inventory says: the firewall, which is" in verify.stdout
+
+    narrower = [{**one, "allow": ["10.213.0.0/16"]} if "allow" in one else one for one in entries]
+    (tmp_path / "narrower.json").write_text(json.dumps({"serial_ports": narrower}))
+    with socket.create_connection((lab.address, port), 10) as client:
+        provision(lab, "-e", f"@{tmp_path}/narrower.json")
+        assert lab.outcomes(port) == ["in", "refused", "refused", "refused"]
+        client.settimeout(10)
+        lab.ssh(lab.name, "echo hello >/run/lab/ser2net-pair")
+        assert client.recv(5) == b"hello"
+
+    opened = [{key: value for key, value in one.items() if key != "allow"} for one in entries]
+    without = {"serial_ports": opened, "serial_firewall": False}
+    (tmp_path / "without.json").write_text(json.dumps(without))
+    provision(lab, "-e", f"@{tmp_path}/without.json")
+    assert lab.outcomes(port) == ["in"] * 4
+    with lab.host.sudo():
+        assert "ttyfleet" not in lab.host.check_output("nft list tables")
+        assert lab.host.check_output("nft list table inet foreign") == foreign
+    left = "find /etc -name '*ttyfleet*nft*' -o -name 'ttyfleet-firewall*' -o -name 'nftables*.d'"
+    assert lab.host.check_output(left) == ""
+
+    provision(lab)
+    assert lab.outcomes(port) == ["in", "in", "refused", "refused"]
+    with lab.host.sudo():
+        assert lab.host.check_output("nft list table inet foreign") == foreign
+    assert lab.pids() == daemons
