@@ -36,9 +36,9 @@ find etc boot usr/local var/lib \
   sed 's/  [^ ]*$//'
 echo ---
 list() { systemctl --no-legend --no-pager --plain "$@"; }
-list list-unit-files 'ser2net*' 'ttybridge*' '*getty*' 'hciuart*' |
+list list-unit-files 'ser2net*' 'ttybridge*' 'ttyfleet*' 'nftables*' '*getty*' 'hciuart*' |
   sed 's/^\([^ ]*\) *\([^ ]*\).*/\1|\2/'
-list list-units --state=active 'ser2net*' 'ttybridge*' | sed 's/ .*/ now|active/'
+list list-units --state=active 'ser2net*' 'ttybridge*' 'ttyfleet*' | sed 's/ .*/ now|active/'
 echo ---
 dpkg-query --show --showformat='${Package}|${db:Status-Status}\n'
 echo ---
@@ -47,8 +47,9 @@ for unit in ttybridge ser2net; do
 done
 """
 
-# What the package brings to the folders that are looked at.
+# What the packages bring to the folders that are looked at.
 OF_SER2NET = r"etc/(default|init\.d|rc[0-6]\.d)/[SK0-9]*ser2net|etc/ser2net\.yaml|ser2net\.service"
+OF_NFTABLES = r"etc/nftables\.conf|nftables\.service"
 
 Tree = dict[str, str]
 
@@ -248,14 +249,16 @@ def test_taking_it_off_puts_back_what_the_user_had(
         "etc/ser2net.conf",
         "boot/firmware/config.txt",
         "boot/firmware/cmdline.txt",
+        "etc/ttyfleet.nft",
     } < changed.keys()
-    assert before[FOUND].changes(removed[0].after[FOUND]) == {}
+    left = before[FOUND].changes(removed[0].after[FOUND])
+    assert {name for name in left if not re.fullmatch(OF_NFTABLES, name)} == set()
 
 
 def test_taking_it_off_leaves_packages_only(before: dict[str, State], removed: list[Run]) -> None:
     after = removed[0].after[STEPPED]
     left = before[STEPPED].changes(after).keys()
-    ours = {name for name in left if not re.fullmatch(OF_SER2NET, name)}
+    ours = {name for name in left if not re.fullmatch(f"{OF_SER2NET}|{OF_NFTABLES}", name)}
     assert ours == set()
     assert after.units["ser2net.service"] == "disabled"
     assert "ser2net.service now" not in after.units
