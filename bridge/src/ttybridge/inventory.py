@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ttybridge.boot_config import BLUETOOTH
 from ttybridge.portmap import (
     TLS_DIRECTORY,
     Fault,
@@ -22,10 +23,28 @@ from ttybridge.portmap import (
     check_portmap,
     parse_portmap,
 )
-from ttybridge.values import Listen, ListenAddress, Switch, shown
+from ttybridge.values import Choice, Kind, Listen, ListenAddress, Switch, Text, shown
 
-# Variables that are read here, for the hint at one that is nearly called so.
-VARIABLES = ("serial_ports", "serial_ports_defaults", "bridge_metrics", "serial_firewall")
+# A host's variables beside its ports: what may stand there, and what it is for.
+SETTINGS: dict[str, tuple[Kind, str]] = {
+    "bridge_metrics": (
+        ListenAddress(),
+        "Where ttybridge shows its metrics to Prometheus, if anywhere.",
+    ),
+    "bridge_version": (
+        Text("the version of a program on the host, such as 0.1.0+1a2b3c4d", r"[A-Za-z0-9.+-]*"),
+        "Program of ttybridge to go back to.",
+    ),
+    "serial_firewall": (Switch(), "Whether a firewall lets only the networks of allow in."),
+    "uart_bluetooth": (
+        Choice(BLUETOOTH),
+        "What Bluetooth has where it takes the PL011 of a Raspberry Pi that a port names.",
+    ),
+    "uart_reboot": (Switch(), "Whether to reboot the host where its UARTs need it."),
+}
+
+# Names for the hint at a variable that is nearly called so.
+VARIABLES = ("serial_ports", "serial_ports_defaults", *SETTINGS)
 
 # What the roles keep under such names themselves.
 _OURS = re.compile(r"serial_ports_(?:checked|guarded)|__.*")
@@ -37,15 +56,13 @@ _BRIDGE, _SER2NET = "ttybridge.service", "ser2net.service"
 def check_host(host: str, variables: Mapping[str, Any]) -> list[Fault]:
     """Every fault in what the inventory says of a host's ports."""
     faults = list(_misspelt(host, variables))
-    metrics, bad_metrics = _metrics(variables)
-    if bad_metrics:
-        faults.append(Fault(host, "bridge_metrics", bad_metrics))
-    firewall, bad_firewall = _firewall(variables)
-    if bad_firewall:
-        faults.append(Fault(host, "serial_firewall", bad_firewall))
+    values, bad = _settings(variables)
+    faults += [Fault(host, name, problem) for name, problem in bad.items()]
     if "serial_ports" in variables:
         folder = variables.get("inventory_dir")
-        reserved = tuple(_reserved(variables, metrics))
+        reserved = tuple(_reserved(variables, values.get("bridge_metrics")))
+        # A switch that is wrongly written forbids nothing else.
+        firewall = "serial_firewall" in bad or values.get("serial_firewall", False)
         site = Site(Path(folder) if folder else None, reserved, firewall)
         defaults = variables.get("serial_ports_defaults", {})
         faults += check_portmap(variables["serial_ports"], defaults, host, site)[1]
@@ -75,7 +92,9 @@ def check_listeners(
     parsed = parse_portmap([port["entry"] for port in ports])
     wanted = [(f"port {port.name}: listen", port.listen) for port in parsed]
     if any(port.engine == "bridge" for port in parsed):
-        wanted.append(("bridge_metrics", _metrics({"bridge_metrics": metrics})[0]))
+        wanted.append(
+            ("bridge_metrics", _settings({"bridge_metrics": metrics})[0].get("bridge_metrics"))
+        )
     others = [other for other in read["listening"] if not _is_ours(other, parsed, read)]
     return [
         f"{key}: {listen} is taken by {_in_words(other)}: write another TCP port, or stop that"
@@ -94,27 +113,18 @@ def _misspelt(host: str, variables: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(host, name, f"unknown variable; did you mean {near[0]}?")
 
 
-def _metrics(variables: Mapping[str, Any]) -> tuple[Listen | None, str]:
-    """Where metrics are shown, if anywhere, and what is wrong with how that is written."""
-    value = variables.get("bridge_metrics")
-    if value in (None, ""):
-        return None, ""
-    try:
-        return ListenAddress().parse(value), ""
-    except ValueError as error:
-        return None, f"{shown(value)}: {error}"
-
-
-def _firewall(variables: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether the host has the firewall, and what is wrong with how that is written.
-
-    What is wrongly written forbids nothing else.
-    """
-    value = variables.get("serial_firewall", False)
-    try:
-        return Switch().parse(value), ""
-    except ValueError as error:
-        return True, f"{shown(value)}: {error}"
+def _settings(variables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a host has of `SETTINGS`, and what is wrong with how others are written."""
+    values, bad = {}, {}
+    for name, (kind, _) in SETTINGS.items():
+        value = variables.get(name)
+        if value in (None, ""):
+            continue
+        try:
+            values[name] = kind.parse(value)
+        except ValueError as error:
+            bad[name] = f"{shown(value)}: {error}"
+    return values, bad
 
 
 def _reserved(variables: Mapping[str, Any], metrics: Listen | None) -> Iterator[tuple[Listen, str]]:

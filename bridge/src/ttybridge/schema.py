@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ttybridge.inventory import SETTINGS
 from ttybridge.portmap import ENGINE_HONOURS, FIREWALL_HONOURS, IDENTITY, SER2NET_SINCE, Port
-from ttybridge.values import ListenAddress, Switch, as_written, schema_of_keys
+from ttybridge.values import as_written, schema_of_keys
 
 
 def host_vars() -> dict[str, Any]:
@@ -44,13 +45,9 @@ def host_vars() -> dict[str, Any]:
                 **port,
                 "properties": common,
             },
-            "bridge_metrics": {
-                "description": "Where ttybridge shows its metrics to Prometheus, if anywhere.",
-                **ListenAddress().schema,
-            },
-            "serial_firewall": {
-                "description": "Whether a firewall lets only the networks of allow in.",
-                **Switch().schema,
+            **{
+                name: {"description": words, **kind.schema}
+                for name, (kind, words) in SETTINGS.items()
             },
         },
     }
