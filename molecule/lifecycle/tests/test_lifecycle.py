@@ -115,6 +115,8 @@ def playbook(name: str, *arguments: str, hosts: Sequence[str] = HOSTS, clone: Pa
         env={
             **os.environ,
             "ANSIBLE_CONFIG": str(clone / "ansible.cfg"),
+            # Molecule asks for colours, which would stand between the words.
+            "ANSIBLE_FORCE_COLOR": "false",
             "ANSIBLE_SSH_COMMON_ARGS": f'-F "{SSH_CONFIG}"',
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ROOT / ".lab" / "cp"),
         },
