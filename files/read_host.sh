@@ -1,10 +1,19 @@
 # What a host is, as YAML. Sent as a command line before anything is known of the host.
 . /etc/os-release
-echo "name: '$PRETTY_NAME'"
-echo "system: '$ID'"
 echo "release: '${VERSION_ID:-}'"
-echo "python: $(/usr/bin/python3 -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null || echo false)"
-echo "systemd: $([ -d /run/systemd/system ] && echo true || echo false)"
+# Why it cannot be served at all.
+case "$ID ${VERSION_ID:-}" in
+  'debian 12' | 'debian 13' | 'raspbian 12' | 'raspbian 13')
+    if ! /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      fault='has no Python 3.11 or later: sudo apt install python3'
+    elif [ ! -d /run/systemd/system ]; then
+      fault='was not started by systemd, which runs the daemons'
+    else
+      fault=
+    fi ;;
+  *) fault="runs $PRETTY_NAME: ttyfleet serves Debian and Raspberry Pi OS 12 (bookworm) and 13 (trixie)" ;;
+esac
+echo "fault: '$fault'"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
   python3-prometheus-client python3-apt ssl-cert ser2net nftables 2>/dev/null |

@@ -756,6 +756,48 @@ def test_a_port_keeps_the_name_that_it_has(pi: Pi) -> None:
     )
 
 
+def provisioned(pi: Pi) -> None:
+    """With a PL2303 that ttyfleet serves, one adapter that is away, and what has come since."""
+    pl2303(pi)
+    pi.link("dev/serial/by-name/core-switch", "dev/ttyUSB0")
+    rule = 'SUBSYSTEMS=="usb", SYMLINK+="serial/by-name/{}", GROUP="dialout"\n'
+    rules = rule.format("core-switch") + rule.format("ft232r-usb-uart")
+    pi.write("etc/udev/rules.d/60-ttyfleet.rules", rules)
+    pi.write("proc/net/tcp", TCP)
+    ft232(pi)
+    uarts_of_pi_4(pi)
+    pi.write("proc/cmdline", "console=serial0,115200 console=tty1\n")
+
+
+def test_what_is_new_goes_behind_the_port_map_that_is_there(pi: Pi) -> None:
+    """Not the console's UART nor Bluetooth's; and with a name and a TCP port of its own."""
+    provisioned(pi)
+    assert discover.report(only_new=True, root=pi.root) == NEW
+    before = "serial_ports:\n  - {name: ft232r-usb-uart, usb: {path: 1-1.4}, listen: 10001}\n"
+    entries = yaml.safe_load(before + NEW)["serial_ports"]
+    assert check_portmap(entries)[1] == []
+
+
+NEW = """\
+
+  # /dev/ttyUSB1, USB path 1-1.2, driver ftdi_sio
+  # FTDI FT232R USB UART (0403:6001, serial number A50285BI)
+  # /dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0
+  # /dev/serial/by-path/platform-fd500000.pcie-pci-0000:01:00.0-usb-0:1.2:1.0-port0
+  # Matched by serial number: wherever it is plugged in.
+  # Or usb: {path: "1-1.2"}, whichever adapter is plugged in there.
+  - name: ft232r-usb-uart-2
+    usb: {vendor: "0403", product: "6001", serial: "A50285BI"}
+    listen: 10002
+"""
+
+
+def test_where_nothing_is_new_nothing_is_said(pi: Pi) -> None:
+    provisioned(pi)
+    pi.link("dev/serial/by-name/ft232r-usb-uart", "dev/ttyUSB1")
+    assert discover.report(only_new=True, root=pi.root) == ""
+
+
 def test_ports_of_one_interface_without_udev_keep_only_the_kernels_name(pi: Pi) -> None:
     uport_1450(pi)
     shutil.rmtree(pi.root / "dev/serial")

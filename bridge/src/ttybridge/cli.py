@@ -66,7 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     kick.set_defaults(run=_kick)
 
     find = commands.add_parser("discover", help="show adapters and UARTs here, as port map entries")
-    find.add_argument("--json", action="store_true", help="every fact, for programs")
+    form = find.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="every fact, for programs")
+    form.add_argument(
+        "--new", action="store_true", help="only what is free and not served by ttyfleet yet"
+    )
     find.set_defaults(run=_discover)
 
     imports = commands.add_parser("import", help="turn a ser2net configuration into a port map")
@@ -111,7 +115,7 @@ def _kick(options: argparse.Namespace) -> int:
 
 
 def _discover(options: argparse.Namespace) -> None:
-    print(discover.report(options.json), end="")
+    print(discover.report(options.json, options.new), end="")
 
 
 def _import(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ Documentation/ABI/testing/sysfs-bus-usb and sysfs-tty of the kernel, proc(5), ud
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -84,7 +85,8 @@ class Tty:
 class Machine:
     """What was read; `notes` are faults that a person can mend, in words.
 
-    `all_seen` is whether every process could be looked into, which takes root.
+    `all_seen` is whether every process could be looked into, which takes root. `names` are those
+    of the ports that ttyfleet serves, also while their adapters are away.
     """
 
     host: str
@@ -93,6 +95,7 @@ class Machine:
     listening: frozenset[int] = frozenset()
     all_seen: bool = True
     notes: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -129,13 +132,16 @@ class Processes:
     all_seen: bool
 
 
-def report(as_json: bool = False, root: Path = Path("/")) -> str:
+def report(as_json: bool = False, only_new: bool = False, root: Path = Path("/")) -> str:
     """What `ttybridge discover` prints: YAML for host_vars, or a JSON object with every fact.
 
-    `root` is where /sys, /proc, /dev, /run and /etc are.
+    With `only_new` it is the entries alone, for the end of a port map, of what is free and not
+    served by ttyfleet; "" where there is none. `root` is where /sys, /proc, /dev, /run, /etc are.
     """
     machine = read_machine(root)
     proposals = propose(machine)
+    if only_new:
+        return to_entries([one for one in proposals if not (one.reserved or one.tty.by_name)])
     return to_json(machine, proposals) if as_json else to_yaml(machine, proposals)
 
 
@@ -158,6 +164,7 @@ def read_machine(root: Path) -> Machine:
         listening=frozenset(_listening(root)),
         all_seen=processes.all_seen,
         notes=tuple(dict.fromkeys(_notes(root, processes))),
+        names=frozenset(_given_names(root / "etc/udev/rules.d")),
     )
 
 
@@ -312,6 +319,12 @@ def _listening(root: Path) -> Iterator[int]:
                 yield int(local.rpartition(":")[2], 16)
 
 
+def _given_names(rules: Path) -> Iterator[str]:
+    """The names of ports in the rules that the role udev has written."""
+    for path in rules.glob("*-ttyfleet.rules"):
+        yield from re.findall(r'SYMLINK\+="serial/by-name/([^"]+)"', _text(path, lines=True))
+
+
 def _notes(root: Path, processes: Processes) -> Iterator[str]:
     """Serial hardware that is there and has no tty, and why."""
     for name in sorted(_names(root / "sys/bus/usb/devices"), key=_natural):
@@ -377,18 +390,17 @@ def propose(machine: Machine) -> list[Proposal]:
     """An entry for every tty; together they are a port map without faults."""
     adapters = list(dict.fromkeys(tty.adapter for tty in machine.ttys if tty.adapter))
     proposals: list[Proposal] = []
-    names = {name for tty in machine.ttys if (name := _present_name(tty))}
-    listen = FIRST_TCP_PORT
+    names = {name for tty in machine.ttys if (name := _present_name(tty))} | machine.names
+    free = (port for port in itertools.count(FIRST_TCP_PORT) if port not in machine.listening)
+    # The first ones are for what has no entry yet.
+    listen = {tty: next(free) for tty in sorted(machine.ttys, key=lambda tty: len(tty.by_name))}
     for tty in machine.ttys:
         name = _present_name(tty) or _unused(_new_name(tty, machine, adapters), names)
         names.add(name)
-        while listen in machine.listening:
-            listen += 1
         match = _match(tty, machine, adapters)
-        entry = {"name": name, **match.keys, "listen": listen}
+        entry = {"name": name, **match.keys, "listen": listen[tty]}
         warnings = tuple(_warnings(tty, match, adapters))
         proposals.append(Proposal(tty, entry, match, warnings))
-        listen += 1
     return proposals
 
 
@@ -561,9 +573,13 @@ def to_yaml(machine: Machine, proposals: Sequence[Proposal]) -> str:
         lines.append("serial_ports: []" + ("  # remove [] with the #" if proposals else ""))
     else:
         lines.append("serial_ports:")
-    for proposal in proposals:
-        lines += ["", *_about(proposal), *_entry(proposal)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + to_entries(proposals)
+
+
+def to_entries(proposals: Sequence[Proposal]) -> str:
+    """The entries alone, each below an empty line and what is to be known of it."""
+    lines = [line for one in proposals for line in ("", *_about(one), *_entry(one))]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _about(proposal: Proposal) -> Iterator[str]:
