@@ -23,13 +23,8 @@ APT = "DEBIAN_FRONTEND=noninteractive apt-get -qy --no-install-recommends"
 # No pip in the story asks a registry: what it would get has been put there.
 WHEELS = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/home/pi/wheels"
 
-# What ttyfleet has put onto the machine, but for packages and the inventory.
-WIPE = """
-systemctl disable --now ttybridge
-rm -r /usr/local/lib/ttybridge /usr/local/bin/ttybridge /etc/ttybridge
-rm /etc/systemd/system/ttybridge.service /etc/udev/rules.d/60-ttyfleet.rules
-systemctl daemon-reload
-"""
+# As a person does it afterwards, without script/install.
+REMOVE = f"cd {CLONE}; PATH=.venv/bin:$PATH ansible-playbook -i inventory/localhost remove.yml"
 
 
 class Story:
@@ -119,7 +114,7 @@ def tell(machine: Machine, wheels: bytes, folder: Path) -> Story:
     story.again = machine.install("--yes", user="root", environment=WITHOUT_SUDO)
     story.files_after_again = machine.run(FILES)
 
-    machine.run(WIPE)
+    machine.run(f"runuser -u pi -- sh -ec '{REMOVE}'")
     machine.plug_in("ttyACM0", folder / "3")
     story.edited_map = edit(story.fresh_map)
     machine.run(f"cat >{MAP}", story.edited_map.encode())

@@ -53,7 +53,7 @@ systemd-run --quiet --unit=lab-udev --path-property=PathChanged=/etc/udev/rules.
 # All that a program can have changed, but for the clone.
 FILES = """
 find /etc /usr /var/lib /boot -type f -printf '%p %T@ %s\\n' | sort
-systemctl list-unit-files --no-legend
+systemctl list-unit-files --no-legend | grep -v ^lab-
 """
 
 
