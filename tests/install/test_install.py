@@ -29,7 +29,7 @@ def test_who_cannot_become_root_is_told_how(story: Story) -> None:
 def test_without_an_adapter_it_says_what_to_look_at(story: Story) -> None:
     assert story.without_adapters.status == 1
     assert "lsusb" in story.without_adapters
-    assert f"no port to serve yet: plug in an adapter, or take the # from a port in {MAP}" in (
+    assert f"no port to serve yet: plug in an adapter, or write a port into {MAP}" in (
         story.without_adapters
     )
 
