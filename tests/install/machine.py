@@ -35,7 +35,6 @@ MAP = f"{CLONE}/inventory/localhost/host_vars/localhost.yml"
 # Names the adapters, by the vendor in a rule, whenever the rules are written.
 UDEV = """
 cat >/usr/local/sbin/lab-udev <<'END'
-#!/bin/sh
 mkdir -p /dev/serial/by-name
 rm -f /dev/serial/by-name/*
 sed -n 's,.*idVendor}=="\\([^"]*\\)".*SYMLINK+="serial/by-name/\\([^"]*\\)".*,\\1 \\2,p' \
@@ -45,9 +44,8 @@ while read -r vendor name; do
   ln -s "../../$tty" "/dev/serial/by-name/$name"
 done
 END
-chmod +x /usr/local/sbin/lab-udev
 systemd-run --quiet --unit=lab-udev --path-property=PathChanged=/etc/udev/rules.d \
-  --service-type=oneshot lab-udev
+  --service-type=oneshot sh /usr/local/sbin/lab-udev
 """
 
 # All that a program can have changed, but for the clone.
