@@ -478,11 +478,27 @@ def test_a_machine_that_is_no_pi() -> None:
     )
 
 
-def test_a_pi_without_boot_files_or_of_an_unknown_model_keeps_its_files() -> None:
-    for strange in (Boot(PI4), boot("Raspberry Pi 9"), boot("")):
-        made = plan(strange, ports("ttyAMA0"), "off")
-        assert (made.config, made.faults) == (strange.config, ())
-        assert made.mask == ("serial-getty@ttyAMA0.service",)
+def test_a_pi_without_boot_files_only_has_its_login_prompt_masked() -> None:
+    made = plan(Boot(PI4), ports("ttyAMA0"), "off")
+    assert (made.config, made.faults) == ("", ())
+    assert made.mask == ("serial-getty@ttyAMA0.service",)
+
+
+@pytest.mark.parametrize("model", ["Raspberry Pi 9", ""])
+def test_on_an_unknown_model_the_first_uart_is_enabled_and_others_are_the_users(model: str) -> None:
+    strange = boot(model)
+    made = plan(strange, ports("ttyAMA0"))
+    assert "\nenable_uart=1\n" in made.config
+    assert without_block(made.config) == strange.config
+    assert "console=serial0" not in made.cmdline
+    assert made.mask == ("serial-getty@serial0.service", "serial-getty@ttyAMA0.service")
+    assert after(after(strange, made), plan(after(strange, made), [])) == strange
+    assert plan(strange, ports("ttyAMA3")).config == strange.config
+    off = replace(strange, config="[all]\nenable_uart=0\n")
+    assert plan(off, ports("ttyS0")).faults == (
+        "port p0: device: /dev/ttyS0: config.txt line 2 (enable_uart=0) switches this UART off: "
+        "delete it",
+    )
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def plan(boot: Boot, ports: Sequence[Port], bluetooth: str = "keep") -> Plan:
     wanted = [port for port in ports if on_board(port.path)]
     pi = _pi(boot)
     if pi is None:
-        needs = [_need_of_getty(port, boot) for port in wanted]
+        needs = [_need_of_unknown(port, boot) for port in wanted]
     else:
         lines = _lines(boot.config, pi)
         needs = [_need(port, pi, lines, bluetooth, boot.hciuart) for port in wanted]
@@ -319,8 +319,14 @@ def _getty(name: str) -> str:
     return f"serial-getty@{name}.service"
 
 
-def _need_of_getty(port: Port, boot: Boot) -> _Need:
+def _need_of_unknown(port: Port, boot: Boot) -> _Need:
+    """What a port needs where it is not known which UARTs there are.
+
+    The one at GPIO 14 and 15 is enabled alike on every model so far.
+    """
     name = port.path.removeprefix("/dev/")
+    if boot.folder and name in ("serial0", "ttyAMA0", "ttyS0"):
+        return _need_of_unknown_header(port, name, boot)
     unknown = (
         f"port {port.name}: {boot.model}: ttyfleet does not know its UARTs"
         if boot.folder
@@ -328,6 +334,25 @@ def _need_of_getty(port: Port, boot: Boot) -> _Need:
     )
     told = (f"{unknown}: enable {port.path} yourself",) if "Raspberry Pi" in boot.model else ()
     return _Need(consoles=(name,), units=(_getty(name),), warnings=told)
+
+
+def _need_of_unknown_header(port: Port, name: str, boot: Boot) -> _Need:
+    enable = _last(_lines(boot.config, _Pi("", frozenset())), "enable_uart")
+    on = _is_on(enable)
+    return _Need(
+        lines=() if on else ("enable_uart=1",),
+        consoles=(name, "serial0") if name != "serial0" else ("serial0", "ttyAMA0", "ttyS0"),
+        units=tuple(dict.fromkeys((_getty(name), _getty("serial0")))),
+        warnings=(
+            f"port {port.name}: {boot.model or 'a machine with a config.txt'}: ttyfleet does not "
+            f"know its UARTs; see that {port.path} is the one that enable_uart=1 gives",
+        ),
+        faults=()
+        if on or not enable
+        else (
+            f"port {port.name}: device: {port.path}: {enable} switches this UART off: delete it",
+        ),
+    )
 
 
 def _lines(config: str, pi: _Pi) -> list[_Line]:
