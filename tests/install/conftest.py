@@ -103,6 +103,7 @@ def tell(machine: Machine, wheels: bytes, folder: Path) -> Story:
     story.files_after_no = machine.run(FILES)
 
     story.fresh = machine.install("--yes", environment=WHEELS)
+    assert story.fresh.status == 0, story.fresh.output
     story.fresh_map = machine.run(f"cat {MAP}")
     story.fresh_echo = machine.echo(10001)
 
@@ -131,13 +132,15 @@ def stories(wheels: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     subprocess.run([lab, "down", *names], check=True)
     pairs = [f"fresh-{suite}={suite}" for suite in SUITES]
     subprocess.run([lab, "up", *pairs], check=True)
-    with ThreadPoolExecutor() as pool:
-        told = [
-            pool.submit(tell, Machine(name), wheels, tmp_path_factory.mktemp(name))
-            for name in names
-        ]
-    yield {suite: story.result() for suite, story in zip(SUITES, told, strict=True)}
-    subprocess.run([lab, "down", *names], check=True)
+    try:
+        with ThreadPoolExecutor() as pool:
+            told = [
+                pool.submit(tell, Machine(name), wheels, tmp_path_factory.mktemp(name))
+                for name in names
+            ]
+        yield {suite: story.result() for suite, story in zip(SUITES, told, strict=True)}
+    finally:
+        subprocess.run([lab, "down", *names], check=True)
 
 
 @pytest.fixture(params=SUITES)
