@@ -36,7 +36,12 @@ def said_of(host: dict[str, Any], metrics: object = "", **keys: Any) -> list[str
     "keys", [{"serial_ports": [PORT], "ansible_user": "pi"}, {"serial_ports": []}]
 )
 def test_a_sound_host_has_no_faults(keys: dict[str, Any]) -> None:
-    assert check_host("pi", {**keys, "serial_ports_checked": [], "serial_firewall": True}) == []
+    assert (
+        check_host(
+            "pi", {**keys, "serial_ports_checked": [], "serial_firewall": True, "uart_boot": {}}
+        )
+        == []
+    )
 
 
 def test_the_inventory_may_be_no_file() -> None:

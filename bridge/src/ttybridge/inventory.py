@@ -46,8 +46,8 @@ SETTINGS: dict[str, tuple[Kind, str]] = {
 # Names for the hint at a variable that is nearly called so.
 VARIABLES = ("serial_ports", "serial_ports_defaults", *SETTINGS)
 
-# What the roles keep under such names themselves.
-_OURS = re.compile(r"serial_ports_(?:checked|guarded)|__.*")
+# What the roles have under such names themselves.
+_OURS = re.compile(r"serial_ports_(?:checked|guarded)|uart_boot|__.*")
 
 # The units that the roles write.
 _BRIDGE, _SER2NET = "ttybridge.service", "ser2net.service"
