@@ -65,6 +65,28 @@ leave_services_off() {
   done
 }
 
+# ssh_identity DIR: a key pair and an empty list of known hosts.
+ssh_identity() {
+  mkdir -p "$1"
+  [ -e "$1/id_ed25519" ] || ssh-keygen -q -t ed25519 -N '' -C "ttyfleet lab" -f "$1/id_ed25519"
+  touch "$1/known_hosts"
+}
+
+# ssh_host NAME ADDRESS [PORT], then ssh_defaults DIR: an ssh_config for machines that let that identity in as pi.
+ssh_host() { printf 'Host %s\n  HostName %s\n  Port %s\n  HostKeyAlias %s\n' "$1" "$2" "${3:-22}" "$1"; }
+ssh_defaults() {
+  cat <<EOF
+Host *
+  User pi
+  IdentityFile "$1/id_ed25519"
+  IdentitiesOnly yes
+  UserKnownHostsFile "$1/known_hosts"
+  StrictHostKeyChecking accept-new
+  LogLevel ERROR
+  ServerAliveInterval 5
+EOF
+}
+
 # venv REQUIREMENTS: brings .venv up to a requirements file; quick when it is already.
 venv() {
   local python='' try log=$CACHE/venv.log stamp=$ROOT/.venv/.done-$1
