@@ -7,6 +7,7 @@ Hosts and ports come from the inventory: nothing here names one.
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -38,6 +39,10 @@ def engines(ports: tuple[Port, ...]) -> dict[str, list[Port]]:
 
 
 @pytest.fixture
-def address(host: Host) -> str:
-    """The address under which SSH reaches the host: its other clients connect there too."""
-    return str(host.check_output("echo $SSH_CONNECTION").split()[2])
+def address(variables: dict[str, Any], pytestconfig: pytest.Config) -> str:
+    """Where SSH reaches the host, and its other clients too: by a forwarded port, perhaps."""
+    file = pytestconfig.getoption("ssh_config")
+    name = variables.get("ansible_host", variables["inventory_hostname"])
+    ssh = ["ssh", "-G", *(["-F", file] if file else []), name]
+    config = subprocess.run(ssh, capture_output=True, text=True, check=True).stdout
+    return config.split("\nhostname ", 1)[1].split("\n", 1)[0]

@@ -15,7 +15,7 @@ from ttybridge.values import Listen
 
 testinfra_hosts = ["ansible://serial_servers"]
 
-# Runs here, as a client does, or on the host for ports that only the host itself reaches.
+# Runs here, as a client does, or on the host for ports of an address that may be the host's alone.
 TALK = """
 import socket, sys
 address, port, send, expect, seconds = sys.argv[1:]
@@ -118,10 +118,9 @@ def test_the_units_and_the_udev_rules_are_sound_to_their_readers(
 
 
 def _lets_in(port: Port, here: str) -> bool:
-    """Whether allow names who asks: this machine, or the host where it listens to itself."""
+    """Whether allow names who asks: this machine, or the host at an address of its own."""
     assert port.listen
-    local = port.listen.address and ipaddress.ip_address(port.listen.address).is_loopback
-    source = ipaddress.ip_address(port.listen.address if local else here)
+    source = ipaddress.ip_address(port.listen.address or here)
     networks = [ipaddress.ip_network(network) for network in port.allow]
     return not networks or any(source in network for network in networks)
 
@@ -134,11 +133,10 @@ def _addresses(listen: Listen) -> list[str]:
 
 
 def _ask(host: Host, listen: Listen, probe: Probe, address: str) -> str:
-    seconds = "5"
-    asked = [listen.address or address, str(listen.port), probe.send, probe.expect]
-    if listen.address and ipaddress.ip_address(listen.address).is_loopback:
-        return str(host.check_output("python3 -c %s %s %s %s %s %s", TALK, *asked, seconds))
-    command = [sys.executable, "-c", TALK, *asked, seconds]
+    asked = [listen.address or address, str(listen.port), probe.send, probe.expect, "5"]
+    if listen.address:
+        return str(host.check_output("python3 -c %s %s %s %s %s %s", TALK, *asked))
+    command = [sys.executable, "-c", TALK, *asked]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
