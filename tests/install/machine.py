@@ -11,22 +11,14 @@ import io
 import os
 import socket
 import subprocess
-import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from recorded import Pi, arduino, ft232, pl2303
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "bridge" / "tests"))
-
-from test_discover import (  # noqa: E402 - its folder is not a package of ours
-    Pi,
-    arduino,
-    ft232,
-    pl2303,
-)
-
 ADAPTERS = {"ttyUSB0": pl2303, "ttyUSB1": ft232, "ttyACM0": arduino}
 
 CLONE = "/home/pi/ttyfleet"

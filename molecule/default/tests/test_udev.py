@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from recorded import Pi, everything
+
 ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "bridge" / "tests"))
-
-from test_discover import Pi, everything  # noqa: E402 - its folder is not a package of ours
-
 testinfra_hosts = ["ansible://serial_servers"]
 
 SSH = ["ssh", "-F", str(ROOT / ".lab" / "ssh_config")]

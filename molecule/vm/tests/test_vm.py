@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,9 +133,18 @@ class Machine:
         far_end.settimeout(PATIENCE)
         far_end.connect(str(self.folder / adapter))
         self.held[adapter] = far_end
-        wait_for(lambda: self.tty(adapter), f"the tty of {adapter}")
+        self.wait_for_tty(adapter)
         self.sh("udevadm settle")
         return far_end
+
+    def wait_for_tty(self, adapter: str) -> None:
+        wait_for(lambda: self.tty(adapter), f"the tty of {adapter}")
+
+    def wait_until_gone(self, adapter: str) -> None:
+        wait_for(lambda: not self.tty(adapter), f"{adapter} to be gone")
+
+    def wait_to_serve(self, port: str) -> None:
+        wait_for(lambda: self.echoes(port), f"port {port} to serve at {TCP_PORTS[port]}")
 
     def unplug(self, *adapters: str) -> None:
         for adapter in adapters:
@@ -143,7 +153,7 @@ class Machine:
             else:
                 self.script("unplug", adapter)
         for adapter in adapters:
-            wait_for(lambda: not self.tty(adapter), f"{adapter} to be gone")  # noqa: B023
+            self.wait_until_gone(adapter)
 
     def replug(self, adapter: str) -> socket.socket:
         """The far end of an adapter that had an echo there."""
@@ -155,7 +165,7 @@ class Machine:
         self.unplug(*self.held)
         for adapter in TCP_PORTS:
             self.script("plug", adapter)
-            wait_for(lambda: self.tty(adapter), f"the tty of {adapter}")  # noqa: B023
+            self.wait_for_tty(adapter)
 
     def connect(self, port: str) -> socket.socket:
         client = socket.create_connection((self.address, TCP_PORTS[port]), PATIENCE)
@@ -206,7 +216,7 @@ def test_after_boot_every_name_points_at_its_adapter_and_every_port_serves_witho
     machine.script("reboot")
     assert machine.names() == right_names(machine)
     for port in TCP_PORTS:
-        wait_for(lambda: machine.echoes(port), f"port {port} to serve after the reboot")  # noqa: B023
+        machine.wait_to_serve(port)
 
 
 def test_daemons_that_start_before_their_devices_and_the_network_serve_without_help(
@@ -227,7 +237,7 @@ def test_daemons_that_start_before_their_devices_and_the_network_serve_without_h
     machine.as_it_was()
     assert machine.names() == right_names(machine)
     for port in TCP_PORTS:
-        wait_for(lambda: machine.echoes(port), f"port {port} to serve after the reset")  # noqa: B023
+        machine.wait_to_serve(port)
 
 
 def test_names_point_at_their_adapters_after_plugging_in_another_order(machine: Machine) -> None:
@@ -372,10 +382,12 @@ def test_the_port_map_s_line_settings_reach_each_adapter(machine: Machine) -> No
         seen = len(machine.usb_log())
         machine.replug(port)
         machine.connect(port).close()
-        wait_for(
-            lambda: baudrate in baudrates(machine.usb_log()[seen:]),  # noqa: B023
-            f"the baudrate of {port}",
-        )
+        wait_for(partial(asked_for, machine, baudrate, since=seen), f"the baudrate of {port}")
+
+
+def asked_for(machine: Machine, baudrate: int, since: int) -> bool:
+    """Whether an adapter was asked for a baudrate, from that line of the log on."""
+    return baudrate in baudrates(machine.usb_log()[since:])
 
 
 def test_only_a_port_with_hangup_drops_its_lines_when_the_daemon_stops(machine: Machine) -> None:
@@ -478,7 +490,7 @@ def test_what_discover_prints_provisions_the_same_machine_when_it_is_pasted(
     assert sorted(machine.names().values()) == sorted(right_names(machine).values())
     assert {port["listen"] for port in pasted} == set(TCP_PORTS.values())
     for port in TCP_PORTS:
-        wait_for(lambda: machine.echoes(port), f"TCP port {TCP_PORTS[port]} to serve")  # noqa: B023
+        machine.wait_to_serve(port)
 
 
 def rfc2217_client(machine: Machine, **settings: Any) -> serial.rfc2217.Serial:
