@@ -6,7 +6,6 @@ The clients are on the other Pi of the lab, which has addresses that ports allow
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from typing import Any
 
 import pytest
 from testinfra.host import Host
+
+from playbook import run_playbook
 
 testinfra_hosts = ["ansible://serial_servers"]
 
@@ -122,24 +123,10 @@ def foreign(host: Host) -> Iterator[str]:
         host.run_expect([0], "nft delete table inet foreign")
 
 
-def playbook(name: str, lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a playbook for the Pi under test as a user does, with the ansible.cfg that ships."""
-    return subprocess.run(
-        ["ansible-playbook", name, "-i", INVENTORY, "--limit", lab.name, *arguments],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_SSH_COMMON_ARGS": f'-F "{ROOT}/.lab/ssh_config"',
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ROOT / ".lab" / "cp"),
-        },
-        capture_output=True,
-        text=True,
-    )
-
-
 def provision(lab: Lab, *arguments: str) -> None:
-    run = playbook("playbook.yml", lab, "--tags", "firewall", *arguments)
+    run = run_playbook(
+        "playbook.yml", INVENTORY, "--limit", lab.name, "--tags", "firewall", *arguments
+    )
     assert run.returncode == 0, run.stdout
 
 
@@ -168,7 +155,7 @@ def test_the_firewall_comes_changes_and_goes_and_touches_nothing_else(
 
     with lab.host.sudo():
         lab.host.run_expect([0], "nft delete table inet ttyfleet")
-    verify = playbook("verify.yml", lab)
+    verify = run_playbook("verify.yml", INVENTORY, "--limit", lab.name)
     assert verify.returncode != 0
     assert f"{lab.name}: not as the inventory says: the firewall, which is" in verify.stdout
 

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from testinfra.host import Host
 
+from playbook import run_playbook
 from ttybridge.portmap import Port, parse_portmap
 
 testinfra_hosts = ["ansible://serial_servers"]
@@ -97,22 +98,6 @@ def replugged(name: str, paired: Port) -> Iterator[Port]:
     """A port that a test may unplug."""
     yield paired
     adapter("adapter", name, paired.name)
-
-
-def playbook(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a playbook as a user does, with the ansible.cfg that ships."""
-    return subprocess.run(
-        ["ansible-playbook", name, *arguments],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_SSH_COMMON_ARGS": f'-F "{ROOT}/.lab/ssh_config"',
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ROOT / ".lab" / "cp"),
-        },
-        capture_output=True,
-        text=True,
-    )
 
 
 def adapter(verb: str, *arguments: str) -> None:
@@ -214,7 +199,7 @@ def test_eight_faults_on_two_hosts_come_in_one_message_and_nothing_is_changed(
     (tmp_path / "hosts.yml").write_text(FAULTY)
     with host.sudo():
         before = host.check_output(FILES)
-        run = playbook("playbook.yml", "-i", str(tmp_path / "hosts.yml"))
+        run = run_playbook("playbook.yml", tmp_path / "hosts.yml")
         assert run.returncode != 0
         assert host.check_output(FILES) == before
     for fault in FAULTS:
@@ -237,7 +222,7 @@ def test_verify_names_the_port_without_a_device_and_the_file_that_differs(
     name: str, replugged: Port
 ) -> None:
     adapter("unplug", name, replugged.name)
-    verify = playbook("verify.yml", "-i", "molecule/default/inventory", "--limit", name)
+    verify = run_playbook("verify.yml", "molecule/default/inventory", "--limit", name)
     assert verify.returncode != 0
     assert re.search(rf"{name}.*{replugged.name}.*no device", verify.stdout), verify.stdout
     assert f"{name}: not as the inventory says: ttybridge's TLS files;" in verify.stdout

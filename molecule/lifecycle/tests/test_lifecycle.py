@@ -5,7 +5,6 @@ The fixtures live through it once; each test looks at what they noted on the way
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import socket
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from playbook import run_playbook
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = ROOT / "molecule" / "lifecycle"
@@ -107,22 +108,9 @@ def states(hosts: Sequence[str]) -> dict[str, State]:
 
 
 def playbook(name: str, *arguments: str, hosts: Sequence[str] = HOSTS, clone: Path = ROOT) -> Run:
-    """Run a playbook as a user does, with the ansible.cfg that ships; note what came of it."""
-    inventory = str(SCENARIO / "inventory")
-    done = subprocess.run(
-        ["ansible-playbook", "-i", inventory, f"--limit={','.join(hosts)}", name, *arguments],
-        cwd=clone,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(clone / "ansible.cfg"),
-            # Molecule asks for colours, which would stand between the words.
-            "ANSIBLE_FORCE_COLOR": "false",
-            "ANSIBLE_SSH_COMMON_ARGS": f'-F "{SSH_CONFIG}"',
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ROOT / ".lab" / "cp"),
-        },
-        capture_output=True,
-        text=True,
-    )
+    """Run a playbook, and note what came of it."""
+    limit = f"--limit={','.join(hosts)}"
+    done = run_playbook(name, SCENARIO / "inventory", limit, *arguments, clone=clone)
     return Run(done.returncode, done.stdout + done.stderr, states(hosts))
 
 

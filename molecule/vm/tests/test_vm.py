@@ -25,6 +25,8 @@ import serial.rfc2217
 import yaml
 from testinfra.host import Host
 
+from playbook import run_playbook
+
 testinfra_hosts = ["ansible://serial_servers"]
 # pyserial's client makes its thread in the way of old.
 pytestmark = pytest.mark.filterwarnings(r"ignore:set(Daemon|Name)\(\):DeprecationWarning")
@@ -62,28 +64,11 @@ def receive(connection: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-def playbook(name: str, *arguments: str, inventory: Path = INVENTORY) -> str:
-    """What a playbook prints, run as a user does with the ansible.cfg that ships."""
-    done = run_playbook(name, *arguments, inventory=inventory)
+def playbook(name: str, inventory: Path = INVENTORY) -> str:
+    """What a playbook prints that succeeds."""
+    done = run_playbook(name, inventory, lab=VM)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def run_playbook(
-    name: str, *arguments: str, inventory: Path = INVENTORY
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["ansible-playbook", name, "-i", str(inventory), *arguments],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_SSH_COMMON_ARGS": f'-F "{VM}/ssh_config"',
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(VM / "cp"),
-        },
-        capture_output=True,
-        text=True,
-    )
 
 
 class Machine:
@@ -452,8 +437,9 @@ def test_a_wrong_product_id_fails_verify_and_this_scenario_with_the_name_of_the_
         left["usb"]["product"] = "6015"
 
     broken = changed(tmp_path, break_left)
-    playbook("playbook.yml", "--tags=udev", inventory=broken)
-    verify = run_playbook("verify.yml", inventory=broken)
+    done = run_playbook("playbook.yml", broken, "--tags=udev", lab=VM)
+    assert done.returncode == 0, done.stdout
+    verify = run_playbook("verify.yml", broken, lab=VM)
     assert verify.returncode != 0
     assert re.search(r"vm +left +10002 +.*no device", verify.stdout), verify.stdout
     options = (f"--ansible-inventory={broken}", f"--ssh-config={VM}/ssh_config")
