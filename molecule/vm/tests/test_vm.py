@@ -214,8 +214,11 @@ def test_daemons_that_start_before_their_devices_and_the_network_serve_without_h
     seen = console.stat().st_size
     machine.monitor("system_reset")
     started = re.compile(rb"Started [^\n]*ttybridge\.service")
-    wait_for(lambda: started.search(console.read_bytes()[seen:]), "the start of ttybridge")
-    machine.monitor("set_link", name="net", up=True)
+    try:
+        wait_for(lambda: started.search(console.read_bytes()[seen:]), "the start of ttybridge")
+    finally:
+        # The tests that follow need it.
+        machine.monitor("set_link", name="net", up=True)
     machine.script("ready")
     for unit in UNITS.values():
         assert machine.sh(f"systemctl is-active {unit}") == "active"
