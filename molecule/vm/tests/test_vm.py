@@ -13,175 +13,26 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 import serial.rfc2217
 import yaml
 from testinfra.host import Host
 
-from playbook import run_playbook
+from machine import PATIENCE, TCP_PORTS, VM, Machine, receive, wait_for
+from playbook import ROOT, run_playbook
 
 testinfra_hosts = ["ansible://serial_servers"]
 # pyserial's client makes its thread in the way of old.
 pytestmark = pytest.mark.filterwarnings(r"ignore:set(Daemon|Name)\(\):DeprecationWarning")
 
-ROOT = Path(__file__).resolve().parents[3]
-VM = ROOT / ".lab" / "vm"
-INVENTORY = ROOT / "molecule" / "vm" / "inventory" / "hosts.yml"
-# The USB path of each adapter of script/vm, and the ports that the inventory has for them.
-USB_PATHS = {"single": "1-2", "left": "1-1.1", "right": "1-1.2", "spare": "1-3"}
-TCP_PORTS = {"single": 10001, "left": 10002, "right": 10003}
 UNITS = {"left": "ttybridge.service", "single": "ser2net.service"}
 # A request of ftdi_sio's: SIO_SET_MODEM_CTRL, DTR and RTS off.
 LINES_DROPPED = "control 0x4001, value 0x300"
-# Without KVM all is slow; this only ends tests that would never end.
-PATIENCE = 300
-
-T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], what: str) -> T:
-    end = time.monotonic() + PATIENCE
-    while True:
-        if result := condition():
-            return result
-        assert time.monotonic() < end, f"waited in vain for: {what}"
-        time.sleep(0.2)
-
-
-def receive(connection: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        chunk = connection.recv(65536)
-        assert chunk, f"closed after {len(data)} of {size} bytes"
-        data += chunk
-    return bytes(data)
-
-
-def playbook(name: str, inventory: Path = INVENTORY) -> str:
-    """What a playbook prints that succeeds."""
-    done = run_playbook(name, inventory, lab=VM)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-class Machine:
-    """The virtual machine, its adapters, and the far ends that a test holds."""
-
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.name = str(host.backend.host)
-        self.folder = VM / self.name
-        self.held: dict[str, socket.socket] = {}
-        ssh = ["ssh", "-G", "-F", str(VM / "ssh_config"), self.name]
-        config = subprocess.run(ssh, capture_output=True, text=True, check=True).stdout
-        self.address = config.split("hostname ", 1)[1].split()[0]
-
-    def sh(self, command: str) -> str:
-        with self.host.sudo():
-            return str(self.host.check_output(command))
-
-    def script(self, verb: str, *arguments: str) -> None:
-        subprocess.run([ROOT / "script" / "vm", verb, self.name, *arguments], check=True)
-
-    def monitor(self, command: str, **arguments: Any) -> None:
-        """Have QEMU do something: docs/interop/qemu-qmp-ref of QEMU."""
-        with socket.socket(socket.AF_UNIX) as monitor:
-            monitor.connect(str(self.folder / "monitor"))
-            lines = monitor.makefile("r")
-            for execute, options in (("qmp_capabilities", {}), (command, arguments)):
-                request = json.dumps({"execute": execute, "arguments": options})
-                monitor.sendall(request.encode() + b"\n")
-                while "return" not in (answer := json.loads(lines.readline())):
-                    assert "error" not in answer, answer
-
-    def tty(self, adapter: str) -> str:
-        """The name that the kernel has for an adapter's tty; "" where it is not plugged in."""
-        path = USB_PATHS[adapter]
-        found = self.sh(f"ls /sys/bus/usb/devices/{path}:1.0 2>/dev/null | grep ^ttyUSB || true")
-        return found.strip()
-
-    def names(self) -> dict[str, str]:
-        """Which tty each name in /dev/serial/by-name is."""
-        links = self.sh("udevadm settle; find /dev/serial/by-name -type l -printf '%f %l\\n'")
-        return {name: Path(to).name for name, to in map(str.split, links.splitlines())}
-
-    def plug(self, adapter: str) -> socket.socket:
-        """Plug an adapter in, and have the far end of its line."""
-        far_end = socket.socket(socket.AF_UNIX)
-        far_end.settimeout(PATIENCE)
-        far_end.connect(str(self.folder / adapter))
-        self.held[adapter] = far_end
-        self.wait_for_tty(adapter)
-        self.sh("udevadm settle")
-        return far_end
-
-    def wait_for_tty(self, adapter: str) -> None:
-        wait_for(lambda: self.tty(adapter), f"the tty of {adapter}")
-
-    def wait_until_gone(self, adapter: str) -> None:
-        wait_for(lambda: not self.tty(adapter), f"{adapter} to be gone")
-
-    def wait_to_serve(self, port: str) -> None:
-        wait_for(lambda: self.echoes(port), f"port {port} to serve at {TCP_PORTS[port]}")
-
-    def unplug(self, *adapters: str) -> None:
-        for adapter in adapters:
-            if adapter in self.held:
-                self.held.pop(adapter).close()
-            else:
-                self.script("unplug", adapter)
-        for adapter in adapters:
-            self.wait_until_gone(adapter)
-
-    def replug(self, adapter: str) -> socket.socket:
-        """The far end of an adapter that had an echo there."""
-        self.unplug(adapter)
-        return self.plug(adapter)
-
-    def as_it_was(self) -> None:
-        """All adapters of the port map are plugged in again, with an echo at their far ends."""
-        self.unplug(*self.held)
-        for adapter in TCP_PORTS:
-            self.script("plug", adapter)
-            self.wait_for_tty(adapter)
-
-    def connect(self, port: str) -> socket.socket:
-        client = socket.create_connection((self.address, TCP_PORTS[port]), PATIENCE)
-        client.settimeout(PATIENCE)
-        return client
-
-    @contextmanager
-    def line(self, port: str) -> Iterator[tuple[socket.socket, socket.socket]]:
-        """A client of a port and the far end of its line, when bytes go from one to the other."""
-        far_end = self.held.get(port) or self.replug(port)
-        with self.connect(port) as client:
-            client.sendall(b"first\n")
-            assert receive(far_end, 6) == b"first\n"
-            yield client, far_end
-
-    def echoes(self, port: str) -> bool:
-        """Whether a client of a port gets back from the far end what it sends."""
-        with self.connect(port) as client:
-            client.settimeout(5)
-            try:
-                client.sendall(b"hello\n")
-                received = b""
-                while b"hello\n" not in received:
-                    received += receive(client, 1)
-            except (OSError, AssertionError):
-                return False
-        return True
-
-    def usb_log(self) -> list[str]:
-        """What the drivers have asked of the adapters so far."""
-        return (self.folder / "usb.log").read_text().splitlines()
 
 
 @pytest.fixture
@@ -207,18 +58,17 @@ def test_after_boot_every_name_points_at_its_adapter_and_every_port_serves_witho
 def test_daemons_that_start_before_their_devices_and_the_network_serve_without_help(
     machine: Machine,
 ) -> None:
-    machine.unplug(*TCP_PORTS)
+    machine.unplug(*UNITS)
     machine.sh("sync")
-    machine.monitor("set_link", name="net", up=False)
-    console = machine.folder / "console.log"
-    seen = console.stat().st_size
-    machine.monitor("system_reset")
-    started = re.compile(rb"Started [^\n]*ttybridge\.service")
+    machine.cut_power()
+    wait_for(lambda: machine.set_link(up=False), "QEMU")
+    seen = len(machine.usb_log())
     try:
-        wait_for(lambda: started.search(console.read_bytes()[seen:]), "the start of ttybridge")
+        # ttybridge opens the device of the third port when it starts.
+        wait_for(partial(asked_for, machine, 57600, since=seen), "the start of ttybridge")
     finally:
         # The tests that follow need it.
-        machine.monitor("set_link", name="net", up=True)
+        machine.set_link(up=True)
     machine.script("ready")
     for unit in UNITS.values():
         assert machine.sh(f"systemctl is-active {unit}") == "active"
@@ -369,7 +219,7 @@ def test_the_port_map_s_line_settings_reach_each_adapter(machine: Machine) -> No
     for port, baudrate in {"single": 19200, "left": 115200, "right": 57600}.items():
         seen = len(machine.usb_log())
         machine.replug(port)
-        machine.connect(port).close()
+        machine.connect(TCP_PORTS[port]).close()
         wait_for(partial(asked_for, machine, baudrate, since=seen), f"the baudrate of {port}")
 
 
@@ -415,18 +265,10 @@ def test_the_kernel_lets_a_daemon_open_serial_devices_and_no_others(
 
     machine.plug("spare")
     assert opens(f"/dev/{machine.tty('spare')}").returncode == 0
-    for device in ("/dev/vda", "/dev/kmsg", "/dev/hwrng"):
+    disk = machine.sh("findmnt -no SOURCE /")
+    for device in (disk, "/dev/kmsg", "/dev/hwrng"):
         assert machine.sh(f"dd if={device} of=/dev/null count=0; echo opened") == "opened"
         assert "Operation not permitted" in opens(device).stderr, device
-
-
-def changed(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """An inventory like this scenario's, but for a change to its variables."""
-    inventory = yaml.safe_load(INVENTORY.read_text())
-    change(inventory["serial_servers"]["vars"])
-    file = tmp_path / "hosts.yml"
-    file.write_text(yaml.safe_dump(inventory))
-    return file
 
 
 # From here on the machine is provisioned otherwise, so these are the last.
@@ -439,12 +281,12 @@ def test_a_wrong_product_id_fails_verify_and_this_scenario_with_the_name_of_the_
         (left,) = [port for port in variables["serial_ports"] if port["name"] == "left"]
         left["usb"]["product"] = "6015"
 
-    broken = changed(tmp_path, break_left)
+    broken = machine.inventory_with(tmp_path, break_left)
     done = run_playbook("playbook.yml", broken, "--tags=udev", lab=VM)
     assert done.returncode == 0, done.stdout
     verify = run_playbook("verify.yml", broken, lab=VM)
     assert verify.returncode != 0
-    assert re.search(r"vm +left +10002 +.*no device", verify.stdout), verify.stdout
+    assert re.search(rf"{machine.name} +left +10002 +.*no device", verify.stdout), verify.stdout
     options = (f"--ansible-inventory={broken}", f"--ssh-config={VM}/ssh_config")
     tests = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/provisioned", *options, "-k", "each_device"],
@@ -457,7 +299,7 @@ def test_a_wrong_product_id_fails_verify_and_this_scenario_with_the_name_of_the_
 
 
 def test_remove_leaves_nothing_behind(machine: Machine) -> None:
-    playbook("remove.yml")
+    machine.playbook("remove.yml")
     folders = "/etc /boot /usr/local /var/lib"
     ours = machine.sh(f"find {folders} -name '*ttyfleet*' -o -name '*ttybridge*'")
     assert ours == ""
@@ -471,10 +313,12 @@ def test_remove_leaves_nothing_behind(machine: Machine) -> None:
 def test_what_discover_prints_provisions_the_same_machine_when_it_is_pasted(
     machine: Machine, tmp_path: Path
 ) -> None:
-    shown = playbook("discover.yml").split("msg: |-\n", 1)[1].split("\n\nTASK", 1)[0]
+    shown = machine.playbook("discover.yml").split("msg: |-\n", 1)[1].split("\n\nTASK", 1)[0]
     pasted = yaml.safe_load(shown)["serial_ports"]
-    proposed = changed(tmp_path, lambda variables: variables.update(serial_ports=pasted))
-    playbook("playbook.yml", inventory=proposed)
+    proposed = machine.inventory_with(
+        tmp_path, lambda variables: variables.update(serial_ports=pasted)
+    )
+    machine.playbook("playbook.yml", proposed)
     # The adapters have been plugged in all the time.
     assert sorted(machine.names().values()) == sorted(right_names(machine).values())
     assert {port["listen"] for port in pasted} == set(TCP_PORTS.values())
