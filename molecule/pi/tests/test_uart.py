@@ -66,4 +66,4 @@ def test_what_the_kernel_says_in_distress_does_not_go_to_the_pins(machine: Machi
 def test_its_driver_counts_line_errors(machine: Machine) -> None:
     status = json.loads(machine.sh("ttybridge status --json"))
     (uart,) = [port for port in status["ports"] if port["name"] == "uart"]
-    assert {"parity", "framing", "overrun"} <= set(uart["line_errors"])
+    assert {"parity", "frame", "overrun"} <= set(uart["line_errors"])
