@@ -313,8 +313,10 @@ def test_remove_leaves_nothing_behind(machine: Machine) -> None:
 def test_what_discover_prints_provisions_the_same_machine_when_it_is_pasted(
     machine: Machine, tmp_path: Path
 ) -> None:
-    shown = machine.playbook("discover.yml").split("msg: |-\n", 1)[1].split("\n\nTASK", 1)[0]
-    pasted = yaml.safe_load(shown)["serial_ports"]
+    printed = machine.playbook("discover.yml")
+    shown = re.search(r"msg: \|-\n(.*?)\n\nTASK", printed, re.DOTALL)
+    assert shown, printed
+    pasted = yaml.safe_load(shown[1])["serial_ports"]
     proposed = machine.inventory_with(
         tmp_path, lambda variables: variables.update(serial_ports=pasted)
     )
