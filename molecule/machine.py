@@ -112,8 +112,10 @@ class Machine:
         return found.strip()
 
     def names(self) -> dict[str, str]:
-        """Which tty each name in /dev/serial/by-name is."""
-        links = self.sh("udevadm settle; find /dev/serial/by-name -type l -printf '%f %l\\n'")
+        """Which tty each adapter's name in /dev/serial/by-name is."""
+        links = self.sh(
+            "udevadm settle; find /dev/serial/by-name -lname '*ttyUSB*' -printf '%f %l\\n'"
+        )
         return {name: Path(to).name for name, to in map(str.split, links.splitlines())}
 
     def plug(self, adapter: str) -> socket.socket:
@@ -138,7 +140,9 @@ class Machine:
     def unplug(self, *adapters: str) -> None:
         for adapter in adapters:
             if adapter in self.held:
+                self.script("off", adapter)
                 self.held.pop(adapter).close()
+                self.script("on", adapter)
             else:
                 self.script("unplug", adapter)
         for adapter in adapters:

@@ -190,6 +190,7 @@ def stop_in_mid_stream(
     sending.start()
     received = receive(client, 65536)
     assert b"0123456789abcdef" in received
+    machine.script("off", port)
     far_end.shutdown(socket.SHUT_RDWR)
     sending.join()
     machine.unplug(port)
