@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -95,7 +95,8 @@ class Machine:
         """Have it start anew, in the middle of what it does."""
         with self.monitor("system_reset") as events:
             # QEMU says so or, for a raspi3b, ends and is started anew.
-            next((event for event in events if "RESET" in event), None)
+            with suppress(ConnectionError):
+                next((event for event in events if "RESET" in event), None)
 
     def set_link(self, up: bool) -> bool:
         """Plug the network in or pull it out; False where QEMU is not there yet."""
