@@ -93,10 +93,9 @@ class Machine:
 
     def cut_power(self) -> None:
         """Have it start anew, in the middle of what it does."""
-        with self.monitor("system_reset") as events:
-            # QEMU says so or, for a raspi3b, ends and is started anew.
-            with suppress(ConnectionError):
-                next((event for event in events if "RESET" in event), None)
+        # QEMU says so or, for a raspi3b, ends and is started anew.
+        with self.monitor("system_reset") as events, suppress(ConnectionError):
+            next((event for event in events if "RESET" in event), None)
 
     def set_link(self, up: bool) -> bool:
         """Plug the network in or pull it out; False where QEMU is not there yet."""
