@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from ttybridge.handover import ClientLeft
 from ttybridge.session import Session
 
 if TYPE_CHECKING:
@@ -35,24 +36,34 @@ _TCP_ESTABLISHED, _TCP_CLOSE = 1, 7
 class Client(asyncio.Protocol):
     """The TCP side of a port for one client. The port decides; this keeps the connection."""
 
-    def __init__(self, port: ServedPort, on_lost: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        port: ServedPort,
+        on_lost: Callable[[], None] | None = None,
+        left: ClientLeft | None = None,
+    ) -> None:
         self._port = port
         self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._session = None if port.port.protocol == "raw" else Session(self, port)
-        self._admitted = False
-        self._full = self._suspended = False
-        self._held = bytearray()
+        self._left = left
+        now = self._loop.time()
+        left = left or ClientLeft("", connected_at=now, active_at=now)
+        self._session = (
+            None if port.port.protocol == "raw" else Session(self, port, left.telnet, left.com_port)
+        )
+        self._admitted = self._full = False
+        self._suspended = left.suspended
+        self._held = bytearray(left.held)
         """What a client that has asked for silence (RFC 2217) will get later."""
         self._paused_for: set[str] = set()
         self.name = "?"
-        self.finished = False
+        self.finished = left.finished
         """Whether the client has closed its sending side."""
-        self.connected_at = self.active_at = self._loop.time()
-        self.received = self.sent = 0
+        self.connected_at, self.active_at = left.connected_at, left.active_at
+        self.received, self.sent = left.received, left.sent
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -104,9 +115,46 @@ class Client(asyncio.Protocol):
             self.abort()
             return
         self.name = peer_name(peer[0], peer[1])
-        self._admitted = self._port.admit(self, peer[0])
+        if self._left:
+            self._admitted = True
+            self._port.readmit(self)
+            if self._session:
+                self._session.resume()
+        else:
+            self._admitted = self._port.admit(self, peer[0])
         if self._admitted and self._port.port.idle_timeout:
             self._wait(self._port.port.idle_timeout)
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether a successor can go on with the connection: TLS has its keys in this process."""
+        tls = self.transport.get_extra_info("ssl_object")
+        return self._admitted and not tls and not self.transport.is_closing()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is on its way to the client, or to be done that it has said."""
+        unsent = self.transport.get_write_buffer_size()
+        return bool(unsent or (self._session and self._session.busy))
+
+    def fileno(self) -> int:
+        """The connection's descriptor."""
+        return int(self.transport.get_extra_info("socket").fileno())
+
+    def leave(self, connection: str) -> ClientLeft:
+        """What a successor needs to go on, with the connection's descriptor by this name."""
+        return ClientLeft(
+            connection,
+            connected_at=self.connected_at,
+            active_at=self.active_at,
+            received=self.received,
+            sent=self.sent,
+            finished=self.finished,
+            suspended=self._suspended,
+            held=bytes(self._held),
+            telnet=self._session.state if self._session else None,
+            com_port=self._session.com_port if self._session else None,
+        )
 
     def greet(self, words: str, replay: bytes) -> None:
         """Begin with a new client: negotiate, show it words and what the device said before."""

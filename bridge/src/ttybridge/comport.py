@@ -93,6 +93,17 @@ class ComPort:
             member.say(rfc2217.notify("modemstate", lines & member.com_port.modemstate_mask))
             self._begin_to_watch()
 
+    def rejoin(self, member: Member) -> None:
+        """A client spoke RFC 2217 with a predecessor already."""
+        self._members.append(member)
+        self._has_modem_lines = self._device.modem_lines() is not None
+        self._begin_to_watch()
+
+    def settle(self) -> None:
+        """What a client that has left is to leave behind is done now."""
+        if self._restore:
+            self._restore_now()
+
     def leave(self, member: Member) -> None:
         """A client has gone."""
         if member in self._members:

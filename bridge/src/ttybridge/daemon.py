@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from ttybridge import control, metrics, systemd
+from ttybridge import control, handover, metrics, systemd
 from ttybridge.config import Config, ConfigError
 from ttybridge.server import ListenError, Server
 
@@ -40,7 +40,7 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     loop = asyncio.get_running_loop()
     for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
         loop.add_signal_handler(number, event.set)
-    server = Server()
+    server = Server(_predecessor())
     try:
         await (server.apply if wait_for_listeners else server.start)(config.ports)
     except ListenError as error:
@@ -57,11 +57,56 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     log.info("stopping")
     for task in background:
         task.cancel()
-    await server.stop()
+    if not await _leave(server):
+        await server.stop()
     for socket in sockets:
         if socket:
             socket.close()
     return 0
+
+
+# The name of the descriptor that says what the others are.
+_STATE = "state"
+
+
+def _predecessor() -> handover.Predecessor | None:
+    """What a daemon that was restarted has left, if any."""
+    kept = systemd.kept()
+    # At once, the state first: what cannot be taken up is not tried again by the next start.
+    for name in sorted(kept, key=_STATE.__ne__):
+        systemd.keep_no_more(name)
+    state = kept.pop(_STATE, None)
+    ports: dict[str, handover.PortLeft] = {}
+    if state is not None:
+        with open(state, "rb") as file:
+            file.seek(0)
+            try:
+                ports = handover.load(file.read())
+            except ValueError as error:
+                log.error("clients are not kept: %s", error)
+    return handover.Predecessor(ports, kept) if kept else None
+
+
+async def _leave(server: Server) -> bool:
+    """Leave all open to the next start, where systemd keeps it; else return False.
+
+    Where systemd stops the unit for good it closes all itself.
+    """
+    if not systemd.keeps_descriptors():
+        return False
+    try:
+        _keep(*await server.leave())
+    except OSError as error:
+        log.error("clients are not kept: systemd: %s", error.strerror)
+        return False
+    return True
+
+
+def _keep(ports: dict[str, handover.PortLeft], descriptors: dict[str, int]) -> None:
+    with open(os.memfd_create(_STATE), "wb") as file:
+        file.write(handover.dump(ports))
+        file.flush()
+        systemd.keep({_STATE: file.fileno(), **descriptors})
 
 
 async def _answer_commands(server: Server) -> asyncio.AbstractServer | None:

@@ -115,6 +115,22 @@ class Device:
         if self.line.break_on:
             self._ioctl(_TIOCSBRK)
 
+    def adopt(self, fd: int) -> None:
+        """Go on with a tty that a predecessor had open, with `line` as it left it.
+
+        `DeviceError`, with the descriptor closed, where the device's name is another's by now.
+        """
+        path = self._port.path
+        try:
+            same = os.fstat(fd).st_rdev == os.stat(path).st_rdev
+        except OSError:
+            same = False
+        if not same:
+            os.close(fd)
+            raise DeviceError(f"{path} is another device now")
+        self._tty, self._fd = _opened(fd, _pyserial_settings(self.line.settings)), fd
+        self._refused_rs485 = not _set_rs485(self._tty, self._port.rs485)
+
     def line_settings(self) -> dict[str, Any]:
         """The line settings in force, by the port map's names; none where it is not open."""
         if not self.is_open:
@@ -279,6 +295,17 @@ def _open_with(tty: serial.Serial, settings: dict[str, Any]) -> None:
         tty.apply_settings({name: plain[name] for name in settings})
         tty.open()
         _set_each(tty, settings)
+
+
+def _opened(fd: int, settings: dict[str, Any]) -> serial.Serial:
+    """A tty that is open already. pyserial's open() would discard what it has received."""
+    tty = serial.Serial()
+    tty.apply_settings(settings)
+    tty.fd = fd
+    tty.pipe_abort_read_r, tty.pipe_abort_read_w = os.pipe()
+    tty.pipe_abort_write_r, tty.pipe_abort_write_w = os.pipe()
+    tty.is_open = True
+    return tty
 
 
 def _set_each(tty: serial.Serial, settings: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import ipaddress
 import logging
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from ttybridge.capture import Capture
 from ttybridge.client import GOODBYE_SECONDS, Client, plain_address
 from ttybridge.comport import ComPort
 from ttybridge.device import Device, DeviceError, DeviceLost, Line
+from ttybridge.handover import PortLeft, entry_of
 from ttybridge.portmap import Port
 from ttybridge.write_queue import WriteQueue
 
@@ -85,7 +86,7 @@ class ServedPort:
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
         self._reading = False
-        self._stopping = False
+        self._stopping = self._still = False
         self._opened_before = False
         self._away_since = -math.inf
         """Since when the device is away, where it was there before."""
@@ -139,6 +140,99 @@ class ServedPort:
         await _wait_while(lambda: bool(self.clients), 2 * GOODBYE_SECONDS)
         if self.capture:
             await self.capture.close()
+
+    async def leave(self) -> tuple[PortLeft, dict[str, int]]:
+        """What a successor needs to go on, and the descriptors by the names in it.
+
+        What is under way is brought to its end first: what clients were sent arrives, what they
+        have said is done. A client that takes nothing meanwhile is closed, and so is one with TLS.
+        """
+        self._still = True
+        if self._look:
+            self._look.cancel()
+        self.congestion_changed()
+        for client in tuple(self.refused):
+            client.abort()
+        for client in tuple(self.clients):
+            if client.may_be_left:
+                client.pause_reading("restart")
+            else:
+                client.close()
+        await _wait_while(lambda: any(client.busy for client in self.clients), BLOCKED_SECONDS)
+        for client in tuple(self.clients):
+            if client.busy or not client.may_be_left:
+                log.warning("%s: client %s closed by a restart", self.port.name, client.name)
+                client.abort()
+        await _wait_while(
+            lambda: self.queue.breaking or self.queue.is_moving(BLOCKED_SECONDS), DRAIN_SECONDS
+        )
+        self.com_port.settle()
+        if self.capture:
+            await self.capture.close()
+        return self._left()
+
+    def _left(self) -> tuple[PortLeft, dict[str, int]]:
+        clients = [client for client in self.clients if client.may_be_left]
+        names = {client: f"{self.port.name}.client{n}" for n, client in enumerate(clients)}
+        places: dict[Hashable, int] = {client: n for n, client in enumerate(clients)}
+        tty = f"{self.port.name}.tty" if self.device.is_open else None
+        left = PortLeft(
+            entry_of(self.port),
+            line=self.state.line,
+            tty=tty,
+            opened=self._opened_before,
+            counters=dataclasses.asdict(self.state.counters),
+            written=self.state.queue.written,
+            dropped=self.state.queue.dropped,
+            replay=bytes(self.state.replay),
+            queue=[
+                (places.get(sender), None if data is None else bytes(data))
+                for sender, data in self.state.queue.items
+            ],
+            clients=[client.leave(names[client]) for client in clients],
+            log=self.capture.state if self.capture else None,
+        )
+        descriptors = {name: client.fileno() for client, name in names.items()}
+        return left, descriptors | ({tty: self.device.fileno()} if tty else {})
+
+    def resume(self, left: PortLeft, tty: int | None, clients: Sequence[Client]) -> None:
+        """Go on where a predecessor was, with the descriptor of its tty, if any.
+
+        The device is not read before `resumed`: no client that is still to come misses anything.
+        """
+        self._still = True
+        self.device.line = self.state.line = left.line
+        self.state.counters = Counters(**left.counters)
+        self.state.replay += left.replay
+        self.queue.state.written, self.queue.state.dropped = left.written, left.dropped
+        self.queue.resume(
+            (left if place is None else clients[place], data) for place, data in left.queue
+        )
+        if self.port.log:
+            self.capture = Capture(self.port.log, self.port.name, left.log)
+        self._opened_before = left.opened
+        try:
+            if tty is None:
+                raise DeviceError("it was not open")
+            self.device.adopt(tty)
+        except DeviceError:
+            self.open_device()
+        else:
+            log.info("%s: device %s is still open", self.port.name, self.port.path)
+            self.com_port.device_changed()
+            self.queue.write()
+
+    def resumed(self) -> None:
+        """All clients of the predecessor are here again."""
+        self._still = False
+        self.congestion_changed()
+
+    def readmit(self, client: Client) -> None:
+        """Take in a client of the predecessor's."""
+        self.clients.append(client)
+        if self.queue.full:
+            client.pause_reading("queue")
+        log.info("%s: client %s is still connected", self.port.name, client.name)
 
     def _lost(self, reason: DeviceLost) -> None:
         self._close_device()
@@ -318,7 +412,7 @@ class ServedPort:
         if not self.device.is_open:
             return
         all_congested = self.clients and all(client.congested for client in self.clients)
-        wanted = not all_congested or self.capture is not None
+        wanted = not self._still and (not all_congested or self.capture is not None)
         if wanted and not self._reading:
             self._loop.add_reader(self.device.fileno(), self._readable)
         elif self._reading and not wanted:

@@ -12,10 +12,11 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ttybridge.client import Client, tune
+from ttybridge.handover import ClientLeft, PortLeft, Predecessor
 from ttybridge.port import ServedPort
 from ttybridge.portmap import Port
 from ttybridge.tls import Certificate, CertificateError
@@ -64,8 +65,40 @@ class Link(abc.ABC):
         return self.problem is None
 
     @abc.abstractmethod
-    async def start(self) -> None:
-        """Let clients come, or begin to try again."""
+    async def start(self, kept: socket.socket | None = None) -> None:
+        """Let clients come, or begin to try again; with the listener that a predecessor had."""
+
+    @abc.abstractmethod
+    def _client(self, left: ClientLeft | None = None) -> Client:
+        """A client that comes, or one that a predecessor had."""
+
+    async def leave(self) -> tuple[PortLeft, dict[str, int]]:
+        """Let nobody come any more; return what a successor needs, with descriptors by name."""
+        if self._task:
+            self._task.cancel()
+        return await self.served.leave()
+
+    async def resume(self, left: PortLeft, descriptors: Mapping[str, int]) -> None:
+        """Go on where a predecessor was."""
+        clients = [self._client(each) for each in left.clients]
+        self.served.resume(left, descriptors.get(left.tty or ""), clients)
+        for client, each in zip(clients, left.clients, strict=True):
+            if each.connection in descriptors:
+                await self._connect_again(
+                    client, socket.socket(fileno=descriptors[each.connection])
+                )
+        self.served.resumed()
+        listener = descriptors.get(left.listener or "")
+        await self.start(None if listener is None else socket.socket(fileno=listener))
+
+    async def _connect_again(self, client: Client, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._tune(sock)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock)
+        except OSError as error:
+            sock.close()
+            log.info("%s: client left in a restart: %s", self.served.port.name, error)
 
     async def stop(self) -> None:
         """Close clients and device."""
@@ -115,31 +148,47 @@ class Listener(Link):
     def is_open(self) -> bool:
         return self._sock is not None
 
-    async def start(self) -> None:
+    async def start(self, kept: socket.socket | None = None) -> None:
         """Listen, or begin to try again where another program holds the TCP port."""
-        self._open()
+        self._open(kept)
         if not self.is_open:
             self._task = asyncio.create_task(self._try_again())
 
     async def stop(self) -> None:
         """Close listener, clients and device."""
+        self._pause()
         if self._sock:
-            self._pause()
             self._sock.close()
             self._sock = None  # a stop overtakes a reload
+        await self._accept_no_more()
+        await super().stop()
+
+    async def leave(self) -> tuple[PortLeft, dict[str, int]]:
+        """Let nobody come any more; return what a successor needs, with descriptors by name."""
+        self._pause()
+        await self._accept_no_more()
+        left, descriptors = await super().leave()
+        if self._sock:
+            left.listener = f"{self.served.port.name}.listener"
+            descriptors[left.listener] = self._sock.fileno()
+        return left, descriptors
+
+    def _client(self, left: ClientLeft | None = None) -> Client:
+        return Client(self.served, left=left)
+
+    async def _accept_no_more(self) -> None:
         if self._rest:
             self._rest.cancel()
         await asyncio.sleep(0)  # what was accepted just now is begun, so that it closes its socket
         for task in self._connecting:
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
-        await super().stop()
 
-    def _open(self) -> None:
+    def _open(self, kept: socket.socket | None = None) -> None:
         try:
             if self._certificate:
                 self._certificate.context()
-            self._sock = open_listener(self._listen)
+            self._sock = kept or open_listener(self._listen)
         except CertificateError as error:
             self._set_problem(str(error))
             return
@@ -195,7 +244,7 @@ class Listener(Link):
         """Give an accepted connection to the port, after its TLS handshake if any."""
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Client(self.served),
+                self._client,
                 sock,
                 ssl=self._certificate.context() if self._certificate else None,
                 ssl_handshake_timeout=CONNECT_SECONDS if self._certificate else None,
@@ -211,14 +260,21 @@ class Dialer(Link):
     def __init__(self, port: Port, remote: Remote, urgent: FullModeWatch) -> None:
         super().__init__(port, urgent)
         self._remote = remote
+        self._lost = asyncio.Event()
 
-    async def start(self) -> None:
-        """Begin to connect."""
-        self.problem = f"not yet connected to {self._remote}"
+    async def start(self, kept: socket.socket | None = None) -> None:
+        """Begin to connect, once no connection is there."""
+        if not self.served.clients:
+            self.problem = f"not yet connected to {self._remote}"
         self._task = asyncio.create_task(self._keep_connected())
+
+    def _client(self, left: ClientLeft | None = None) -> Client:
+        return Client(self.served, on_lost=self._lost.set, left=left)
 
     async def _keep_connected(self) -> None:
         pause = RETRY_SECONDS
+        if self.served.clients:
+            await self._ended()
         while True:
             lasted = await self._connect()
             await asyncio.sleep(pause)
@@ -235,20 +291,22 @@ class Dialer(Link):
             self._set_problem(f"cannot connect to {self._remote}: {_connect_words(error)}")
             return None
         self._tune(sock)
-        lost = asyncio.Event()
-        await loop.create_connection(
-            functools.partial(Client, self.served, on_lost=lost.set), sock=sock
-        )
+        self._lost.clear()
+        await loop.create_connection(self._client, sock=sock)
         self.problem, since = None, loop.time()
-        await lost.wait()
-        self.problem = f"connection to {self._remote} ended"
+        await self._ended()
         return loop.time() - since
+
+    async def _ended(self) -> None:
+        await self._lost.wait()
+        self.problem = f"connection to {self._remote} ended"
 
 
 class Server:
     """All ports of the daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, predecessor: Predecessor | None = None) -> None:
+        self._predecessor = predecessor
         self._links: dict[str, Link] = {}
         self._urgent = FullModeWatch()
 
@@ -269,11 +327,22 @@ class Server:
         wanted = {port.name: port for port in ports}
         stale = [link for name, link in self._links.items() if link.served.port != wanted.get(name)]
         await asyncio.gather(*(self._stop(link) for link in stale))
+        left = self._predecessor.share_out(ports) if self._predecessor else {}
+        self._predecessor = None
         for name, port in wanted.items():
             if name not in self._links:
-                self._links[name] = self._link(port)
-                await self._links[name].start()
-                self._links[name].served.open_device()
+                link = self._links[name] = self._link(port)
+                if name in left:
+                    await link.resume(*left[name])
+                else:
+                    await link.start()
+                    link.served.open_device()
+
+    async def leave(self) -> tuple[dict[str, PortLeft], dict[str, int]]:
+        """Stop, with all open: what a successor needs of each port, and the descriptors by name."""
+        left = await asyncio.gather(*(link.leave() for link in self._links.values()))
+        descriptors = {name: number for _, each in left for name, number in each.items()}
+        return dict(zip(self._links, (port for port, _ in left), strict=True)), descriptors
 
     async def stop(self) -> None:
         """Stop serving all ports."""

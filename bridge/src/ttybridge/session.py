@@ -20,11 +20,17 @@ LOOK_SECONDS = 0.005
 class Session:
     """The protocol between one client and its port."""
 
-    def __init__(self, client: Client, port: ServedPort) -> None:
+    def __init__(
+        self,
+        client: Client,
+        port: ServedPort,
+        state: telnet.State | None = None,
+        com_port: comport.State | None = None,
+    ) -> None:
         self._client = client
         self._port = port
         self._telnet = telnet.Telnet(
-            accept=(telnet.COM_PORT,) if port.port.protocol == "rfc2217" else ()
+            accept=(telnet.COM_PORT,) if port.port.protocol == "rfc2217" else (), state=state
         )
         self._later: deque[telnet.Event] = deque()
         """What the client has said and has to wait for what it said before."""
@@ -32,7 +38,17 @@ class Session:
         self._finished = False
         self._sent = 0
         """Where what this client has sent ends in the queue of the port."""
-        self.com_port = comport.State()
+        self.com_port = com_port or comport.State()
+
+    @property
+    def state(self) -> telnet.State:
+        """What was agreed on and half received."""
+        return self._telnet.state
+
+    @property
+    def busy(self) -> bool:
+        """Whether something that the client has said is still to be done."""
+        return bool(self._later)
 
     @property
     def speaks_rfc2217(self) -> bool:
@@ -43,6 +59,11 @@ class Session:
         """Begin to negotiate."""
         self._telnet.start()
         self._flush()
+
+    def resume(self) -> None:
+        """Go on where a predecessor was."""
+        if self.speaks_rfc2217:
+            self._port.com_port.rejoin(self)
 
     def encode(self, data: bytes) -> bytes:
         """Return bytes of the device as they are sent to this client."""

@@ -1,28 +1,86 @@
-"""What the daemon tells systemd: sd_notify(3) and the watchdog."""
+"""What the daemon tells systemd, and what systemd keeps for it: sd_notify(3), sd_listen_fds(3)."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import select
 import socket
 import time
+from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
 
+# How long systemd may take to say that it has what was sent to it, in seconds.
+BARRIER_SECONDS = 5.0
+
+_FIRST_DESCRIPTOR = 3  # SD_LISTEN_FDS_START
+
+
 def notify(*lines: str) -> None:
     """Send state to the service manager; without one (NOTIFY_SOCKET unset) do nothing."""
+    try:
+        _send(lines)
+    except OSError as error:  # the ports are served all the same
+        log.warning("systemd is not told %s: %s", lines[0], error.strerror)
+
+
+def keeps_descriptors() -> bool:
+    """Whether the service manager has a file-descriptor store for this process ($FDSTORE)."""
+    return bool(os.environ.get("NOTIFY_SOCKET")) and os.environ.get("FDSTORE", "0") != "0"
+
+
+def keep(descriptors: Mapping[str, int]) -> None:
+    """Have descriptors kept by their names for the process that comes after this one.
+
+    On return the service manager has them; `OSError` where it does not say so.
+    """
+    for name, descriptor in descriptors.items():
+        _send(["FDSTORE=1", f"FDNAME={name}"], [descriptor])
+    ours, theirs = os.pipe()
+    try:
+        try:
+            _send(["BARRIER=1"], [theirs])
+        finally:
+            os.close(theirs)
+        barrier = select.poll()
+        barrier.register(ours, 0)
+        if not barrier.poll(BARRIER_SECONDS * 1000):  # closed by all: they have been here
+            raise TimeoutError(errno.ETIMEDOUT, "systemd does not answer")
+    finally:
+        os.close(ours)
+
+
+def kept() -> dict[str, int]:
+    """Return the descriptors that were kept for this process, by name; once."""
+    environment = [os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES")]
+    pid, count, names = environment
+    if pid != str(os.getpid()):
+        return {}
+    descriptors = range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + int(count))
+    found = dict(zip(names.split(":"), descriptors, strict=True))
+    for descriptor in found.values():
+        os.set_inheritable(descriptor, False)
+    return found
+
+
+def keep_no_more(name: str) -> None:
+    """Have a descriptor kept no more; it is closed once nobody else has it."""
+    notify("FDSTOREREMOVE=1", f"FDNAME={name}")
+
+
+def _send(lines: Sequence[str], descriptors: Sequence[int] = ()) -> None:
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
     if path.startswith("@"):  # abstract socket
         path = "\0" + path[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            sock.sendto("\n".join(lines).encode(), path)
-        except OSError as error:  # the ports are served all the same
-            log.warning("systemd is not told %s: %s", lines[0], error.strerror)
+        sock.connect(path)
+        socket.send_fds(sock, ["\n".join(lines).encode()], descriptors)
 
 
 def reloading() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 
 from ttybridge.device import Device, DeviceLost
@@ -134,6 +134,19 @@ class WriteQueue:
             self.moved_at = self._loop.time()
         later = 0 if end is None else self.end - end
         return left > later and self._loop.time() - self.moved_at < patience
+
+    @property
+    def breaking(self) -> bool:
+        """Whether a break is on the line, or waits for what was sent before it."""
+        return self._break is not None
+
+    def resume(self, items: Iterable[tuple[Hashable, bytes | None]]) -> None:
+        """Begin with what a predecessor had not written."""
+        for sender, data in items:
+            self.state.items.append((sender, None if data is None else memoryview(data)))
+            self.state.size += len(data or b"")
+            self.state.breaks += data is None
+        self._watch()
 
     def keep_only(self, senders: set[Hashable]) -> int:
         """Drop what others sent, and every break; return the number of bytes dropped."""

@@ -1,0 +1,418 @@
+"""A restart, seen by clients and devices; a stand-in for systemd keeps what the daemon leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import TIMEOUT, Adapter, eventually
+from process import LOOPS, Daemon, entry, tcp_port
+
+# Puts the descriptors where sd_listen_fds(3) says, and becomes the daemon.
+_LAUNCHER = """
+import fcntl, os, sys
+given = [int(each) for each in sys.argv[1].split(",")]
+numbers = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 600) for each in given]
+for each in given:
+    os.close(each)
+for place, number in enumerate(numbers, start=3):
+    os.dup2(number, place)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Kept(Daemon):
+    """A daemon under a service manager that keeps its descriptors over a restart."""
+
+    def __init__(self, folder: Path, loop: str) -> None:
+        super().__init__(folder)
+        self.store: dict[str, int] = {}
+        self.entries: tuple[dict[str, Any], ...] = ()
+        self._loop = loop
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._sock.bind(str(folder / "notify"))
+        self._thread = threading.Thread(target=self._keep)
+        self._thread.start()
+
+    async def serve(self, *entries: dict[str, Any]) -> None:
+        """Start, with what is in the store."""
+        self.entries = entries
+        notify = self._sock.getsockname()
+        await self.start(*entries, loop=self._loop, NOTIFY_SOCKET=notify, FDSTORE="4096")
+
+    async def stop(self) -> None:
+        """End it; what it leaves is kept."""
+        assert await self.end() == 0
+        assert "Traceback" not in self.log, self.log
+
+    async def restart(self) -> None:
+        """As systemctl restart does."""
+        await self.stop()
+        await self.serve(*self.entries)
+        await eventually(lambda: not self.store)
+
+    def _spawn(self, words: list[str], env: dict[str, str]) -> None:
+        names, numbers = ":".join(self.store), list(self.store.values())
+        if numbers:
+            env |= {"LISTEN_FDS": str(len(numbers)), "LISTEN_FDNAMES": names}
+            launcher = [sys.executable, "-c", _LAUNCHER, ",".join(map(str, numbers))]
+            words = [*launcher, *words]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(words, env=env, stderr=log, pass_fds=numbers)
+
+    def _keep(self) -> None:
+        while True:
+            data, received, _, _ = socket.recv_fds(self._sock, 4096, 8)
+            if not data:
+                return
+            message = dict(line.split("=", 1) for line in data.decode().splitlines())
+            if "FDSTORE" in message:
+                (self.store[message["FDNAME"]],) = received
+                continue
+            for descriptor in received:  # of a BARRIER
+                os.close(descriptor)
+            if "FDSTOREREMOVE" in message:
+                os.close(self.store.pop(message["FDNAME"]))
+
+    def forget(self) -> None:
+        """As systemd does for a unit that is stopped for good."""
+        for name in tuple(self.store):
+            os.close(self.store.pop(name))
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # not connected, it says, and does it
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join(TIMEOUT)
+        self._sock.close()
+        self.forget()
+
+
+@contextlib.asynccontextmanager
+async def kept(*entries: dict[str, Any], loop: str = LOOPS[-1]) -> AsyncIterator[Kept]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Kept(Path(folder), loop)
+        try:
+            async with asyncio.timeout(6 * TIMEOUT):
+                await made.serve(*entries)
+                yield made
+            assert "Traceback" not in made.log, made.log
+        finally:
+            if made.process and not made.ended:
+                made.process.kill()
+            if made.process:
+                made.process.wait(TIMEOUT)
+            made.close()
+
+
+async def receive(reader: asyncio.StreamReader, size: int) -> bytes:
+    async with asyncio.timeout(2 * TIMEOUT):
+        return await reader.readexactly(size)
+
+
+async def closed(reader: asyncio.StreamReader) -> bool:
+    async with asyncio.timeout(TIMEOUT):
+        with contextlib.suppress(ConnectionError):
+            return await reader.read() == b""
+        return True
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_client_in_mid_stream_notices_nothing_of_three_restarts(
+    loop: str, adapter: Adapter
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        there, back = random.Random(1).randbytes(2**20), random.Random(2).randbytes(2**20)
+        async with kept(sw, loop=loop) as daemon:
+            reader, writer = await daemon.connect(sw)
+            writer.write(there)
+            at_device = asyncio.create_task(adapter.receive(len(there)))
+            at_client = asyncio.create_task(receive(reader, len(back)))
+            sending = asyncio.create_task(adapter.send(back))
+            for _ in range(3):
+                await asyncio.sleep(0.05)
+                await daemon.restart()
+            assert await at_device == there
+            assert await at_client == back
+            await sending
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_connects_while_no_daemon_runs_is_served_by_the_next(
+    loop: str, adapter: Adapter
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        async with kept(sw, loop=loop) as daemon:
+            await daemon.stop()
+            _, writer = await asyncio.open_connection("127.0.0.1", tcp_port(sw))
+            writer.write(b"hello")
+            await daemon.serve(sw)
+            assert await adapter.receive(5) == b"hello"
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_the_device_says_meanwhile_is_not_lost(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        async with kept(sw) as daemon:
+            reader, writer = await daemon.connect(sw)
+            await daemon.stop()
+            await adapter.send(b"a word")
+            await daemon.serve(sw)
+            assert await receive(reader, 6) == b"a word"
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_telnet_is_not_negotiated_again_and_goes_on_in_the_middle_of_a_command(
+    adapter: Adapter,
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), protocol="telnet")
+        async with kept(sw) as daemon:
+            reader, writer = await daemon.connect(sw)
+            await receive(reader, 15)  # WILL BINARY, ECHO, SGA, DO SGA, BINARY
+            writer.write(bytes((255, 253, 0, 255, 251, 0)) + b"a" + bytes((255,)))
+            assert await adapter.receive(1) == b"a"
+            await daemon.restart()
+            writer.write(bytes((255,)) + b"b")  # the second half of an escaped 255
+            assert await adapter.receive(2) == b"\xffb"
+            await adapter.send(b"\r\xff")
+            # With BINARY agreed on, CR stands alone.
+            assert await receive(reader, 3) == b"\r\xff\xff"
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_line_stays_as_an_rfc2217_client_has_set_it_until_that_leaves(
+    adapter: Adapter,
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), protocol="rfc2217")
+        async with kept(sw) as daemon:
+            _, writer = await daemon.connect(sw)
+            writer.write(bytes((255, 251, 44, 255, 250, 44, 1)) + (19200).to_bytes(4, "big"))
+            writer.write(bytes((255, 240)))
+            await daemon.until(lambda port: port["line_settings"]["baudrate"] == 19200)
+            await daemon.restart()
+            assert (await daemon.port())["line_settings"]["baudrate"] == 19200
+            writer.close()
+            await daemon.until(lambda port: port["line_settings"]["baudrate"] == 9600)
+
+    asyncio.run(scenario())
+
+
+def test_counters_times_and_replay_go_on(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), sharing="shared", replay=100)
+        async with kept(sw) as daemon:
+            reader, writer = await daemon.connect(sw)
+            writer.write(b"there")
+            await adapter.receive(5)
+            await adapter.send(b"and back")
+            await receive(reader, 8)
+            await asyncio.sleep(1)
+            await daemon.restart()
+            port = await daemon.port()
+            assert port["counters"]["from_device"] == 8
+            assert port["counters"]["to_device"] == 5
+            (client,) = port["clients"]
+            assert (client["received"], client["sent"]) == (5, 8)
+            assert client["connected_for"] >= 1
+            newcomer, other = await daemon.connect(sw)
+            assert await receive(newcomer, 8) == b"and back"
+            writer.close()
+            other.close()
+
+    asyncio.run(scenario())
+
+
+def test_of_observers_the_same_one_writes(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), sharing="observed")
+        async with kept(sw) as daemon:
+            clients = [await daemon.connect(sw) for _ in range(4)]
+            await daemon.restart()
+            assert [each["writes"] for each in (await daemon.port())["clients"]] == [
+                True,
+                False,
+                False,
+                False,
+            ]
+            for number, (_, writer) in enumerate(clients):
+                writer.write(b"%d" % number)
+            assert await adapter.receive(1) == b"0"
+            await adapter.send(b"for all")
+            for reader, writer in clients:
+                assert await receive(reader, 7) == b"for all"
+                writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_for_an_absent_device_is_still_written(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        async with kept(sw) as daemon:
+            _, writer = await daemon.connect(sw)
+            adapter.unplug()
+            await daemon.until(lambda port: not port["device"]["present"])
+            writer.write(b"later")
+            await daemon.until(lambda port: port["clients"][0]["received"] == 5)
+            await daemon.restart()
+            adapter.plug()
+            assert await adapter.receive(5) == b"later"
+            assert (await daemon.port())["counters"]["reconnects"] == 1
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_device_that_was_changed_for_another_meanwhile_is_opened_anew(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        async with kept(sw) as daemon:
+            reader, writer = await daemon.connect(sw)
+            await daemon.stop()
+            far, adapter.far = adapter.far, -1
+            adapter.path.unlink()
+            adapter.plug()
+            await daemon.serve(sw)
+            await daemon.until(lambda port: port["device"]["present"])
+            await adapter.send(b"new")
+            assert await receive(reader, 3) == b"new"
+            writer.close()
+            os.close(far)
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_takes_nothing_is_closed_and_the_others_stay(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), sharing="shared")
+        async with kept(sw) as daemon:
+            lazy = socket.create_connection(("127.0.0.1", tcp_port(sw)))
+            reader, writer = await daemon.connect(sw)
+            size = 8 * 2**20
+            reading = asyncio.create_task(receive(reader, size))
+            await adapter.send(bytes(size))
+            await reading
+            await daemon.restart()
+            assert "closed by a restart" in daemon.log
+            writer.write(b"here")
+            assert await adapter.receive(4) == b"here"
+            assert len((await daemon.port())["clients"]) == 1
+            writer.close()
+            lazy.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_port_whose_entry_has_changed_begins_anew_and_the_others_go_on(
+    adapter: Adapter, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        other = entry(device=str(tmp_path / "absent"), name="other")
+        gone = entry(device=str(tmp_path / "absent2"), name="gone")
+        async with kept(sw, other, gone) as daemon:
+            of_sw, writer = await daemon.connect(sw)
+            of_other, other_writer = await daemon.connect(other)
+            of_gone, gone_writer = await daemon.connect(gone)
+            await daemon.stop()
+            await daemon.serve(sw, {**other, "baudrate": 115200})
+            assert await closed(of_other)
+            assert await closed(of_gone)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", tcp_port(gone))
+            await adapter.send(b"x")
+            assert await receive(of_sw, 1) == b"x"
+            again, again_writer = await daemon.connect(other)
+            for each in (writer, other_writer, gone_writer, again_writer):
+                each.close()
+            assert not again.at_eof()
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_for_good_closes_all(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        async with kept(sw) as daemon:
+            reader, writer = await daemon.connect(sw)
+            writer.write(b"last words")
+            await daemon.stop()
+            assert await adapter.receive(10) == b"last words"
+            daemon.forget()
+            assert await closed(reader)
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_port_that_connects_keeps_its_connection(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        accepted: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await accepted.put((reader, writer))
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        place = "{}:{}".format(*server.sockets[0].getsockname())
+        sw = {"name": "sw", "device": str(adapter.path), "connect": place}
+        async with kept(sw) as daemon:
+            reader, writer = await accepted.get()
+            await daemon.restart()
+            await adapter.send(b"still")
+            assert await receive(reader, 5) == b"still"
+            await asyncio.sleep(1.5)
+            assert accepted.empty()
+            writer.close()
+            again, writer = await accepted.get()
+            await daemon.until(lambda port: bool(port["clients"]))
+            await adapter.send(b"anew")
+            assert await receive(again, 4) == b"anew"
+            writer.close()
+        server.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_state_that_cannot_be_read_costs_the_clients_and_nothing_else(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        async with kept(sw) as daemon:
+            reader, writer = await daemon.connect(sw)
+            await daemon.stop()
+            os.ftruncate(daemon.store["state"], 3)
+            await daemon.serve(sw)
+            assert await closed(reader)
+            assert "clients are not kept" in daemon.log
+            writer.close()
+            _, writer = await daemon.connect(sw)
+            writer.write(b"anew")
+            assert await adapter.receive(4) == b"anew"
+            writer.close()
+
+    asyncio.run(scenario())
