@@ -193,6 +193,39 @@ def test_a_client_of_ttybridge_stays_connected_through_a_replug(
         assert receive(client, 6) == b"hello\n"
 
 
+def test_restarts_of_ttybridge_in_mid_stream_are_nothing_to_a_client(
+    host: Host, name: str, address: str, ports: dict[str, Port]
+) -> None:
+    port = ports["bridge-pair"]
+    data = os.urandom(BYTES)
+    with socket.create_connection((address, tcp_port(port)), SECONDS) as client:
+        far_end = subprocess.Popen(
+            [*SSH, name, f"cat >/run/lab/{port.name}"], stdin=subprocess.PIPE
+        )
+        sending = threading.Thread(target=far_end.communicate, args=(data, SECONDS))
+        sending.start()
+        received = receive(client, 65536)
+        for _ in range(3):
+            with host.sudo():
+                host.check_output("systemctl restart ttybridge")
+            received += receive(client, 65536)
+        received += receive(client, BYTES - len(received))
+        sending.join()
+    assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
+
+
+def test_a_stop_of_ttybridge_closes_its_clients(
+    host: Host, address: str, ports: dict[str, Port]
+) -> None:
+    with (
+        socket.create_connection((address, tcp_port(ports["bridge-pair"])), SECONDS) as client,
+        host.sudo(),
+    ):
+        host.check_output("systemctl stop ttybridge")
+        assert client.recv(1) == b""
+        host.check_output("systemctl start ttybridge")
+
+
 def test_eight_faults_on_two_hosts_come_in_one_message_and_nothing_is_changed(
     host: Host, tmp_path: Path
 ) -> None:

@@ -147,19 +147,25 @@ def steps(before: dict[str, State]) -> list[Run]:
 
 @pytest.fixture(scope="session")
 def rolled_back(steps: list[Run], tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """Another version of the program, from a clone of its own, and back, on one host."""
+    """Another version of the program, from a clone of its own, and back, on one host.
+
+    A client of the port loop is connected all the time.
+    """
     clone = tmp_path_factory.mktemp("clone") / "ttyfleet"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "molecule"))
     init = clone / "bridge" / "src" / "ttybridge" / "__init__.py"
     init.write_text(re.sub('__version__ = ".*"', '__version__ = "99.0"', init.read_text()))
     versions = ["1.2.3", version(steps[0]), version(steps[0])]
-    return [
-        playbook("playbook.yml", "--tags=bridge", hosts=[FRESH], clone=clone),
-        *(
-            playbook("playbook.yml", "--tags=bridge", "-e", f"bridge_version={each}", hosts=[FRESH])
-            for each in versions
-        ),
-    ]
+    address = ssh(FRESH, "hostname -I").split()[0]
+    with socket.create_connection((address, 10001), 10) as client:
+        runs = [playbook("playbook.yml", "--tags=bridge", hosts=[FRESH], clone=clone)]
+        runs[0].echo = echo(client)
+        for each in versions:
+            extra = f"bridge_version={each}"
+            run = playbook("playbook.yml", "--tags=bridge", "-e", extra, hosts=[FRESH])
+            run.echo = echo(client)
+            runs.append(run)
+    return runs
 
 
 @pytest.fixture(scope="session")
@@ -228,6 +234,14 @@ def test_a_program_is_rolled_back_to_the_one_before(
     assert version(back) == version(steps[0])
     assert len([name for name in back.after[FRESH].files if "lib/ttybridge/" in name]) == 2
     assert re.search(rf"{FRESH} +: ok=\d+ +changed=0 ", again.output), again.output
+
+
+def test_a_client_stays_connected_when_the_program_is_changed_for_another(
+    rolled_back: list[Run],
+) -> None:
+    pids = [run.after[FRESH].pids["ttybridge"] for run in rolled_back]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    assert [run.echo for run in rolled_back] == [b"still here\n"] * 4
 
 
 def test_taking_it_off_puts_back_what_the_user_had(
