@@ -124,6 +124,8 @@ class Capture:
         self._idle.set()
         self._write_began = 0.0
         self._closed = False
+        if self.state.pending:
+            self._schedule()
 
     @property
     def problem(self) -> str | None:
@@ -148,19 +150,10 @@ class Capture:
 
     async def close(self) -> None:
         """Write all that is pending; give up after CLOSE_SECONDS."""
-        self._closed = True
-        self._cancel_timer()
         state = self.state
         state.pending += _printable(state.held)
         state.held = b""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._idle.wait()
-                while state.pending:
-                    self._start_write()
-                    await self._idle.wait()
-                    if self._problem:
-                        break
+        await self.leave()
         if state.pending:
             log.warning(
                 "%s: log.file: %s: %d bytes are lost at the end: %s",
@@ -171,6 +164,20 @@ class Capture:
             )
             state.lost += len(state.pending)
             state.pending.clear()
+
+    async def leave(self) -> None:
+        """Write what can be written; `state` is then what a successor goes on with."""
+        self._closed = True
+        self._cancel_timer()
+        state = self.state
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._idle.wait()
+                while state.pending:
+                    self._start_write()
+                    await self._idle.wait()
+                    if self._problem:
+                        break
 
     # From bytes to what stands in the file.
 
