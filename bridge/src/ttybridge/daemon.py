@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -75,6 +76,9 @@ def _predecessor() -> handover.Predecessor | None:
     # At once, the state first: what cannot be taken up is not tried again by the next start.
     for name in sorted(kept, key=_STATE.__ne__):
         systemd.keep_no_more(name)
+    if kept:  # a TCP port or a tty that is to be opened anew is free only when systemd has let go
+        with contextlib.suppress(OSError):
+            systemd.wait_until_read()
     state = kept.pop(_STATE, None)
     ports: dict[str, handover.PortLeft] = {}
     if state is not None:

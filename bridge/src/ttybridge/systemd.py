@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -36,10 +37,22 @@ def keeps_descriptors() -> bool:
 def keep(descriptors: Mapping[str, int]) -> None:
     """Have descriptors kept by their names for the process that comes after this one.
 
-    On return the service manager has them; `OSError` where it does not say so.
+    On return the service manager has them; `OSError` where it does not say so, and keeps none.
     """
-    for name, descriptor in descriptors.items():
-        _send(["FDSTORE=1", f"FDNAME={name}"], [descriptor])
+    try:
+        for name, descriptor in descriptors.items():
+            _send(["FDSTORE=1", f"FDNAME={name}"], [descriptor])
+        wait_until_read()
+    except OSError:
+        # It may yet take them in: the next process would do again what this one still does.
+        with contextlib.suppress(OSError):
+            for name in descriptors:
+                _send(["FDSTOREREMOVE=1", f"FDNAME={name}"])
+        raise
+
+
+def wait_until_read() -> None:
+    """Return when the service manager has done all that it was told; else raise `OSError`."""
     ours, theirs = os.pipe()
     try:
         try:
