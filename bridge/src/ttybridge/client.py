@@ -122,8 +122,8 @@ class Client(asyncio.Protocol):
                 self._session.resume()
         else:
             self._admitted = self._port.admit(self, peer[0])
-        if self._admitted and self._port.port.idle_timeout:
-            self._wait(self._port.port.idle_timeout)
+        if self._admitted and self._silence:
+            self._wait(max(0.0, self.active_at + self._silence - self._loop.time()))
 
     @property
     def may_be_left(self) -> bool:
@@ -132,10 +132,14 @@ class Client(asyncio.Protocol):
         return self._admitted and not tls and not self.transport.is_closing()
 
     @property
+    def has_to_do(self) -> bool:
+        """Whether something that it has said is still to be done."""
+        return bool(self._session and self._session.busy)
+
+    @property
     def busy(self) -> bool:
         """Whether something is on its way to the client, or to be done that it has said."""
-        unsent = self.transport.get_write_buffer_size()
-        return bool(unsent or (self._session and self._session.busy))
+        return bool(self.transport.get_write_buffer_size()) or self.has_to_do
 
     def fileno(self) -> int:
         """The connection's descriptor."""
@@ -238,10 +242,11 @@ class Client(asyncio.Protocol):
         """The client will send no more; it still gets what the device answers."""
         if not self._admitted:
             return False
-        self.finished = True
-        self.active_at = self._loop.time()
-        self._wait(FAREWELL_SECONDS)
-        self._port.client_finished()
+        if not self.finished:  # a predecessor has met the end, too
+            self.finished = True
+            self.active_at = self._loop.time()
+            self._wait(FAREWELL_SECONDS)
+            self._port.client_finished()
         # TLS has no half-closed connections in asyncio.
         return self.transport.get_extra_info("ssl_object") is None
 
@@ -300,9 +305,14 @@ class Client(asyncio.Protocol):
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._check_activity)
 
+    @property
+    def _silence(self) -> float:
+        """Seconds without a byte after which the client is closed; 0 = never."""
+        return FAREWELL_SECONDS if self.finished else self._port.port.idle_timeout
+
     def _check_activity(self) -> None:
         """Close after silence; one timer a client, however busy the client is."""
-        limit = FAREWELL_SECONDS if self.finished else self._port.port.idle_timeout
+        limit = self._silence
         left = self.active_at + limit - self._loop.time()
         if left > 0 or (self.finished and self._port.will_write_for(self)):
             self._wait(left if left > 0 else FAREWELL_SECONDS)

@@ -96,13 +96,18 @@ class ComPort:
     def rejoin(self, member: Member) -> None:
         """A client spoke RFC 2217 with a predecessor already."""
         self._members.append(member)
-        self._has_modem_lines = self._device.modem_lines() is not None
-        self._begin_to_watch()
 
-    def settle(self) -> None:
-        """What a client that has left is to leave behind is done now."""
-        if self._restore:
-            self._restore_now()
+    def resumed(self) -> None:
+        """All members that a predecessor had are here again, but those that left meanwhile."""
+        self.device_changed()
+        if not self._members:  # the line may still be as the last of them wanted it
+            self._restore_when_sent(self._queue.end)
+
+    def leave_all(self) -> None:
+        """Do nothing more: a successor goes on."""
+        for timer in (self._timer, self._restore):
+            if timer:
+                timer.cancel()
 
     def leave(self, member: Member) -> None:
         """A client has gone."""

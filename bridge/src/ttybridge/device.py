@@ -122,13 +122,15 @@ class Device:
         """
         path = self._port.path
         try:
-            same = os.fstat(fd).st_rdev == os.stat(path).st_rdev
-        except OSError:
-            same = False
-        if not same:
+            if os.fstat(fd).st_rdev != os.stat(path).st_rdev:
+                raise DeviceError(f"{path} is another device now")
+            self._tty, self._fd = _opened(fd, _pyserial_settings(self.line.settings)), fd
+        except OSError as error:
             os.close(fd)
-            raise DeviceError(f"{path} is another device now")
-        self._tty, self._fd = _opened(fd, _pyserial_settings(self.line.settings)), fd
+            raise DeviceError(_words(path, error)) from error
+        except BaseException:
+            os.close(fd)
+            raise
         self._refused_rs485 = not _set_rs485(self._tty, self._port.rs485)
 
     def line_settings(self) -> dict[str, Any]:

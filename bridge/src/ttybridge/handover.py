@@ -152,5 +152,9 @@ def _build(kind: Any, value: Any) -> Any:
     if origin is list:
         return [_build(arguments[0], each) for each in value]
     if origin is tuple:
-        return tuple(map(_build, arguments, value))
-    return kind(value) if isinstance(kind, type) and issubclass(kind, Enum) else value
+        return tuple(_build(*each) for each in zip(arguments, value, strict=True))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind(value)
+    if kind in (bool, int, str) and type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return float(value) if kind is float else value

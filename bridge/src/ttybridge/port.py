@@ -125,6 +125,7 @@ class ServedPort:
     async def stop(self) -> None:
         """Let the device and the clients take what was sent to them, then close all."""
         self._stopping = True
+        self.queue.write()  # where it could not be left to a successor
         await _wait_while(lambda: self.queue.is_moving(BLOCKED_SECONDS), DRAIN_SECONDS)
         lost = self.queue.keep_only(set())
         if lost:
@@ -141,16 +142,12 @@ class ServedPort:
         if self.capture:
             await self.capture.close()
 
-    async def leave(self) -> tuple[PortLeft, dict[str, int]]:
-        """What a successor needs to go on, and the descriptors by the names in it.
+    async def settle(self) -> None:
+        """Take nothing more from clients; what they have said is done and written first.
 
-        What is under way is brought to its end first: what clients were sent arrives, what they
-        have said is done. A client that takes nothing meanwhile is closed, and so is one with TLS.
+        The device is still read: it does not wait for a line that is slow. A client with TLS is
+        closed.
         """
-        self._still = True
-        if self._look:
-            self._look.cancel()
-        self.congestion_changed()
         for client in tuple(self.refused):
             client.abort()
         for client in tuple(self.clients):
@@ -158,20 +155,42 @@ class ServedPort:
                 client.pause_reading("restart")
             else:
                 client.close()
-        await _wait_while(lambda: any(client.busy for client in self.clients), BLOCKED_SECONDS)
+        await _wait_while(
+            lambda: (
+                self.queue.breaking
+                or self.queue.is_moving(BLOCKED_SECONDS)
+                or any(client.has_to_do for client in self.clients)
+            ),
+            DRAIN_SECONDS,
+        )
+
+    async def freeze(self) -> None:
+        """Read the device no more; what clients were sent arrives first.
+
+        A client that does not take it meanwhile is closed.
+        """
+        self._still = True
+        self.congestion_changed()
+        await _wait_while(
+            lambda: any(client.busy or not client.may_be_left for client in self.clients),
+            BLOCKED_SECONDS,
+        )
         for client in tuple(self.clients):
             if client.busy or not client.may_be_left:
                 log.warning("%s: client %s closed by a restart", self.port.name, client.name)
                 client.abort()
-        await _wait_while(
-            lambda: self.queue.breaking or self.queue.is_moving(BLOCKED_SECONDS), DRAIN_SECONDS
-        )
-        self.com_port.settle()
         if self.capture:
-            await self.capture.close()
-        return self._left()
+            await self.capture.leave()
 
-    def _left(self) -> tuple[PortLeft, dict[str, int]]:
+    def left(self) -> tuple[PortLeft, dict[str, int]]:
+        """What a successor needs to go on, and the descriptors by the names in it.
+
+        Nothing is written to the device any more: a successor does that.
+        """
+        if self._look:
+            self._look.cancel()
+        self.queue.leave()
+        self.com_port.leave_all()
         clients = [client for client in self.clients if client.may_be_left]
         names = {client: f"{self.port.name}.client{n}" for n, client in enumerate(clients)}
         places: dict[Hashable, int] = {client: n for n, client in enumerate(clients)}
@@ -202,11 +221,13 @@ class ServedPort:
         """
         self._still = True
         self.device.line = self.state.line = left.line
-        self.state.counters = Counters(**left.counters)
+        for name in dataclasses.asdict(self.state.counters).keys() & left.counters.keys():
+            setattr(self.state.counters, name, left.counters[name])
         self.state.replay += left.replay
         self.queue.state.written, self.queue.state.dropped = left.written, left.dropped
+        senders = dict(enumerate(clients))
         self.queue.resume(
-            (left if place is None else clients[place], data) for place, data in left.queue
+            (None if place is None else senders.get(place), data) for place, data in left.queue
         )
         if self.port.log:
             self.capture = Capture(self.port.log, self.port.name, left.log)
@@ -219,12 +240,15 @@ class ServedPort:
             self.open_device()
         else:
             log.info("%s: device %s is still open", self.port.name, self.port.path)
-            self.com_port.device_changed()
-            self.queue.write()
 
     def resumed(self) -> None:
-        """All clients of the predecessor are here again."""
+        """All clients of the predecessor are here again, but those that left meanwhile."""
         self._still = False
+        if not self.device.is_open:
+            self._away_since = self._loop.time() if self._opened_before else -math.inf
+            self._drop_input_of_departed()
+        self.com_port.resumed()
+        self.queue.write()
         self.congestion_changed()
 
     def readmit(self, client: Client) -> None:
@@ -502,6 +526,8 @@ class ServedPort:
 
     def _drop_input_of_departed(self) -> None:
         """A device that comes back must not get what somebody typed who has long gone."""
+        if self._still:  # in a restart: clients may be still to come; `resumed` does this
+            return
         here: set[Hashable] = set(self.clients)
         dropped = self.queue.keep_only(here)
         if dropped:

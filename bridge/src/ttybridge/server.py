@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ttybridge.client import Client, tune
@@ -72,23 +72,28 @@ class Link(abc.ABC):
     def _client(self, left: ClientLeft | None = None) -> Client:
         """A client that comes, or one that a predecessor had."""
 
-    async def leave(self) -> tuple[PortLeft, dict[str, int]]:
-        """Let nobody come any more; return what a successor needs, with descriptors by name."""
+    async def settle(self) -> None:
+        """Let nobody come any more; bring to an end what is under way."""
         if self._task:
             self._task.cancel()
-        return await self.served.leave()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.served.settle()
 
-    async def resume(self, left: PortLeft, descriptors: Mapping[str, int]) -> None:
-        """Go on where a predecessor was."""
+    def left(self) -> tuple[PortLeft, dict[str, int]]:
+        """What a successor needs, with descriptors by name."""
+        return self.served.left()
+
+    async def resume(self, left: PortLeft, descriptors: dict[str, int]) -> None:
+        """Go on where a predecessor was; descriptors that are taken are removed."""
         clients = [self._client(each) for each in left.clients]
-        self.served.resume(left, descriptors.get(left.tty or ""), clients)
+        self.served.resume(left, descriptors.pop(left.tty or "", None), clients)
         for client, each in zip(clients, left.clients, strict=True):
             if each.connection in descriptors:
                 await self._connect_again(
-                    client, socket.socket(fileno=descriptors[each.connection])
+                    client, socket.socket(fileno=descriptors.pop(each.connection))
                 )
         self.served.resumed()
-        listener = descriptors.get(left.listener or "")
+        listener = descriptors.pop(left.listener or "", None)
         await self.start(None if listener is None else socket.socket(fileno=listener))
 
     async def _connect_again(self, client: Client, sock: socket.socket) -> None:
@@ -163,11 +168,17 @@ class Listener(Link):
         await self._accept_no_more()
         await super().stop()
 
-    async def leave(self) -> tuple[PortLeft, dict[str, int]]:
-        """Let nobody come any more; return what a successor needs, with descriptors by name."""
+    async def settle(self) -> None:
+        """Let nobody come any more; bring to an end what is under way."""
         self._pause()
+        if not self._certificate:  # who was accepted just now is taken in, and left like the others
+            await asyncio.gather(*self._connecting)
         await self._accept_no_more()
-        left, descriptors = await super().leave()
+        await super().settle()
+
+    def left(self) -> tuple[PortLeft, dict[str, int]]:
+        """What a successor needs, with descriptors by name."""
+        left, descriptors = super().left()
         if self._sock:
             left.listener = f"{self.served.port.name}.listener"
             descriptors[left.listener] = self._sock.fileno()
@@ -261,12 +272,19 @@ class Dialer(Link):
         super().__init__(port, urgent)
         self._remote = remote
         self._lost = asyncio.Event()
+        self._arrival: asyncio.Task[None] | None = None
 
     async def start(self, kept: socket.socket | None = None) -> None:
         """Begin to connect, once no connection is there."""
         if not self.served.clients:
             self.problem = f"not yet connected to {self._remote}"
         self._task = asyncio.create_task(self._keep_connected())
+
+    async def settle(self) -> None:
+        """Connect no more; bring to an end what is under way."""
+        if self._arrival:
+            await asyncio.gather(self._arrival, return_exceptions=True)
+        await super().settle()
 
     def _client(self, left: ClientLeft | None = None) -> Client:
         return Client(self.served, on_lost=self._lost.set, left=left)
@@ -292,10 +310,15 @@ class Dialer(Link):
             return None
         self._tune(sock)
         self._lost.clear()
-        await loop.create_connection(self._client, sock=sock)
+        # Shielded: a restart does not cut off who has just been reached.
+        self._arrival = asyncio.create_task(self._arrive(sock))
+        await asyncio.shield(self._arrival)
         self.problem, since = None, loop.time()
         await self._ended()
         return loop.time() - since
+
+    async def _arrive(self, sock: socket.socket) -> None:
+        await asyncio.get_running_loop().create_connection(self._client, sock=sock)
 
     async def _ended(self) -> None:
         await self._lost.wait()
@@ -332,15 +355,35 @@ class Server:
         for name, port in wanted.items():
             if name not in self._links:
                 link = self._links[name] = self._link(port)
-                if name in left:
-                    await link.resume(*left[name])
-                else:
+                if name not in left:
+                    await link.start()
+                    link.served.open_device()
+                elif not await self._resume(link, *left[name]):
+                    link = self._links[name] = self._link(port)
                     await link.start()
                     link.served.open_device()
 
+    async def _resume(self, link: Link, left: PortLeft, descriptors: dict[str, int]) -> bool:
+        """Return whether a port could go on where a predecessor was."""
+        try:
+            await link.resume(left, descriptors)
+        except Exception:  # what one port cannot take up must not cost the others
+            log.exception("%s: clients are not kept", link.served.port.name)
+            await link.stop()
+            return False
+        finally:
+            for descriptor in descriptors.values():
+                os.close(descriptor)
+        return True
+
     async def leave(self) -> tuple[dict[str, PortLeft], dict[str, int]]:
         """Stop, with all open: what a successor needs of each port, and the descriptors by name."""
-        left = await asyncio.gather(*(link.leave() for link in self._links.values()))
+        links = self._links.values()
+        await asyncio.gather(*(link.settle() for link in links))
+        # Devices are not read from here on: for all of them at once, however slow one port is.
+        await asyncio.gather(*(link.served.freeze() for link in links))
+        # All in one moment: what a port did after it, a successor would do again.
+        left = [link.left() for link in links]
         descriptors = {name: number for _, each in left for name, number in each.items()}
         return dict(zip(self._links, (port for port, _ in left), strict=True)), descriptors
 

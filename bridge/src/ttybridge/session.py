@@ -62,6 +62,7 @@ class Session:
 
     def resume(self) -> None:
         """Go on where a predecessor was."""
+        self._sent = self._port.queue.end
         if self.speaks_rfc2217:
             self._port.com_port.rejoin(self)
 

@@ -146,7 +146,20 @@ class WriteQueue:
             self.state.items.append((sender, None if data is None else memoryview(data)))
             self.state.size += len(data or b"")
             self.state.breaks += data is None
+        self._break_due = self._loop.time() + BREAK_WAITS_SECONDS
         self._watch()
+
+    def leave(self) -> None:
+        """Write nothing more: a successor goes on. It makes a break anew that has not ended."""
+        if self._device.is_open:
+            self._loop.remove_writer(self._device.fileno())
+        if self._break:
+            self._break.cancel()
+            self._break = None
+            if self._device.line.break_on:
+                self._device.set_break(False)
+                self.state.items.appendleft((None, None))
+                self.state.breaks += 1
 
     def keep_only(self, senders: set[Hashable]) -> int:
         """Drop what others sent, and every break; return the number of bytes dropped."""
