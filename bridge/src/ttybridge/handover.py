@@ -66,8 +66,7 @@ class PortLeft:
 
     def is_of(self, port: Port) -> bool:
         """Whether a port's entry is the same, as far as both know its keys."""
-        entry = _plain(port)
-        return all(entry[key] == value for key, value in self.entry.items() if key in entry)
+        return _agree(self.entry, plain(port))
 
 
 class Predecessor:
@@ -86,31 +85,20 @@ class Predecessor:
         for port in ports:
             left = self._ports.get(port.name)
             if left and left.is_of(port):
-                names = (left.listener, left.tty, *(each.connection for each in left.clients))
-                shares[port.name] = (
-                    left,
-                    {
-                        name: self._descriptors.pop(name)
-                        for name in names
-                        if name in self._descriptors
-                    },
-                )
+                shares[port.name] = left, self._take(left)
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
         return shares
 
-
-def entry_of(port: Port) -> dict[str, Any]:
-    """A port's entry, to compare with another's."""
-    entry = _plain(port)
-    assert isinstance(entry, dict)
-    return entry
+    def _take(self, left: PortLeft) -> dict[str, int]:
+        names = (left.listener, left.tty, *(client.connection for client in left.clients))
+        return {name: self._descriptors.pop(name) for name in names if name in self._descriptors}
 
 
 def dump(ports: Mapping[str, PortLeft]) -> bytes:
     """The ports, by name, as bytes."""
-    return json.dumps({name: _plain(port) for name, port in ports.items()}).encode()
+    return json.dumps({name: plain(port) for name, port in ports.items()}).encode()
 
 
 def load(data: bytes) -> dict[str, PortLeft]:
@@ -121,23 +109,30 @@ def load(data: bytes) -> dict[str, PortLeft]:
         raise ValueError(f"not what a ttybridge leaves behind: {error}") from error
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As JSON has it: a dataclass is an object, bytes are text of their numbers (Latin-1)."""
     if dataclasses.is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).decode("latin-1")
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value
 
 
+def _agree(one: Any, other: Any) -> bool:
+    """Whether two values are equal, as far as both have the same keys."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(_agree(one[key], other[key]) for key in one.keys() & other.keys())
+    return bool(one == other)
+
+
 def _build(kind: Any, value: Any) -> Any:
-    """The opposite of `_plain`, for a value of a type."""
+    """The opposite of `plain`, for a value of a type."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:  # X | None is all that is used here
         return None if value is None else _build(arguments[0], value)

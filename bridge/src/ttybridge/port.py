@@ -16,7 +16,7 @@ from ttybridge.capture import Capture
 from ttybridge.client import GOODBYE_SECONDS, Client, plain_address
 from ttybridge.comport import ComPort
 from ttybridge.device import Device, DeviceError, DeviceLost, Line
-from ttybridge.handover import PortLeft, entry_of
+from ttybridge.handover import PortLeft, plain
 from ttybridge.portmap import Port
 from ttybridge.write_queue import WriteQueue
 
@@ -196,7 +196,7 @@ class ServedPort:
         places: dict[Hashable, int] = {client: n for n, client in enumerate(clients)}
         tty = f"{self.port.name}.tty" if self.device.is_open else None
         left = PortLeft(
-            entry_of(self.port),
+            plain(self.port),
             line=self.state.line,
             tty=tty,
             opened=self._opened_before,
@@ -220,7 +220,8 @@ class ServedPort:
         The device is not read before `resumed`: no client that is still to come misses anything.
         """
         self._still = True
-        self.device.line = self.state.line = left.line
+        settings = self.device.line.settings | left.line.settings
+        self.device.line = self.state.line = dataclasses.replace(left.line, settings=settings)
         for name in dataclasses.asdict(self.state.counters).keys() & left.counters.keys():
             setattr(self.state.counters, name, left.counters[name])
         self.state.replay += left.replay
