@@ -240,6 +240,19 @@ def test_only_a_port_with_hangup_drops_its_lines_when_the_daemon_stops(machine: 
     assert dropped == right != set()
 
 
+def test_a_restart_of_ttybridge_is_nothing_to_an_adapter_and_its_client(machine: Machine) -> None:
+    with machine.line("left") as (client, far_end):
+        seen = len(machine.usb_log())
+        machine.sh("systemctl restart ttybridge")
+        far_end.sendall(b"still here")
+        assert receive(client, 10) == b"still here"
+        client.sendall(b"so am I")
+        assert receive(far_end, 7) == b"so am I"
+        asked = machine.usb_log()[seen:]
+    assert not devices(asked, "baud rate")
+    assert not devices(asked, "control 0x4001")
+
+
 def baudrates(log: list[str]) -> set[int]:
     """What the adapters were set to, as the nearest of the usual baudrates: they divide a clock."""
     found = [int(line.rpartition(" ")[2]) for line in log if "baud rate" in line]
