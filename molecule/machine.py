@@ -14,6 +14,7 @@ from typing import Any, TextIO, TypeVar
 import yaml
 from testinfra.host import Host
 
+from client import receive
 from playbook import ROOT, run_playbook
 
 VM = ROOT / ".lab" / "vm"
@@ -33,15 +34,6 @@ def wait_for(condition: Callable[[], T], what: str) -> T:
             return result
         assert time.monotonic() < end, f"waited in vain for: {what}"
         time.sleep(0.2)
-
-
-def receive(connection: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        chunk = connection.recv(65536)
-        assert chunk, f"closed after {len(data)} of {size} bytes"
-        data += chunk
-    return bytes(data)
 
 
 class Machine:

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from testinfra.host import Host
 
+from client import receive
 from playbook import run_playbook
 from ttybridge.portmap import Port, parse_portmap
 
@@ -104,19 +106,21 @@ def adapter(verb: str, *arguments: str) -> None:
     subprocess.run([ROOT / "script" / "lab", verb, *arguments], check=True)
 
 
-def receive(connection: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        chunk = connection.recv(65536)
-        assert chunk, f"closed after {len(data)} of {size} bytes"
-        data += chunk
-    return bytes(data)
-
-
 def tcp_port(port: Port) -> int:
     """The TCP port that a port listens on."""
     assert port.listen
     return port.listen.port
+
+
+@contextmanager
+def sent_by_device(name: str, port: Port, data: bytes) -> Iterator[None]:
+    """The far end of a port's line sends data; it has, at the end of the block."""
+    words = [*SSH, name, f"cat >/run/lab/{port.name}"]
+    far_end = subprocess.Popen(words, stdin=subprocess.PIPE)
+    sending = threading.Thread(target=far_end.communicate, args=(data, SECONDS))
+    sending.start()
+    yield
+    sending.join()
 
 
 def test_8_mib_arrive_unchanged_from_client_to_device(
@@ -138,14 +142,11 @@ def test_8_mib_arrive_unchanged_from_device_to_client(
     name: str, address: str, paired: Port
 ) -> None:
     data = os.urandom(BYTES)
-    with socket.create_connection((address, tcp_port(paired)), SECONDS) as client:
-        far_end = subprocess.Popen(
-            [*SSH, name, f"cat >/run/lab/{paired.name}"], stdin=subprocess.PIPE
-        )
-        sending = threading.Thread(target=far_end.communicate, args=(data, SECONDS))
-        sending.start()
+    with (
+        socket.create_connection((address, tcp_port(paired)), SECONDS) as client,
+        sent_by_device(name, paired, data),
+    ):
         received = receive(client, BYTES)
-        sending.join()
     assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
 
 
@@ -198,19 +199,16 @@ def test_restarts_of_ttybridge_in_mid_stream_are_nothing_to_a_client(
 ) -> None:
     port = ports["bridge-pair"]
     data = os.urandom(BYTES)
-    with socket.create_connection((address, tcp_port(port)), SECONDS) as client:
-        far_end = subprocess.Popen(
-            [*SSH, name, f"cat >/run/lab/{port.name}"], stdin=subprocess.PIPE
-        )
-        sending = threading.Thread(target=far_end.communicate, args=(data, SECONDS))
-        sending.start()
+    with (
+        socket.create_connection((address, tcp_port(port)), SECONDS) as client,
+        sent_by_device(name, port, data),
+    ):
         received = receive(client, 65536)
         for _ in range(3):
             with host.sudo():
                 host.check_output("systemctl restart ttybridge")
             received += receive(client, 65536)
         received += receive(client, BYTES - len(received))
-        sending.join()
     assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
 
 

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import pytest
 from testinfra.host import Host
 
-from machine import PATIENCE, Machine, receive
+from client import receive
+from machine import PATIENCE, Machine
 
 testinfra_hosts = ["ansible://serial_servers"]
 

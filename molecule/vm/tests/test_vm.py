@@ -23,7 +23,8 @@ import serial.rfc2217
 import yaml
 from testinfra.host import Host
 
-from machine import PATIENCE, TCP_PORTS, VM, Machine, receive, wait_for
+from client import receive
+from machine import PATIENCE, TCP_PORTS, VM, Machine, wait_for
 from playbook import ROOT, run_playbook
 
 testinfra_hosts = ["ansible://serial_servers"]
