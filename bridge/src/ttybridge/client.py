@@ -56,6 +56,8 @@ class Client(asyncio.Protocol):
         )
         self._admitted = self._full = False
         self._suspended = left.suspended
+        self._unsent = bytearray()
+        """The last that was sent: what the transport has of it is what the kernel has not."""
         self._held = bytearray(left.held)
         """What a client that has asked for silence (RFC 2217) will get later."""
         self._paused_for: set[str] = set()
@@ -118,6 +120,7 @@ class Client(asyncio.Protocol):
         if self._left:
             self._admitted = True
             self._port.readmit(self)
+            self.put(self._left.unsent)
             if self._session:
                 self._session.resume()
         else:
@@ -147,6 +150,7 @@ class Client(asyncio.Protocol):
 
     def leave(self, connection: str) -> ClientLeft:
         """What a successor needs to go on, with the connection's descriptor by this name."""
+        self._trim_unsent()
         return ClientLeft(
             connection,
             connected_at=self.connected_at,
@@ -155,6 +159,7 @@ class Client(asyncio.Protocol):
             sent=self.sent,
             finished=self.finished,
             suspended=self._suspended,
+            unsent=bytes(self._unsent),
             held=bytes(self._held),
             telnet=self._session.state if self._session else None,
             com_port=self._session.com_port if self._session else None,
@@ -199,10 +204,15 @@ class Client(asyncio.Protocol):
         """Bytes as they are sent."""
         if not self.transport.is_closing():
             self.transport.write(data)
+            self._unsent += data
+            self._trim_unsent()
             if self._full:
                 self._see_that_it_keeps_up()
             if not self._watch:
                 self._look_after(2 * self._port.port.keepalive)
+
+    def _trim_unsent(self) -> None:
+        del self._unsent[: len(self._unsent) - self.transport.get_write_buffer_size()]
 
     def _see_that_it_keeps_up(self) -> None:
         if self.backlog > LAG_LIMIT + self._port.port.replay:

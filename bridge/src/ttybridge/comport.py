@@ -108,6 +108,7 @@ class ComPort:
         for timer in (self._timer, self._restore):
             if timer:
                 timer.cancel()
+        self._members.clear()
 
     def leave(self, member: Member) -> None:
         """A client has gone."""

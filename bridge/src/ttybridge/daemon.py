@@ -103,6 +103,7 @@ async def _leave(server: Server) -> bool:
     except OSError as error:
         log.error("clients are not kept: systemd: %s", error.strerror)
         return False
+    server.abandon()
     return True
 
 

@@ -7,6 +7,7 @@ it knows and fills in what is missing, so that either side may be of another ver
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
@@ -26,8 +27,8 @@ from ttybridge.portmap import Port
 class ClientLeft:
     """A client: the name of its connection's descriptor, and what it was in the midst of.
 
-    Times are those of CLOCK_MONOTONIC. `held` is what it was not sent since it has asked for
-    silence (`suspended`). `telnet` is None for a raw client.
+    Times are those of CLOCK_MONOTONIC. `unsent` is on its way to it; `held` is what it was not
+    sent since it has asked for silence (`suspended`). `telnet` is None for a raw client.
     """
 
     connection: str
@@ -37,6 +38,7 @@ class ClientLeft:
     sent: int = 0
     finished: bool = False
     suspended: bool = False
+    unsent: bytes = b""
     held: bytes = b""
     telnet: telnet.State | None = None
     com_port: comport.State | None = None
@@ -110,11 +112,11 @@ def load(data: bytes) -> dict[str, PortLeft]:
 
 
 def plain(value: Any) -> Any:
-    """As JSON has it: a dataclass is an object, bytes are text of their numbers (Latin-1)."""
+    """As JSON has it: a dataclass is an object, bytes are base64."""
     if dataclasses.is_dataclass(value):
         return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode("latin-1")
+        return base64.b64encode(value).decode()
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
@@ -141,7 +143,7 @@ def _build(kind: Any, value: Any) -> Any:
         known = [each.name for each in dataclasses.fields(kind) if each.name in value]
         return kind(**{name: _build(hints[name], value[name]) for name in known})
     if kind in (bytes, bytearray):
-        return kind(value.encode("latin-1"))
+        return kind(base64.b64decode(value, validate=True))
     if origin is dict:
         return {arguments[0](key): _build(arguments[1], each) for key, each in value.items()}
     if origin is list:

@@ -165,10 +165,7 @@ class ServedPort:
         )
 
     async def freeze(self) -> None:
-        """Read the device no more; what clients were sent arrives first.
-
-        A client that does not take it meanwhile is closed.
-        """
+        """Read the device no more; what clients were sent arrives first, where they take it."""
         self._still = True
         self.congestion_changed()
         await _wait_while(
@@ -176,7 +173,7 @@ class ServedPort:
             BLOCKED_SECONDS,
         )
         for client in tuple(self.clients):
-            if client.busy or not client.may_be_left:
+            if client.has_to_do or not client.may_be_left:
                 log.warning("%s: client %s closed by a restart", self.port.name, client.name)
                 client.abort()
         if self.capture:
@@ -258,6 +255,12 @@ class ServedPort:
         if self.queue.full:
             client.pause_reading("queue")
         log.info("%s: client %s is still connected", self.port.name, client.name)
+
+    def abandon(self) -> None:
+        """A successor has all: send nothing more that it sends, too."""
+        clients, self.clients = self.clients, []
+        for client in clients:
+            client.abort()
 
     def _lost(self, reason: DeviceLost) -> None:
         self._close_device()

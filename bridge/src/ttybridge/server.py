@@ -387,6 +387,11 @@ class Server:
         descriptors = {name: number for _, each in left for name, number in each.items()}
         return dict(zip(self._links, (port for port, _ in left), strict=True)), descriptors
 
+    def abandon(self) -> None:
+        """What `leave` returned is a successor's now: send nothing more that it sends, too."""
+        for link in self._links.values():
+            link.served.abandon()
+
     async def stop(self) -> None:
         """Stop serving all ports."""
         await self.apply([])
