@@ -117,11 +117,11 @@ class Machine:
         far_end.connect(str(self.folder / adapter))
         self.held[adapter] = far_end
         self.wait_for_tty(adapter)
-        self.sh("udevadm settle")
         return far_end
 
     def wait_for_tty(self, adapter: str) -> None:
         wait_for(lambda: self.tty(adapter), f"the tty of {adapter}")
+        self.sh("udevadm settle")
 
     def wait_until_gone(self, adapter: str) -> None:
         wait_for(lambda: not self.tty(adapter), f"{adapter} to be gone")

@@ -43,6 +43,14 @@ def machine(host: Host) -> Iterator[Machine]:
     machine.as_it_was()
 
 
+@pytest.fixture
+def serving(machine: Machine) -> Machine:
+    """Whose daemons have opened every adapter: of one just plugged in they take note later."""
+    for port in TCP_PORTS:
+        machine.wait_to_serve(port)
+    return machine
+
+
 def right_names(machine: Machine) -> dict[str, str]:
     return {port: machine.tty(port) for port in TCP_PORTS}
 
@@ -197,22 +205,22 @@ def stop_in_mid_stream(
     machine.unplug(port)
 
 
-def test_modem_lines_of_the_adapter_reach_an_rfc2217_client(machine: Machine) -> None:
+def test_modem_lines_of_the_adapter_reach_an_rfc2217_client(serving: Machine) -> None:
     # An adapter of QEMU's says that it is clear to send and that a device and a carrier are there.
-    with rfc2217_client(machine) as client:
+    with rfc2217_client(serving) as client:
         assert (client.cts, client.dsr, client.cd, client.ri) == (True, True, True, False)
 
 
-def test_line_errors_of_the_driver_are_counted(machine: Machine) -> None:
-    status = json.loads(machine.sh("ttybridge status --json"))
+def test_line_errors_of_the_driver_are_counted(serving: Machine) -> None:
+    status = json.loads(serving.sh("ttybridge status --json"))
     for port in status["ports"]:
         assert port["line_errors"] == dict.fromkeys(port["line_errors"], 0)
         assert "parity" in port["line_errors"]
 
 
-def test_line_settings_of_an_rfc2217_client_reach_the_adapter(machine: Machine) -> None:
-    with rfc2217_client(machine, baudrate=38400, bytesize=7, parity="E", stopbits=2):
-        log = machine.usb_log()
+def test_line_settings_of_an_rfc2217_client_reach_the_adapter(serving: Machine) -> None:
+    with rfc2217_client(serving, baudrate=38400, bytesize=7, parity="E", stopbits=2):
+        log = serving.usb_log()
     assert 38400 in baudrates(log)
     assert "parity E, data bits 7, stop bits 2" in "\n".join(log)
 
@@ -230,26 +238,26 @@ def asked_for(machine: Machine, baudrate: int, since: int) -> bool:
     return baudrate in baudrates(machine.usb_log()[since:])
 
 
-def test_only_a_port_with_hangup_drops_its_lines_when_the_daemon_stops(machine: Machine) -> None:
-    seen = len(machine.usb_log())
-    with rfc2217_client(machine, baudrate=38400):
-        right = devices(machine.usb_log()[seen:], "baud rate")
-    seen = len(machine.usb_log())
-    machine.sh("systemctl stop ttybridge")
-    dropped = devices(machine.usb_log()[seen:], LINES_DROPPED)
-    machine.sh("systemctl start ttybridge")
+def test_only_a_port_with_hangup_drops_its_lines_when_the_daemon_stops(serving: Machine) -> None:
+    seen = len(serving.usb_log())
+    with rfc2217_client(serving, baudrate=38400):
+        right = devices(serving.usb_log()[seen:], "baud rate")
+    seen = len(serving.usb_log())
+    serving.sh("systemctl stop ttybridge")
+    dropped = devices(serving.usb_log()[seen:], LINES_DROPPED)
+    serving.sh("systemctl start ttybridge")
     assert dropped == right != set()
 
 
-def test_a_restart_of_ttybridge_is_nothing_to_an_adapter_and_its_client(machine: Machine) -> None:
-    with machine.line("left") as (client, far_end):
-        seen = len(machine.usb_log())
-        machine.sh("systemctl restart ttybridge")
+def test_a_restart_of_ttybridge_is_nothing_to_an_adapter_and_its_client(serving: Machine) -> None:
+    with serving.line("left") as (client, far_end):
+        seen = len(serving.usb_log())
+        serving.sh("systemctl restart ttybridge")
         far_end.sendall(b"still here")
         assert receive(client, 10) == b"still here"
         client.sendall(b"so am I")
         assert receive(far_end, 7) == b"so am I"
-        asked = machine.usb_log()[seen:]
+        asked = serving.usb_log()[seen:]
     assert not devices(asked, "baud rate")
     assert not devices(asked, "control 0x4001")
 
