@@ -739,3 +739,47 @@ def test_idle_seconds_before_a_restart_count(adapter: Adapter) -> None:
             writer.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_has_finished_gets_what_the_device_answers_during_a_long_restart(
+    loop: str, adapter: Adapter
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        async with kept(sw, loop=loop) as daemon:
+            reader, writer = await daemon.connect(sw)
+            writer.write(b"question")
+            writer.write_eof()
+            assert await adapter.receive(8) == b"question"
+            await asyncio.sleep(0.1)
+            await daemon.stop()
+            await adapter.send(b"answer")
+            await asyncio.sleep(1.1)
+            await daemon.serve(sw)
+            assert await receive(reader, 6) == b"answer"
+            assert await closed(reader)
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_was_said_during_a_restart_counts_before_idle_seconds(
+    loop: str, adapter: Adapter
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), idle_timeout=2)
+        async with kept(sw, loop=loop) as daemon:
+            reader, writer = await daemon.connect(sw)
+            await daemon.stop()
+            await asyncio.sleep(1)
+            await adapter.send(b"x")
+            await asyncio.sleep(1.2)
+            await daemon.serve(sw)
+            assert await receive(reader, 1) == b"x"
+            await asyncio.sleep(1)
+            assert (await daemon.port())["clients"]
+            writer.close()
+
+    asyncio.run(scenario())

@@ -25,6 +25,10 @@ LAG_LIMIT = 8 * 1024 * 1024
 # this long: `echo reboot | nc -N` sees its answer, and no port is held by a client that has left.
 FAREWELL_SECONDS = 1.0
 
+# How long a client of a predecessor has at least before it counts as idle: what came meanwhile is
+# read first.
+RESUMED_SECONDS = 0.5
+
 # How long a client that is being closed may take to accept what it was sent.
 GOODBYE_SECONDS = 5.0
 
@@ -125,8 +129,11 @@ class Client(asyncio.Protocol):
                 self._session.resume()
         else:
             self._admitted = self._port.admit(self, peer[0])
+        if self._left and self.finished:  # it waits for an answer that nobody has read meanwhile
+            self.active_at = self._loop.time()
         if self._admitted and self._silence:
-            self._wait(max(0.0, self.active_at + self._silence - self._loop.time()))
+            due = self.active_at + self._silence - self._loop.time()
+            self._wait(max(RESUMED_SECONDS if self._left else 0.0, due))
 
     @property
     def may_be_left(self) -> bool:
