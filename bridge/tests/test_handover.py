@@ -783,3 +783,25 @@ def test_what_was_said_during_a_restart_counts_before_idle_seconds(
             writer.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_client_that_takes_nothing_does_not_keep_devices_from_being_read(
+    loop: str, adapter: Adapter
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), sharing="shared")
+        data = bytes(7 * 2**20)
+        async with kept(sw, loop=loop) as daemon:
+            lazy = socket.create_connection(("127.0.0.1", tcp_port(sw)))
+            reader, writer = await daemon.connect(sw)
+            reading = asyncio.create_task(receive(reader, len(data)))
+            await adapter.send(data)
+            await reading
+            began = asyncio.get_running_loop().time()
+            await daemon.stop()
+            assert asyncio.get_running_loop().time() - began < 1.5
+            lazy.close()
+            writer.close()
+
+    asyncio.run(scenario())

@@ -146,11 +146,6 @@ class Client(asyncio.Protocol):
         """Whether something that it has said is still to be done."""
         return bool(self._session and self._session.busy)
 
-    @property
-    def busy(self) -> bool:
-        """Whether something is on its way to the client, or to be done that it has said."""
-        return bool(self.transport.get_write_buffer_size()) or self.has_to_do
-
     def fileno(self) -> int:
         """The connection's descriptor."""
         return int(self.transport.get_extra_info("socket").fileno())

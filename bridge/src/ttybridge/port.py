@@ -145,8 +145,8 @@ class ServedPort:
     async def settle(self) -> None:
         """Take nothing more from clients; what they have said is done and written first.
 
-        The device is still read: it does not wait for a line that is slow. A client with TLS is
-        closed.
+        The device is still read: it does not wait for a line that is slow, or a client. A client
+        with TLS is closed.
         """
         for client in tuple(self.refused):
             client.abort()
@@ -159,19 +159,18 @@ class ServedPort:
             lambda: (
                 self.queue.breaking
                 or self.queue.is_moving(BLOCKED_SECONDS)
-                or any(client.has_to_do for client in self.clients)
+                or any(client.has_to_do or not client.may_be_left for client in self.clients)
             ),
             DRAIN_SECONDS,
         )
 
     async def freeze(self) -> None:
-        """Read the device no more; what clients were sent arrives first, where they take it."""
+        """Read the device no more, for as short a time as can be: what it says has little room.
+
+        Nothing is waited for but the disk: a client is left with what it has not taken.
+        """
         self._still = True
         self.congestion_changed()
-        await _wait_while(
-            lambda: any(client.busy or not client.may_be_left for client in self.clients),
-            BLOCKED_SECONDS,
-        )
         for client in tuple(self.clients):
             if client.has_to_do or not client.may_be_left:
                 log.warning("%s: client %s closed by a restart", self.port.name, client.name)
