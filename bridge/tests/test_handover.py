@@ -805,3 +805,26 @@ def test_a_client_that_takes_nothing_does_not_keep_devices_from_being_read(
             writer.close()
 
     asyncio.run(scenario())
+
+
+def test_clients_are_told_what_has_changed_during_the_restart(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), protocol="telnet", sharing="observed")
+        async with kept(sw) as daemon:
+            _, first = await daemon.connect(sw)
+            reader, writer = await daemon.connect(sw)
+            await daemon.stop()
+            adapter.unplug()
+            _reset(first)
+            await daemon.serve(sw)
+            async with asyncio.timeout(TIMEOUT):
+                await reader.readuntil(b"sw: the device has gone]")
+                await reader.readuntil(b"sw: you write now]")
+            await daemon.stop()
+            adapter.plug()
+            await daemon.serve(sw)
+            async with asyncio.timeout(TIMEOUT):
+                await reader.readuntil(b"sw: the device is here]")
+            writer.close()
+
+    asyncio.run(scenario())

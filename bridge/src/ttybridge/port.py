@@ -88,6 +88,8 @@ class ServedPort:
         self._reading = False
         self._stopping = self._still = False
         self._opened_before = False
+        self._before: tuple[bool, Client | None] | None = None
+        """In a restart: whether the predecessor had the device, and who wrote to it."""
         self._away_since = -math.inf
         """Since when the device is away, where it was there before."""
         # A port that connects has chosen its client itself.
@@ -229,6 +231,7 @@ class ServedPort:
         if self.port.log:
             self.capture = Capture(self.port.log, self.port.name, left.log)
         self._opened_before = left.opened
+        self._before = left.tty is not None, next((c for c in clients if not c.finished), None)
         try:
             if tty is None:
                 raise DeviceError("it was not open")
@@ -244,9 +247,22 @@ class ServedPort:
         if not self.device.is_open:
             self._away_since = self._loop.time() if self._opened_before else -math.inf
             self._drop_input_of_departed()
+        self._tell_what_has_changed()
         self.com_port.resumed()
         self.queue.write()
         self.congestion_changed()
+
+    def _tell_what_has_changed(self) -> None:
+        """Clients of a predecessor know what it has told them."""
+        assert self._before
+        had_device, writer = self._before
+        if self.device.is_open and not had_device:
+            self._tell_all(f"{self.port.name}: the device is here")
+        elif had_device and not self.device.is_open:
+            self._tell_all(f"{self.port.name}: the device has gone")
+        if writer and writer not in self._active():
+            self._tell_new_writer()
+        self._before = None
 
     def readmit(self, client: Client) -> None:
         """Take in a client of the predecessor's."""
