@@ -293,10 +293,11 @@ def test_a_successor_goes_on_within_a_line(path: Path) -> None:
         first = Capture(settings, "sw", clock=lambda: NOON)
         first.device_sent(b"21 \xc2")
         assert first.state == State(
-            pending=bytearray(f"{STAMP} < 21 ".encode()), begun=True, held=b"\xc2"
+            pending=bytearray(f"{STAMP} < 21 ".encode()), begun=True, held=b"\xc2", foreign=True
         )
         await asyncio.to_thread(path.write_bytes, first.state.pending)
         first.state.pending.clear()
+        first.state.foreign = False
         second = Capture(settings, "sw", first.state, clock=lambda: NOON)
         second.device_sent(b"\xb0C\r\n")
         await second.close()

@@ -828,3 +828,23 @@ def test_clients_are_told_what_has_changed_during_the_restart(adapter: Adapter) 
             writer.close()
 
     asyncio.run(scenario())
+
+
+def test_a_log_that_a_crash_cut_off_is_not_continued_in_that_line(
+    adapter: Adapter, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        file = tmp_path / "log"
+        file.write_bytes(b"< cut off by a power c")
+        keys = {"log.file": str(file), "log.timestamps": False, "log.input": True}
+        sw = entry(device=str(adapter.path), **keys)
+        async with kept(sw) as daemon:
+            reader, writer = await daemon.connect(sw)
+            await daemon.restart()
+            await adapter.send(b"hello\n")
+            await receive(reader, 6)
+            writer.close()
+            await eventually(lambda: file.read_bytes().endswith(b"hello\n"))
+            assert file.read_bytes() == b"< cut off by a power c\n< hello\n"
+
+    asyncio.run(scenario())

@@ -97,6 +97,8 @@ class State:
     """Bytes lost that the file does not yet tell of."""
     lost: int = 0
     """Bytes lost since the start."""
+    foreign: bool = False
+    """Whether what is in the file is not from here: a line that it ends in is to be ended first."""
 
 
 class Capture:
@@ -109,13 +111,12 @@ class Capture:
         state: State | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.state = state or State()
+        plain = not settings.timestamps and not settings.input
+        self.state = state or State(foreign=not plain)
         self._settings = settings
         self._name = name
         self._clock = clock
-        self._plain = not settings.timestamps and not settings.input
-        # What is in the file is not from here: a line that it ends in is not to be continued.
-        self._own_line = state is None and not self._plain
+        self._plain = plain
         self._pace = VOLATILE if settings.volatile else DURABLE
         self._problem: str | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -273,7 +274,7 @@ class Capture:
 
     def _write(self, loop: asyncio.AbstractEventLoop, data: bytes) -> None:
         """In a thread: write, and tell the event loop."""
-        written, problem = _append(self._settings, data, self._own_line)
+        written, problem = _append(self._settings, data, self.state.foreign)
         with contextlib.suppress(RuntimeError):  # the loop has ended: close() has given up
             loop.call_soon_threadsafe(self._write_ended, written, problem)
 
@@ -281,7 +282,7 @@ class Capture:
         state = self.state
         del state.pending[:written]
         if written:
-            self._own_line = False
+            state.foreign = False
         if problem != self._problem:
             if problem:
                 log.warning("%s: log.file: %s", self._name, problem)
