@@ -848,3 +848,25 @@ def test_a_log_that_a_crash_cut_off_is_not_continued_in_that_line(
             assert file.read_bytes() == b"< cut off by a power c\n< hello\n"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_last_words_of_who_resets_the_connection_during_the_restart_arrive(
+    loop: str, adapter: Adapter
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        async with kept(sw, loop=loop) as daemon:
+            _, writer = await daemon.connect(sw)
+            name = "{}:{}".format(*writer.get_extra_info("sockname"))
+            await daemon.stop()
+            writer.write(b"last words")
+            await asyncio.sleep(0.1)
+            _reset(writer)
+            await asyncio.sleep(0.1)
+            await daemon.serve(sw)
+            assert await adapter.receive(10) == b"last words"
+            await daemon.until(lambda port: not port["clients"])
+            assert f"client {name} left" in daemon.log
+
+    asyncio.run(scenario())

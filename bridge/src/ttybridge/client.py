@@ -65,7 +65,7 @@ class Client(asyncio.Protocol):
         self._held = bytearray(left.held)
         """What a client that has asked for silence (RFC 2217) will get later."""
         self._paused_for: set[str] = set()
-        self.name = "?"
+        self.name = left.name
         self.finished = left.finished
         """Whether the client has closed its sending side."""
         self.connected_at, self.active_at = left.connected_at, left.active_at
@@ -117,10 +117,11 @@ class Client(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         peer = transport.get_extra_info("peername")
-        if not peer:  # reset before it was accepted
+        if not peer and not self._left:  # reset before it was accepted
             self.abort()
             return
-        self.name = peer_name(peer[0], peer[1])
+        if peer:
+            self.name = peer_name(peer[0], peer[1])
         if self._left:
             self._admitted = True
             self._port.readmit(self)
@@ -157,6 +158,7 @@ class Client(asyncio.Protocol):
             connection,
             connected_at=self.connected_at,
             active_at=self.active_at,
+            name=self.name,
             received=self.received,
             sent=self.sent,
             finished=self.finished,

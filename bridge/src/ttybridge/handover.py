@@ -27,13 +27,15 @@ from ttybridge.portmap import Port
 class ClientLeft:
     """A client: the name of its connection's descriptor, and what it was in the midst of.
 
-    Times are those of CLOCK_MONOTONIC. `unsent` is on its way to it; `held` is what it was not
-    sent since it has asked for silence (`suspended`). `telnet` is None for a raw client.
+    `name` is its address. Times are those of CLOCK_MONOTONIC. `unsent` is on its way to it; `held`
+    is what it was not sent since it has asked for silence (`suspended`). `telnet` is None for a raw
+    client.
     """
 
     connection: str
     connected_at: float
     active_at: float
+    name: str = "?"
     received: int = 0
     sent: int = 0
     finished: bool = False

@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import socket
+import stat
 import time
 from collections.abc import Mapping, Sequence
 
@@ -41,7 +42,9 @@ def keep(descriptors: Mapping[str, int]) -> None:
     """
     try:
         for name, descriptor in descriptors.items():
-            _send(["FDSTORE=1", f"FDNAME={name}"], [descriptor])
+            # A connection that has been reset may still hold what was sent before: it is kept, too.
+            polled = not stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+            _send(["FDSTORE=1", f"FDNAME={name}", f"FDPOLL={polled:d}"], [descriptor])
         wait_until_read()
     except OSError:
         # It may yet take them in: the next process would do again what this one still does.
