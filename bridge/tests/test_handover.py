@@ -658,10 +658,10 @@ def test_a_port_that_has_just_connected_keeps_its_connection(loop: str, adapter:
         {"queue": [[7, "x"]]},
         {"queue": [[0]]},
         {"written": "many"},
-        {"clients": [{"connection": "sw.client0", "connected_at": "x", "active_at": None}]},
+        {"clients": [{"connection": "0.client0", "connected_at": "x", "active_at": None}]},
         {"clients": None},
         {"listener": []},
-        {"tty": "sw.listener"},
+        {"tty": "0.listener"},
     ],
     ids=repr,
 )
@@ -868,5 +868,20 @@ def test_the_last_words_of_who_resets_the_connection_during_the_restart_arrive(
             assert await adapter.receive(10) == b"last words"
             await daemon.until(lambda port: not port["clients"])
             assert f"client {name} left" in daemon.log
+
+    asyncio.run(scenario())
+
+
+def test_the_names_of_as_many_descriptors_as_systemd_keeps_fit_the_environment(
+    adapter: Adapter,
+) -> None:
+    async def scenario() -> None:
+        sw = entry(name="n" * 64, device=str(adapter.path), sharing="shared", max_clients=1024)
+        async with kept(sw) as daemon:
+            _, writer = await daemon.connect(sw)
+            await daemon.stop()
+            longest = max(len(name) for name in daemon.store) + len("123" + "123" + ":")
+            assert 4096 * longest < 128 * 1024  # execve(2): MAX_ARG_STRLEN
+            writer.close()
 
     asyncio.run(scenario())

@@ -180,8 +180,11 @@ class ServedPort:
         if self.capture:
             await self.capture.leave()
 
-    def left(self) -> tuple[PortLeft, dict[str, int]]:
+    def left(self, place: int) -> tuple[PortLeft, dict[str, int]]:
         """What a successor needs to go on, and the descriptors by the names in it.
+
+        The names are short, by the port's place: all of them come in one variable of the
+        environment, and one of more than 128 KiB would keep the successor from being started.
 
         Nothing is written to the device any more: a successor does that.
         """
@@ -190,9 +193,9 @@ class ServedPort:
         self.queue.leave()
         self.com_port.leave_all()
         clients = [client for client in self.clients if client.may_be_left]
-        names = {client: f"{self.port.name}.client{n}" for n, client in enumerate(clients)}
+        names = {client: f"{place}.client{n}" for n, client in enumerate(clients)}
         places: dict[Hashable, int] = {client: n for n, client in enumerate(clients)}
-        tty = f"{self.port.name}.tty" if self.device.is_open else None
+        tty = f"{place}.tty" if self.device.is_open else None
         left = PortLeft(
             plain(self.port),
             line=self.state.line,

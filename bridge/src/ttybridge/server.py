@@ -79,9 +79,9 @@ class Link(abc.ABC):
             await asyncio.gather(self._task, return_exceptions=True)
         await self.served.settle()
 
-    def left(self) -> tuple[PortLeft, dict[str, int]]:
-        """What a successor needs, with descriptors by name."""
-        return self.served.left()
+    def left(self, place: int) -> tuple[PortLeft, dict[str, int]]:
+        """What a successor needs, with descriptors by name; `place` tells ports apart."""
+        return self.served.left(place)
 
     async def resume(self, left: PortLeft, descriptors: dict[str, int]) -> None:
         """Go on where a predecessor was; descriptors that are taken are removed."""
@@ -176,11 +176,11 @@ class Listener(Link):
         await self._accept_no_more()
         await super().settle()
 
-    def left(self) -> tuple[PortLeft, dict[str, int]]:
-        """What a successor needs, with descriptors by name."""
-        left, descriptors = super().left()
+    def left(self, place: int) -> tuple[PortLeft, dict[str, int]]:
+        """What a successor needs, with descriptors by name; `place` tells ports apart."""
+        left, descriptors = super().left(place)
         if self._sock:
-            left.listener = f"{self.served.port.name}.listener"
+            left.listener = f"{place}.listener"
             descriptors[left.listener] = self._sock.fileno()
         return left, descriptors
 
@@ -383,7 +383,7 @@ class Server:
         # Devices are not read from here on: for all of them at once, however slow one port is.
         await asyncio.gather(*(link.served.freeze() for link in links))
         # All in one moment: what a port did after it, a successor would do again.
-        left = [link.left() for link in links]
+        left = [link.left(place) for place, link in enumerate(links)]
         descriptors = {name: number for _, each in left for name, number in each.items()}
         return dict(zip(self._links, (port for port, _ in left), strict=True)), descriptors
 
