@@ -193,6 +193,7 @@ def test_status_is_complete_for_programs(adapter: Adapter) -> None:
             assert port["counters"] == {
                 "from_device": 0,
                 "to_device": 4,
+                "dropped": 0,
                 "reconnects": 0,
                 "refused_clients": 0,
                 "closed_slow_clients": 0,

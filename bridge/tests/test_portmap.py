@@ -51,7 +51,7 @@ NETWORKS = "write a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
 KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
-    "max_clients, allow, tls, idle_timeout, keepalive, replay, log, "
+    "max_clients, allow, tls, idle_timeout, half_close_timeout, keepalive, replay, log, "
     "banner, probe"
 )
 

@@ -21,9 +21,8 @@ HIGH_WATER, LOW_WATER = 65536, 16384
 # Bytes that a client may be behind before it is closed: a busy machine is not a slow client.
 LAG_LIMIT = 8 * 1024 * 1024
 
-# After a client has said that it will send no more, it is closed once the device has been silent
-# this long: `echo reboot | nc -N` sees its answer, and no port is held by a client that has left.
-FAREWELL_SECONDS = 1.0
+# How often is looked at whether what a client has sent before its half-close is out, in seconds.
+LOOK_SECONDS = 0.2
 
 # How long a client of a predecessor has at least before it counts as idle: what came meanwhile is
 # read first.
@@ -132,7 +131,7 @@ class Client(asyncio.Protocol):
             self._admitted = self._port.admit(self, peer[0])
         if self._left and self.finished:  # it waits for an answer that nobody has read meanwhile
             self.active_at = self._loop.time()
-        if self._admitted and self._silence:
+        if self._admitted and (self.finished or self._silence):
             due = self.active_at + self._silence - self._loop.time()
             self._wait(max(RESUMED_SECONDS if self._left else 0.0, due))
 
@@ -259,7 +258,7 @@ class Client(asyncio.Protocol):
         if not self.finished:  # a predecessor has met the end, too
             self.finished = True
             self.active_at = self._loop.time()
-            self._wait(FAREWELL_SECONDS)
+            self._wait(LOOK_SECONDS)
             self._port.client_finished()
         # TLS has no half-closed connections in asyncio.
         return self.transport.get_extra_info("ssl_object") is None
@@ -321,19 +320,27 @@ class Client(asyncio.Protocol):
 
     @property
     def _silence(self) -> float:
-        """Seconds without a byte after which the client is closed; 0 = never."""
-        return FAREWELL_SECONDS if self.finished else self._port.port.idle_timeout
+        """Seconds without a byte after which the client is closed; 0 = never.
+
+        A client that will send no more sees the answer to its last command: `echo reboot | nc -N`.
+        """
+        port = self._port.port
+        return port.half_close_timeout if self.finished else port.idle_timeout
 
     def _check_activity(self) -> None:
         """Close after silence; one timer a client, however busy the client is."""
-        limit = self._silence
-        left = self.active_at + limit - self._loop.time()
-        if left > 0 or (self.finished and self._port.will_write_for(self)):
-            self._wait(left if left > 0 else FAREWELL_SECONDS)
+        now = self._loop.time()
+        if self.finished and self._port.will_write_for(self):
+            self.active_at = now
+            self._wait(LOOK_SECONDS)
+            return
+        left = self.active_at + self._silence - now
+        if left > 0:
+            self._wait(left)
             return
         if not self.finished:
             self._port.client_idle(self)
-            self.notice(f"closed after {limit} s without a byte")
+            self.notice(f"closed after {self._silence} s without a byte")
         self.close()
 
 

@@ -26,8 +26,12 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 
 # How long input waits for a device that takes nothing, in seconds, if it fills the queue or its
-# client has left.
+# client has left; and how often that is looked at.
 STUCK_SECONDS = 10.0
+STUCK_LOOK_SECONDS = 1.0
+
+# Bytes of a client that has left which the device is still given.
+DEPARTED_SIZE = 65536
 
 # How long a stop waits for the device to take what clients have sent, and for one byte of it.
 DRAIN_SECONDS = 5.0
@@ -73,7 +77,9 @@ class ServedPort:
     def __init__(self, port: Port) -> None:
         self.port = port
         self.device = Device(port)
-        self.queue = WriteQueue(self.device, self._lost, self._queue_full)
+        self.queue = WriteQueue(
+            self.device, self._lost, self._queue_full, fair=port.sharing == "shared"
+        )
         self.com_port = ComPort(self.device, self.queue, self._purge)
         self.capture = Capture(port.log, port.name) if port.log else None
         self.state = State(self.device.line, self.queue.state)
@@ -85,6 +91,7 @@ class ServedPort:
         """Why the device is not open, in words, or None."""
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
+        self._departed_look: asyncio.TimerHandle | None = None
         self._reading = False
         self._stopping = self._still = False
         self._opened_before = False
@@ -133,8 +140,9 @@ class ServedPort:
         if lost:
             log.warning("%s: %d bytes for the device are lost", self.port.name, lost)
         self._close_device()
-        if self._look:  # set anew where the device was lost while this waited
-            self._look.cancel()
+        for timer in (self._look, self._departed_look):  # the device may have been lost meanwhile
+            if timer:
+                timer.cancel()
         for client in tuple(self.clients):
             client.close()
         for client in tuple(self.refused):
@@ -188,8 +196,9 @@ class ServedPort:
 
         Nothing is written to the device any more: a successor does that.
         """
-        if self._look:
-            self._look.cancel()
+        for timer in (self._look, self._departed_look):
+            if timer:
+                timer.cancel()
         self.queue.leave()
         self.com_port.leave_all()
         clients = [client for client in self.clients if client.may_be_left]
@@ -207,7 +216,7 @@ class ServedPort:
             replay=bytes(self.state.replay),
             queue=[
                 (places.get(sender), None if data is None else bytes(data))
-                for sender, data in self.state.queue.items
+                for sender, data in self.queue.items()
             ],
             clients=[client.leave(names[client]) for client in clients],
             log=self.capture.state if self.capture else None,
@@ -250,6 +259,7 @@ class ServedPort:
         if not self.device.is_open:
             self._away_since = self._loop.time() if self._opened_before else -math.inf
             self._drop_input_of_departed()
+        self._senders_changed()
         self._tell_what_has_changed()
         self.com_port.resumed()
         self.queue.write()
@@ -270,8 +280,6 @@ class ServedPort:
     def readmit(self, client: Client) -> None:
         """Take in a client of the predecessor's."""
         self.clients.append(client)
-        if self.queue.full:
-            client.pause_reading("queue")
         log.info("%s: client %s is still connected", self.port.name, client.name)
 
     def abandon(self) -> None:
@@ -323,8 +331,7 @@ class ServedPort:
             return self._refuse(client, f"port {self.port.name} is in use by {held}")
         self._make_room()
         self.clients.append(client)
-        if self.queue.full:
-            client.pause_reading("queue")
+        self._senders_changed()
         log.info("%s: client %s connected", self.port.name, client.name)
         client.greet(self.port.greeting, bytes(self.state.replay[-self.port.replay :]))
         if self.problem:
@@ -373,22 +380,72 @@ class ServedPort:
         for client in kicked:
             log.warning("%s: client %s closed by ttybridge kick", self.port.name, client.name)
             client.notice(f"{self.port.name}: closed by the administrator")
-            self._forget(client)
             client.displace()
+            self._forget(client, keep=0)
+        if address is None:
+            self._drop_input(self.queue.departed(), "ttybridge kick")
         return [client.name for client in kicked]
 
     def _active(self) -> list[Client]:
         return [client for client in self.clients if not client.finished]
 
-    def _forget(self, client: Client) -> None:
-        """Without a client; what it sent to a device that is there still goes out."""
+    def _forget(self, client: Client, keep: int = DEPARTED_SIZE) -> None:
+        """Go on without a client; a device that is there still gets so many bytes of it."""
         writes = self.may_write(client)
         self.clients.remove(client)
-        if not self.device.is_open:
-            self._drop_input_of_departed()
+        if keep and self.device.is_open:
+            in_tty = min(self.queue.most_in_tty(), client.received - self.queue.holds(client))
+            self._drop_input({client}, "they are too many", keep - in_tty)
+        else:
+            self._drop_input({client}, "they did not go out before")
+        self._senders_changed()
         if writes:
             self._tell_new_writer()
         self.congestion_changed()
+
+    def _senders_changed(self) -> None:
+        """Let several senders take turns; look after what departed ones have left."""
+        departed = self.queue.departed()
+        self.queue.contended = (
+            self.port.sharing == "shared" and len(departed.union(self.clients)) > 1
+        )
+        if departed and not self._departed_look:
+            self._departed_look = self._loop.call_later(
+                STUCK_LOOK_SECONDS, self._look_after_departed
+            )
+
+    def _look_after_departed(self) -> None:
+        """Drop what departed clients sent where the device has taken nothing for long.
+
+        A device that wakes up must not get what somebody typed who has long gone.
+        """
+        self._departed_look = None
+        departed = self.queue.departed()
+        if departed and not self.queue.is_moving(STUCK_SECONDS):
+            self._drop_input(departed, f"the device has taken nothing for {STUCK_SECONDS:.0f} s")
+        self._senders_changed()
+
+    def _drop_input(self, senders: set[Hashable], why: str, keep: int | None = None) -> None:
+        """Drop what senders that have left sent, but for the first bytes of each, if any."""
+        purged = self._purge_tty_of(senders) if keep is None else 0
+        dropped = purged + sum(self.queue.depart(sender, keep or 0) for sender in senders)
+        if dropped:
+            log.warning(
+                "%s: %d bytes of a client that has left are dropped: %s",
+                self.port.name,
+                dropped,
+                why,
+            )
+
+    def _purge_tty_of(self, senders: set[Hashable]) -> int:
+        """Empty the tty's own queue, unless it holds a byte of somebody else; return the count."""
+        there = self.queue.in_tty()
+        if not there or not there <= senders:
+            return 0
+        unsent = self.device.unsent()
+        self.device.purge(received=False, unsent=True)
+        self.state.queue.dropped += unsent
+        return unsent
 
     def _tell_new_writer(self) -> None:
         writer = next(iter(self._active()), None)
@@ -440,8 +497,8 @@ class ServedPort:
     def _replace(self, old: Client, new: Client) -> None:
         log.info("%s: client %s replaced by %s", self.port.name, old.name, new.name)
         old.notice(f"{self.port.name}: replaced by {new.name}")
-        self._forget(old)
         old.displace()
+        self._forget(old, keep=0)
 
     def _make_room(self) -> None:
         """A client that will send no more does not hold the port."""
@@ -449,7 +506,7 @@ class ServedPort:
             client = next(other for other in self.clients if other.finished)
             log.info("%s: client %s left", self.port.name, client.name)
             self._forget(client)
-            client.displace()
+            client.close()
 
     # Device to clients.
 
@@ -503,6 +560,9 @@ class ServedPort:
         if self.capture:
             self.capture.client_sent(data)
         self.queue.add(client, data)
+        if client not in self.clients:  # what it said before it left is still being done
+            self.queue.depart(client, DEPARTED_SIZE)
+            self._senders_changed()
 
     def send_break(self, client: Client) -> None:
         """Break the line, after what was sent before."""
@@ -510,16 +570,17 @@ class ServedPort:
             self.queue.add_break(client)
 
     def will_write_for(self, client: Client) -> bool:
-        """Whether what this client sent is still on its way: not for ever to an absent device."""
-        away = 0.0 if self.device.is_open else self._loop.time() - self._away_since
-        unsent = self.queue.holds(client) or (self.device.is_open and self.device.unsent() > 0)
-        return away <= STUCK_SECONDS and unsent
+        """Whether what this client sent is still on its way: not for ever to a stuck device."""
+        if self.device.is_open:
+            return self.queue.is_moving(STUCK_SECONDS, {client})
+        away = self._loop.time() - self._away_since
+        return away <= STUCK_SECONDS and self.queue.holds(client) > 0
 
-    def _queue_full(self, full: bool) -> None:
+    def _queue_full(self, sender: Hashable, full: bool) -> None:
         for client in self.clients:
-            if full:
+            if client is sender and full:
                 client.pause_reading("queue")
-            else:
+            elif client is sender:
                 client.resume_reading("queue")
 
     def _purge(self, received: bool, unsent: bool) -> None:
@@ -577,6 +638,7 @@ class ServedPort:
             "counters": {
                 **dataclasses.asdict(self.state.counters),
                 "to_device": self.queue.state.written,
+                "dropped": self.queue.state.dropped,
             },
             "log": self._log_status(),
         }

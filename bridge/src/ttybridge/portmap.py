@@ -264,6 +264,12 @@ class Port:
         "seconds without traffic before a client is closed; 0 = never",
         default=0,
     )
+    half_close_timeout: int = setting(
+        Integer(0, 86_400),
+        "seconds that the device must be silent before a client that will send no more (nc -N) "
+        "is closed",
+        default=1,
+    )
     keepalive: int = setting(
         Integer(0, 32_767),
         "seconds of silence before TCP keepalive asks; 0 = the kernel's two hours",
@@ -319,6 +325,7 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         "dtr": ("on",),
         "rts": ("on",),
         "tls": (None,),
+        "half_close_timeout": (0,),
         "keepalive": (0,),
         "replay": (0,),
         "log.timestamps": (False,),
