@@ -1,6 +1,6 @@
 """The client that floods a port, a process of its own so that it takes no time of the harness.
 
-    python3 -m benchmarks.flooder FLOOD PORT
+    python3 -m benchmarks.flooder FLOOD PORT [ADDRESS]
 
 It says when it has begun, and at its end, by SIGTERM, how many bytes it has sent.
 """
@@ -29,8 +29,8 @@ RETRY_SECONDS = 0.05
 class Flooder:
     """One client at a time; where the server closes its connection, the next."""
 
-    def __init__(self, flood: Flood, tcp_port: int) -> None:
-        self._flood, self._tcp_port = flood, tcp_port
+    def __init__(self, flood: Flood, tcp_port: int, address: str) -> None:
+        self._flood, self._tcp_port, self._address = flood, tcp_port, address
         self._chunk = flood.again * (CHUNK // len(flood.again))
         self.sent = 0
 
@@ -38,11 +38,11 @@ class Flooder:
         """Flood for so long at most."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            with contextlib.closing(Client(self._flood.protocol, self._tcp_port, Path())) as client:
+            client = Client(self._flood.protocol, self._tcp_port, Path(), self._address)
+            with contextlib.closing(client), contextlib.suppress(ConnectionError):
                 if self._flood.reads:
                     threading.Thread(target=_discard, args=(client.sock,), daemon=True).start()
-                with contextlib.suppress(ConnectionError):
-                    self._send(client.sock, end)
+                self._send(client.sock, end)
             time.sleep(RETRY_SECONDS)
 
     def _send(self, sock: socket.socket, end: float) -> None:
@@ -67,7 +67,7 @@ def _discard(sock: socket.socket) -> None:
 def main() -> None:
     """Send the flood that the command line names."""
     flood = next(each for each in FLOODS if each.name == sys.argv[1])
-    flooder = Flooder(flood, int(sys.argv[2]))
+    flooder = Flooder(flood, int(sys.argv[2]), *(sys.argv[3:] or ["127.0.0.1"]))
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         sys.exit()
