@@ -17,8 +17,8 @@ HIGH_WATER, LOW_WATER = 65536, 16384
 # device takes nothing: a FIN comes only after the bytes before it.
 MOST_AHEAD = 16 * 1024 * 1024
 
-# Bytes that a pty may hold which takes no more; it does not say how many (measured: 15 to 20 KiB).
-PTY_SIZE = 20480
+# Bytes that a pty may hold which takes no more; it does not say how many (measured: 15 to 30 KiB).
+PTY_SIZE = 65536
 
 # How long a break lasts, in seconds: tcsendbreak(3) takes 0.25 to 0.5.
 BREAK_SECONDS = 0.25
@@ -149,9 +149,14 @@ class WriteQueue:
         return self._lanes[key]
 
     def add_break(self, sender: Hashable) -> None:
-        """Break the line after what was sent before; never later for a device that is away."""
-        if self._device.is_open and self._breaks < MOST_BREAKS:
-            self._lane(sender).append((sender, None))
+        """Break the line after what was sent before; never later for a device that is away.
+
+        A break that waits already is not repeated.
+        """
+        lane = self._lane(sender)
+        repeated = bool(lane) and lane[-1] == (sender, None)
+        if self._device.is_open and self._breaks < MOST_BREAKS and not repeated:
+            lane.append((sender, None))
             self._breaks += 1
             self._break_due = self._loop.time() + BREAK_WAITS_SECONDS
             self.write()
