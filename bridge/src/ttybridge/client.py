@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # The transport asks for a pause above the first and for more below the second.
 HIGH_WATER, LOW_WATER = 65536, 16384
 
+# Bytes that are enough of one client for one turn of the event loop.
+MUCH = 65536
+
 # Bytes that a client may be behind before it is closed: a busy machine is not a slow client.
 LAG_LIMIT = 8 * 1024 * 1024
 
@@ -187,6 +190,10 @@ class Client(asyncio.Protocol):
             self._session.receive(data)
         else:
             self._port.from_client(self, data)
+        if len(data) >= MUCH:
+            # uvloop reads on within one turn of the loop, for as long as a client sends.
+            self.pause_reading("turn")
+            self._loop.call_soon(self.resume_reading, "turn")
         if self._paused_for:
             # It came all the same: uvloop begins to read a client after it was admitted.
             self.transport.pause_reading()
@@ -248,7 +255,7 @@ class Client(asyncio.Protocol):
         """A reason to take nothing has gone."""
         if why in self._paused_for:
             self._paused_for.remove(why)
-            if not self._paused_for:
+            if not self._paused_for and not self.transport.is_closing():
                 self.transport.resume_reading()
 
     def eof_received(self) -> bool:
