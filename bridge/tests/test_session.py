@@ -52,7 +52,9 @@ MakePort = Callable[..., Port]
 
 # NOTIFY-MODEMSTATE of a tty without modem lines: CTS, DSR and CD are up.
 READY = b"\xb0"
-TERMINAL_TYPE = 24
+TERMINAL_TYPE, TIMING_MARK = 24, 6
+# Ctrl-C as inetutils and netkit telnet send it in line mode: IAC IP, IAC DM, IAC DO TIMING-MARK.
+INTERRUPT = b"\xff\xf4\xff\xf2\xff\xfd\x06"
 
 CTS, DSR, CD, RI = 0x020, 0x100, 0x040, 0x080  # TIOCM_*, asm-generic/termios.h
 
@@ -80,7 +82,7 @@ async def hear(client: TcpClient, words: bytes) -> bytes:
 # telnet
 
 
-def test_a_telnet_port_negotiates_character_mode_and_refuses_the_rest_once(
+def test_a_telnet_port_negotiates_character_mode_and_refuses_the_rest_each_time(
     adapter: Adapter, make_port: MakePort
 ) -> None:
     async def scenario() -> None:
@@ -97,7 +99,7 @@ def test_a_telnet_port_negotiates_character_mode_and_refuses_the_rest_once(
             )
             await client.tcp.send(AYT)
             await client.until(lambda: client.data.endswith(b"]\r\n"))
-            assert client.said == [(DONT, TERMINAL_TYPE), (DONT, COM_PORT)]
+            assert client.said == [(DONT, TERMINAL_TYPE), (DONT, COM_PORT)] * 3
 
     asyncio.run(scenario())
 
@@ -110,7 +112,7 @@ def test_a_client_that_wants_the_server_to_be_the_client_is_refused(
             client.said.clear()
             await client.negotiate((DO, COM_PORT), (DO, COM_PORT))
             await client.catch_up()
-            assert client.said == [(WONT, COM_PORT)]
+            assert client.said == [(WONT, COM_PORT)] * 2
 
     asyncio.run(scenario())
 
@@ -137,14 +139,34 @@ def test_every_byte_passes_both_ways_in_binary_and_outside(
     asyncio.run(scenario())
 
 
+def test_a_telnet_in_line_mode_gets_its_timing_mark_after_each_interrupt(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    """It shows nothing of the device until the mark is there (RFC 860)."""
+
+    async def scenario() -> None:
+        port = make_port(protocol="telnet")
+        async with serving(port) as bench:
+            client = Rfc2217Client(await bench.connect(port))
+            for _ in range(3):
+                client.said.clear()
+                await client.tcp.send(INTERRUPT)
+                assert await adapter.receive(1) == b"\x03"
+                await client.until(lambda: (WILL, TIMING_MARK) in client.said)
+
+    asyncio.run(scenario())
+
+
 def test_commands_never_reach_the_device(adapter: Adapter, make_port: MakePort) -> None:
     async def scenario() -> None:
         port = make_port(protocol="telnet")
         async with serving(port) as bench:
             client = await bench.connect(port)
-            commands = b"".join(b"\xff" + bytes((code,)) for code in range(240, 250))
+            commands = b"".join(b"\xff" + bytes((code,)) for code in range(236, 250))
             await client.send(b"a" + commands + com_port(BAUDRATE, 0, 0, 0, 0) + b"b")
-            assert await adapter.receive(2) == b"ab"
+            # But for those that stand for a key: EOF, SUSP, ABORT, IP, EC, EL.
+            keys = b"\x04\x1a\x1c\x03\x7f\x15"
+            assert await adapter.receive(8) == b"a" + keys + b"b"
 
     asyncio.run(scenario())
 

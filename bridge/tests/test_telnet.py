@@ -10,20 +10,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ttybridge import handover
 from ttybridge.telnet import (
+    ABORT,
     AYT,
     BINARY,
     BRK,
     COM_PORT,
     DO,
     DONT,
+    EC,
     ECHO,
+    EL,
+    EOF,
     IAC,
+    IP,
     MOST_SUBNEGOTIATION,
     NOP,
     SB,
     SE,
     SGA,
+    SUSP,
+    TIMING_MARK,
     WILL,
     WONT,
     AreYouThere,
@@ -32,16 +40,19 @@ from ttybridge.telnet import (
     Disabled,
     Enabled,
     Event,
+    State,
     Subnegotiation,
     Telnet,
     subnegotiation,
 )
 
 TERMINAL_TYPE = 24
-EC = 247
+AO, DM, GA = 245, 242, 249
 
 # Bytes that mean something, so that short streams meet every state.
-BYTES = st.sampled_from([0, 1, 3, 10, 13, 24, 44, 65, SE, NOP, BRK, AYT, SB, WILL, WONT, DO, DONT])
+BYTES = st.sampled_from(
+    [0, 1, 3, 6, 10, 13, 24, 44, 65, SE, NOP, IP, BRK, AYT, SB, WILL, WONT, DO, DONT]
+)
 STREAMS = st.lists(BYTES | st.just(IAC) | st.integers(0, 255), max_size=40).map(bytes)
 
 
@@ -103,20 +114,38 @@ def text(events: list[Event]) -> bytes:
         (b"a\xff\xffb", [Data(b"a\xffb")]),
         (b"\xff\xff\xff\xff", [Data(b"\xff\xff")]),
         (b"\xff\xff\xff\xf1\xff\xff", [Data(b"\xff\xff")]),
-        # RFC 854, page 11: CR NUL is a carriage return, CR LF a new line, which stays as it is.
+        # RFC 1123, section 3.3.1: CR LF and CR NUL are both the end of a line; a bare LF is an LF.
         (b"a\r\0b", [Data(b"a\rb")]),
-        (b"a\r\nb", [Data(b"a\r\nb")]),
+        (b"a\r\nb", [Data(b"a\rb")]),
         (b"a\0b\n\0", [Data(b"a\0b\n\0")]),
         (b"\r\0\0", [Data(b"\r\0")]),
+        (b"\r\0\n", [Data(b"\r\n")]),
+        (b"\r\n\0", [Data(b"\r\0")]),
+        (b"\r\n\n", [Data(b"\r\n")]),
         (b"\r\r\0", [Data(b"\r\r")]),
+        (b"\r\r\n", [Data(b"\r\r")]),
+        (b"\n\r", [Data(b"\n\r")]),
         (b"\r\xff\xff\0", [Data(b"\r\xff\0")]),
         # A command between both does not part them.
         (b"\r\xff\xf1\0x", [Data(b"\rx")]),
-        # RFC 854, page 13: commands. Break and are-you-there count, the others are taken out.
+        (b"\r\xff\xf1\nx", [Data(b"\rx")]),
+        # RFC 854, page 13: commands. Break, are-you-there and keys count, the others are taken out.
         (b"a\xff\xf3b", [Data(b"a"), Break(), Data(b"b")]),
         (b"a\xff\xf6b", [Data(b"a"), AreYouThere(), Data(b"b")]),
-        *((b"a" + bytes((IAC, code)) + b"b", [Data(b"ab")]) for code in (SE, NOP, 242, 244, 245)),
-        *((b"a" + bytes((IAC, code)) + b"b", [Data(b"ab")]) for code in (EC, 248, 249)),
+        *((b"a" + bytes((IAC, code)) + b"b", [Data(b"ab")]) for code in (SE, NOP, DM, AO, GA)),
+        *(
+            (b"a" + bytes((IAC, command)) + b"b", [Data(b"a" + key + b"b")])
+            for command, key in [
+                (IP, b"\x03"),
+                (EC, b"\x7f"),
+                (EL, b"\x15"),
+                (EOF, b"\x04"),
+                (SUSP, b"\x1a"),
+                (ABORT, b"\x1c"),
+            ]
+        ),
+        # What a telnet in line mode sends for Ctrl-C, with the urgent byte of a Synch in its place.
+        (b"x" + bytes((IAC, IP, IAC, DM, IAC, DO, TIMING_MARK)) + b"y", [Data(b"x\x03y")]),
         # Nothing of the RFC's: taken out as well.
         (b"a\xff\x07b", [Data(b"ab")]),
         # RFC 855: what an option that was not agreed has to say is not listened to.
@@ -167,10 +196,25 @@ def test_what_was_asked_for_and_is_agreed_is_not_answered() -> None:
         # A client that echoes for a server, or a server that is one: not here.
         ([], (WILL, ECHO), [(DONT, ECHO)]),
         ([], (DO, COM_PORT), [(WONT, COM_PORT)]),
-        # Refused once, whatever comes after.
-        ([(WILL, TERMINAL_TYPE)], (WILL, TERMINAL_TYPE), []),
-        ([(DO, TERMINAL_TYPE)], (DO, TERMINAL_TYPE), []),
-        ([(WILL, TERMINAL_TYPE), (WONT, TERMINAL_TYPE)], (WILL, TERMINAL_TYPE), []),
+        # Refused each time that it is offered: who asks again has an answer again.
+        ([(WILL, TERMINAL_TYPE)], (WILL, TERMINAL_TYPE), [(DONT, TERMINAL_TYPE)]),
+        ([(DO, TERMINAL_TYPE)], (DO, TERMINAL_TYPE), [(WONT, TERMINAL_TYPE)]),
+        ([(WILL, TERMINAL_TYPE)], (WONT, TERMINAL_TYPE), []),
+        ([(DO, TERMINAL_TYPE)], (DONT, TERMINAL_TYPE), []),
+        (
+            [(WILL, TERMINAL_TYPE), (WONT, TERMINAL_TYPE)],
+            (WILL, TERMINAL_TYPE),
+            [(DONT, TERMINAL_TYPE)],
+        ),
+        # RFC 860: a mark each time that one is asked for. It lasts for nothing, so nothing ends it.
+        ([], (DO, TIMING_MARK), [(WILL, TIMING_MARK)]),
+        ([(DO, TIMING_MARK)], (DO, TIMING_MARK), [(WILL, TIMING_MARK)]),
+        ([(DO, TIMING_MARK)], (DONT, TIMING_MARK), []),
+        ([(DO, TIMING_MARK), (DONT, TIMING_MARK)], (DO, TIMING_MARK), [(WILL, TIMING_MARK)]),
+        # A mark that the server has not asked for is an offer like any other.
+        ([], (WILL, TIMING_MARK), [(DONT, TIMING_MARK)]),
+        ([(WILL, TIMING_MARK)], (WILL, TIMING_MARK), [(DONT, TIMING_MARK)]),
+        ([(WILL, TIMING_MARK)], (WONT, TIMING_MARK), []),
         # The two directions of an option have nothing to do with each other.
         ([(WILL, TERMINAL_TYPE)], (DO, TERMINAL_TYPE), [(WONT, TERMINAL_TYPE)]),
         ([(WONT, BINARY)], (DO, BINARY), []),
@@ -194,6 +238,31 @@ def test_negotiation(
     assert said(telnet.data_to_send()) == answer
 
 
+def test_every_offer_that_the_server_does_not_take_is_refused_each_time() -> None:
+    telnet = server()
+    for option in range(256):
+        refusals = [(WILL, (DONT, option))] if option not in (BINARY, SGA, COM_PORT) else []
+        if option not in (BINARY, SGA, ECHO, TIMING_MARK):
+            refusals.append((DO, (WONT, option)))
+        for verb, refusal in refusals * 3:
+            telnet.receive(verbs((verb, option)))
+            assert said(telnet.data_to_send()) == [refusal]
+
+
+def test_a_timing_mark_is_nothing_that_is_agreed_on() -> None:
+    telnet, before = server(), server()
+    telnet.receive(verbs((DO, TIMING_MARK), (DO, TIMING_MARK)))
+    assert (telnet.state.ours, telnet.state.theirs) == (before.state.ours, before.state.theirs)
+
+
+def test_a_state_of_a_version_that_remembered_refusals_is_read() -> None:
+    state = handover._build(State, {"theirs": {"24": "refused", "0": "yes"}, "at": "data"})
+    telnet = Telnet(state=state)
+    assert telnet.client_does(BINARY)
+    telnet.receive(verbs((WILL, TERMINAL_TYPE)))
+    assert said(telnet.data_to_send()) == [(DONT, TERMINAL_TYPE)]
+
+
 def test_an_option_that_ends_says_so_once() -> None:
     telnet = agreed((WILL, COM_PORT))
     assert telnet.receive(verbs((WONT, COM_PORT), (WONT, COM_PORT))) == [Disabled(COM_PORT)]
@@ -205,10 +274,10 @@ def test_an_option_that_ends_says_so_once() -> None:
 def test_binary_is_each_directions_own() -> None:
     """RFC 856: agreed for one direction it says nothing of the other."""
     client_is_binary = agreed((WILL, BINARY))
-    assert client_is_binary.receive(b"a\r\0b") == [Data(b"a\r\0b")]
+    assert client_is_binary.receive(b"a\r\0b\r\n") == [Data(b"a\r\0b\r\n")]
     assert client_is_binary.encode(b"a\rb") == b"a\r\0b"
     server_is_binary = agreed((DO, BINARY))
-    assert server_is_binary.receive(b"a\r\0b") == [Data(b"a\rb")]
+    assert server_is_binary.receive(b"a\r\0b\r\n") == [Data(b"a\rb\r")]
     assert server_is_binary.encode(b"a\rb") == b"a\rb"
     both = agreed((WILL, BINARY), (DO, BINARY))
     assert both.receive(b"\r\0\r\n\xff\xff") == [Data(b"\r\0\r\n\xff")]
@@ -309,11 +378,15 @@ def test_how_a_stream_is_cut_makes_no_difference(stream: bytes, cuts: list[int])
 @given(st.lists(BYTES | st.just(IAC) | st.integers(0, 255)).map(bytes), st.lists(st.integers(0)))
 @pytest.mark.parametrize("binary", [False, True])
 def test_both_directions_carry_every_byte(binary: bool, data: bytes, cuts: list[int]) -> None:
-    """One codec's encode is the other's receive, however both streams are cut."""
+    """One codec's encode is the other's receive, however both streams are cut.
+
+    But the end of a line, for which a device says CR LF and a client means CR.
+    """
     options = [(WILL, BINARY), (DO, BINARY)] if binary else [(WONT, BINARY), (DONT, BINARY)]
     here, there = agreed(*options), agreed(*options)
     sent = b"".join(here.encode(piece) for piece in pieces(data, cuts))
-    assert text([event for piece in pieces(sent, cuts) for event in there.receive(piece)]) == data
+    received = text([event for piece in pieces(sent, cuts) for event in there.receive(piece)])
+    assert received == (data if binary else data.replace(b"\r\n", b"\r"))
     assert there.data_to_send() == b""
 
 
@@ -322,7 +395,8 @@ def test_each_single_byte_and_each_pair_arrives() -> None:
     for data in [*(bytes([byte]) for byte in range(256)), *pairs]:
         for options in ([], [(WILL, BINARY), (DO, BINARY)]):
             here, there = agreed(*options), agreed(*options)
-            assert text(there.receive(here.encode(data))) == data
+            expected = data if options else data.replace(b"\r\n", b"\r")
+            assert text(there.receive(here.encode(data))) == expected
 
 
 @given(st.lists(st.binary(max_size=200) | STREAMS, max_size=30))
@@ -357,7 +431,11 @@ def test_a_storm_of_random_bytes_leaves_a_codec_that_works(seed: int) -> None:
 
 
 class Peer:
-    """A client that wants some options, agrees or not, and says so whenever it is spoken to."""
+    """A client that wants some options, agrees or not, and says so whenever it is spoken to.
+
+    It takes a refusal: one that offers again what was just refused breaks RFC 854, and is refused
+    again for as long as it does.
+    """
 
     def __init__(self, will: set[int], do: set[int], answers: set[int]) -> None:
         self.will, self.do, self.answers = will, do, answers
@@ -371,8 +449,8 @@ class Peer:
 
     def _reply(self, verb: int, option: int) -> int:
         if verb in (DO, DONT):
-            return WILL if option in self.will else WONT
-        return DO if option in self.do else DONT
+            return WILL if verb == DO and option in self.will else WONT
+        return DO if verb == WILL and option in self.do else DONT
 
 
 OPTIONS = st.sets(st.sampled_from([BINARY, ECHO, SGA, COM_PORT, TERMINAL_TYPE, 31]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import signal
@@ -26,11 +27,18 @@ class Program(Stream):
 
     def wait_for_character_mode(self) -> None:
         """Wait until its terminal hands it each key at once, and shows none by itself."""
-        line_mode = termios.ICANON | termios.ECHO
+        wait_until(lambda: not self._line_mode(), "the terminal in character mode")
+
+    def wait_for_line_mode(self) -> None:
+        """Wait until its terminal shows and edits a line, and makes signals of keys."""
         wait_until(
-            lambda: not termios.tcgetattr(self._stdin)[3] & line_mode,
-            "the terminal in character mode",
+            lambda: self._line_mode() == termios.ICANON | termios.ECHO | termios.ISIG,
+            "the terminal in line mode",
         )
+
+    def _line_mode(self) -> int:
+        flags: int = termios.tcgetattr(self._stdin)[3]
+        return flags & (termios.ICANON | termios.ECHO | termios.ISIG)
 
 
 @contextlib.contextmanager
@@ -61,9 +69,21 @@ def _started(
     """A program with none of its user's settings; at the end its children go with it."""
     environment = {**os.environ, "TERM": "dumb", "HOME": "/nonexistent"}
     with subprocess.Popen(
-        words, stdin=stdin, stdout=stdout, stderr=stderr, env=environment, start_new_session=True
+        words,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_take_terminal,
     ) as process:
         try:
             yield process
         finally:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _take_terminal() -> None:
+    """Get the signals of the terminal's keys, where there is a terminal."""
+    if os.isatty(0):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -40,6 +40,12 @@ class Stream:
         assert end in self._unread, f"no {end!r} in {bytes(self._unread)!r}"
         return self._take(self._unread.index(end) + len(end))
 
+    def has(self, words: bytes) -> bool:
+        """Whether words are in what has come until now."""
+        while select.select([self._fd], [], [], 0)[0] and (data := os.read(self._fd, 65536)):
+            self._unread += data
+        return words in self._unread
+
     def _take(self, size: int) -> bytes:
         data = bytes(self._unread[:size])
         del self._unread[:size]

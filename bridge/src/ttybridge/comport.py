@@ -257,9 +257,11 @@ class ComPort:
 
     def _watch(self) -> None:
         """Look again soon, while there is something to see and somebody who wants to."""
-        wanted = self._has_modem_lines and any(
-            member.com_port.modemstate_mask or member.com_port.linestate_mask
-            for member in self._members
+        states = [member.com_port for member in self._members]
+        wanted = any(
+            (state.modemstate_mask and self._has_modem_lines)
+            or (state.linestate_mask and self._errors is not None)
+            for state in states
         )
         if wanted and not self._timer:
             self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)

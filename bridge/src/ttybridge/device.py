@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import serial
 from serial.rs485 import RS485Settings
-from serial.serialposix import CMSPAR, TCGETS2
+from serial.serialposix import CMSPAR, TCGETS2, TCSETS2
 
 from ttybridge.portmap import Port, Rs485
 
@@ -26,6 +26,25 @@ _PTY_MAJORS = range(136, 144)  # Linux, Documentation/admin-guide/devices.txt
 
 # asm-generic/ioctls.h
 _TIOCSBRK, _TIOCCBRK, _TIOCGICOUNT = 0x5427, 0x5428, 0x545D
+
+# struct termios2 (asm-generic/termbits.h): the flags for input, output, control and local, the line
+# discipline, the control characters, both speeds.
+_TERMIOS2 = struct.Struct("4IB19s2I")
+_N_TTY = 0
+_LINE_FLAGS = (
+    termios.CBAUD
+    | termios.CSIZE
+    | termios.CSTOPB
+    | termios.PARENB
+    | termios.PARODD
+    | CMSPAR
+    | termios.CRTSCTS
+)
+# As the kernel begins (INIT_C_CC in asm-generic/termios.h), in the order of their places: intr,
+# quit, erase, kill, eof, time, min, swtc, start, stop, susp, eol, reprint, discard, werase, lnext.
+_CONTROL_CHARACTERS = b"\x03\x1c\x7f\x15\x04\x00\x01\x00\x11\x13\x1a\x00\x12\x0f\x17\x16".ljust(
+    19, b"\0"
+)
 
 # Of struct serial_icounter_struct (linux/serial.h): our names and the places of the counts.
 _COUNTS = {"frame": 6, "overrun": 7, "parity": 8, "break": 9, "buffer_overrun": 10}
@@ -107,7 +126,8 @@ class Device:
         try:
             _open_with(tty, _pyserial_settings(self.line.settings))
             self._refused_rs485 = not _set_rs485(tty, self._port.rs485)
-            _finish(tty.fileno(), hangup=self._port.hangup)
+            _make_known(tty.fileno(), hangup=self._port.hangup)
+            _keep_to_ourselves(tty.fileno())
         except (OSError, ValueError, termios.error) as error:
             tty.close()
             raise DeviceError(_words(path, error)) from error
@@ -124,6 +144,7 @@ class Device:
         try:
             if os.fstat(fd).st_rdev != os.stat(path).st_rdev:
                 raise DeviceError(f"{path} is another device now")
+            _make_known(fd, hangup=self._port.hangup)  # the predecessor may be an older version
             self._tty, self._fd = _opened(fd, _pyserial_settings(self.line.settings)), fd
         except OSError as error:
             os.close(fd)
@@ -173,8 +194,8 @@ class Device:
         if in_force == value or self._tty is None:
             return
         _set_each(self._tty, _pyserial_settings(self.line.settings))
-        with contextlib.suppress(OSError, termios.error):  # gone: the next read says so
-            _finish(self._fd, hangup=self._port.hangup)
+        with contextlib.suppress(OSError):  # gone: the next read says so
+            _make_known(self._fd, hangup=self._port.hangup)
         actual = self.line_settings().get(name, value)
         self.line.settings[name] = value if _near(name, actual, value) else actual
 
@@ -361,27 +382,34 @@ def _near(name: str, actual: Any, wanted: Any) -> bool:
     return bool(actual == wanted)
 
 
-def _finish(fd: int, hangup: bool) -> None:
-    """Settings that pyserial has no name for.
-
-    VMIN=1 tells "nothing to read" (EAGAIN) from "hung up" (empty). TIOCEXCL keeps other programs
-    from opening the device, also those that know nothing of pyserial's lock.
-    """
+def _keep_to_ourselves(fd: int) -> None:
+    """TIOCEXCL keeps other programs out, also those that know nothing of pyserial's lock."""
     if os.major(os.fstat(fd).st_rdev) not in _PTY_MAJORS:
         fcntl.ioctl(fd, termios.TIOCEXCL)
-    attributes = termios.tcgetattr(fd)
-    attributes[6][termios.VMIN] = 1
-    if hangup:
-        attributes[2] |= termios.HUPCL
-    else:
-        attributes[2] &= ~termios.HUPCL
-    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+def _make_known(fd: int, hangup: bool) -> None:
+    """Set all that pyserial leaves as another program may have left it.
+
+    What pyserial sets stays: the bits of the line settings, and that XON and XOFF count. A break is
+    no byte (IGNBRK): the driver counts it. A byte with a parity or framing error passes as it was
+    received (no INPCK), and is counted. VMIN=1 tells "nothing to read" (EAGAIN) from "hung up"
+    (empty). The control characters are those of a new tty: XON and XOFF need theirs, and the next
+    program finds the others.
+    """
+    raw = fcntl.ioctl(fd, TCGETS2, bytes(_TERMIOS2.size))
+    iflag, _, cflag, _, _, _, ispeed, ospeed = _TERMIOS2.unpack(raw)
+    iflag = termios.IGNBRK | iflag & (termios.IXON | termios.IXOFF)
+    cflag = cflag & _LINE_FLAGS | termios.CREAD | termios.CLOCAL | (termios.HUPCL if hangup else 0)
+    known = _TERMIOS2.pack(iflag, 0, cflag, 0, _N_TTY, _CONTROL_CHARACTERS, ispeed, ospeed)
+    if known != raw:
+        fcntl.ioctl(fd, TCSETS2, known)
 
 
 def _line_settings(fd: int) -> dict[str, Any]:
     """What the kernel says of a tty: some drivers ignore what they cannot do (termios(3))."""
-    iflag, _, cflag, _ = struct.unpack_from("4I", raw := fcntl.ioctl(fd, TCGETS2, bytes(44)))
-    (baudrate,) = struct.unpack_from("I", raw, 40)
+    raw = fcntl.ioctl(fd, TCGETS2, bytes(_TERMIOS2.size))
+    iflag, _, cflag, _, _, _, _, baudrate = _TERMIOS2.unpack(raw)
     parity = "none"
     if cflag & termios.PARENB:
         odd, stick = bool(cflag & termios.PARODD), bool(cflag & CMSPAR)

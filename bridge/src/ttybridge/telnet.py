@@ -1,6 +1,7 @@
 """The server's side of telnet: bytes in, events and bytes out; no sockets.
 
-RFC 854 (protocol), 855 (options), 856 (binary), 1143 (negotiation that cannot loop).
+RFC 854 (protocol), 855 (options), 856 (binary), 860 (timing mark), 1143 (negotiation that cannot
+loop), 1123 (what the end of a line is), 1184 (keys that have a command of their own).
 """
 
 from __future__ import annotations
@@ -11,14 +12,21 @@ from enum import Enum
 
 IAC, DONT, DO, WONT, WILL, SB = 255, 254, 253, 252, 251, 250
 AYT, BRK, NOP, SE = 246, 243, 241, 240
+EL, EC, IP, ABORT, SUSP, EOF = 248, 247, 244, 238, 237, 236
 
-BINARY, ECHO, SGA, COM_PORT = 0, 1, 3, 44
+BINARY, ECHO, SGA, TIMING_MARK, COM_PORT = 0, 1, 3, 6, 44
+
+# A telnet in line mode sends a command where somebody presses one of these keys. The device gets
+# the key: its characters are those of a Linux terminal, on which the key to erase is DEL. AO and DM
+# are no keys: the client itself discards what it does not want to show, until its timing mark.
+_KEYS = {IP: b"\x03", EOF: b"\x04", EL: b"\x15", SUSP: b"\x1a", ABORT: b"\x1c", EC: b"\x7f"}
 
 # Subnegotiations are short; a longer one is somebody who fills memory.
 MOST_SUBNEGOTIATION = 256
 
 _IAC = b"\xff"
 _TWO = b"\xff\xff"
+_END_OF_LINE = re.compile(rb"\r[\n\0]")
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,11 @@ class _Option(Enum):
     NO = "no"
     YES = "yes"
     ASKED = "asked"
-    REFUSED = "refused"  # NO, and we have said so: saying it again could go on for ever
+
+    @classmethod
+    def _missing_(cls, value: object) -> _Option:
+        """What only another version knows, such as "refused", is not agreed on."""
+        return cls.NO
 
 
 class _At(Enum):
@@ -185,27 +197,30 @@ class Telnet:
                 text.append(self._text(_IAC))
                 continue
             event = self._command(byte)
-            if event:
+            if isinstance(event, Data):
+                text.append(event.data)
+            elif event:
                 _add_text(events, text)
                 events.append(event)
         _add_text(events, text)
         return events
 
     def _text(self, data: bytes) -> bytes:
-        """Return bytes for the device: outside of BINARY CR NUL stands for CR (RFC 854).
+        """Return bytes for the device: outside of BINARY the end of a line is one CR.
 
-        Not for a client of COM-PORT-OPTION: it means the line's own bytes, also where it has
-        refused BINARY (microcom).
+        A client sends CR LF or CR NUL for the key Return, and a server takes both for the same
+        (RFC 1123, section 3.3.1). Not from a client of COM-PORT-OPTION: it means the line's own
+        bytes, also where it has refused BINARY (microcom).
         """
         if self.client_does(BINARY) or self.client_does(COM_PORT):
             self.state.received_cr = False
             return data
         if not data:
             return data
-        if self.state.received_cr and data[0] == 0:
+        if self.state.received_cr and data[0] in b"\n\0":
             data = data[1:]
         self.state.received_cr = data.endswith(b"\r")
-        return data.replace(b"\r\0", b"\r") if b"\r" in data else data
+        return _END_OF_LINE.sub(b"\r", data) if b"\r" in data else data
 
     def _collect(self, data: bytes) -> None:
         room = MOST_SUBNEGOTIATION + 1 - len(self.state.subnegotiation)
@@ -233,6 +248,8 @@ class Telnet:
             return Break()
         elif byte == AYT:
             return AreYouThere()
+        elif byte in _KEYS:
+            return Data(_KEYS[byte])
         return None
 
     def _end_subnegotiation(self) -> Event | None:
@@ -243,7 +260,11 @@ class Telnet:
         return None
 
     def _negotiate(self, verb: int, option: int) -> Event | None:
-        """RFC 1143: answer a change, never what is agreed already."""
+        """RFC 1143: refuse each time; else answer a change, never what is agreed already."""
+        if (verb, option) == (DO, TIMING_MARK):
+            # A mark in the stream, nothing that lasts: all that came before has been taken.
+            self._say(WILL, TIMING_MARK)
+            return None
         by_client = verb in (WILL, WONT)
         states = self.state.theirs if by_client else self.state.ours
         before = states.get(option, _Option.NO)
@@ -252,12 +273,10 @@ class Telnet:
         if verb in (WONT, DONT):
             if before is _Option.YES:
                 self._say(no, option)
-            states[option] = _Option.REFUSED if before is _Option.REFUSED else _Option.NO
+            states[option] = _Option.NO
             return Disabled(option) if by_client and before is _Option.YES else None
         if not may:
-            if before is not _Option.REFUSED:
-                self._say(no, option)
-            states[option] = _Option.REFUSED
+            self._say(no, option)
             return None
         if before is _Option.NO:
             self._say(yes, option)
