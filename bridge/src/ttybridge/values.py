@@ -547,17 +547,31 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """A text from elsewhere as a terminal may have it: its lines and tabs, and no other control.
+    """A text from elsewhere as a terminal may have it: with lines and tabs, and no other control.
 
-    What a terminal would obey (escape sequences, text that runs backwards) is shown as an escape,
+    What a terminal would obey (escape sequences, a text that runs backwards) is shown as an escape
     such as \\x1b.
     """
-    text = text.replace("\r\n", "\n")
-    return "".join(c if c.isprintable() or c in "\n\t" else _named(c) for c in text)
+    return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
 
 
-def _named(char: str) -> str:
+def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def all_printable(value: Any) -> Any:
+    """A value with all texts in it `printable`, in mappings, lists and dataclasses, too."""
+    if isinstance(value, str):
+        return value if value.isprintable() else printable(value)
+    if isinstance(value, Mapping):
+        return {all_printable(key): all_printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(all_printable(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [field.name for field in dataclasses.fields(value)]
+        items = {name: all_printable(getattr(value, name)) for name in fields}
+        return dataclasses.replace(value, **items)
+    return value
 
 
 def _plain(value: object) -> object:
