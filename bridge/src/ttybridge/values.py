@@ -565,8 +565,10 @@ def all_printable(value: Any) -> Any:
         return value if value.isprintable() else printable(value)
     if isinstance(value, Mapping):
         return {all_printable(key): all_printable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(all_printable(item) for item in value)
+    if isinstance(value, list):
+        return [all_printable(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(all_printable(item) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [field.name for field in dataclasses.fields(value)]
         items = {name: all_printable(getattr(value, name)) for name in fields}
