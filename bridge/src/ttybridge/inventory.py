@@ -117,6 +117,20 @@ def inert(value: Any) -> Any:
     return wrap_var(value)
 
 
+def without_marks(variables: Any) -> Any:
+    """Variables as `ansible-inventory` prints them, with texts in place of its marks for `!unsafe`.
+
+    ansible-core 2.18 prints a mapping there, 2.19 the text.
+    """
+    if isinstance(variables, Mapping):
+        if variables.keys() == {"__ansible_unsafe"}:
+            return variables["__ansible_unsafe"]
+        return {name: without_marks(value) for name, value in variables.items()}
+    if isinstance(variables, list):
+        return [without_marks(value) for value in variables]
+    return variables
+
+
 def _misspelt(host: str, variables: Mapping[str, Any]) -> Iterator[Fault]:
     for name in variables:
         if name in VARIABLES or _OURS.fullmatch(name):
