@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -725,15 +725,19 @@ def check_ser2net(ports: Sequence[Port], version: str) -> list[Fault]:
     ]
 
 
-def as_entry(port: Port) -> dict[str, Any]:
-    """The shortest entry that parses to this port: only plain types, no key at its default."""
+def as_entry(port: Port, always: Collection[str] = ()) -> dict[str, Any]:
+    """The shortest entry that parses to this port: only plain types, no key at its default.
+
+    The keys `always` are in it also at their defaults, so that `serial_ports_defaults` cannot
+    change them.
+    """
     plain = Port(name=port.name)
     alone = port.sharing in SINGLE_CLIENT_SHARING
     implied = {"max_clients": 1 if alone else 8}
     return {
         name: as_written(value)
         for name, value in vars(port).items()
-        if name == "name" or value != implied.get(name, getattr(plain, name))
+        if name in ("name", *always) or value != implied.get(name, getattr(plain, name))
     }
 
 
