@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, cast
 
 import pytest
@@ -14,6 +14,26 @@ from hypothesis import strategies as st
 from conftest import eventually
 from ttybridge.device import Device
 from ttybridge.write_queue import MOST_AHEAD, State, WriteQueue
+
+
+class Clock:
+    """The clock of the line: it goes on by what the line carries."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+CLOCK = Clock()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def clock() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ttybridge.pace.monotonic", CLOCK)
+        yield
 
 
 class Tty:
@@ -41,6 +61,7 @@ class Tty:
         return len(self.holds)
 
     def carry(self, count: int) -> None:
+        CLOCK.now += count / self.bytes_per_second
         self.received += self.holds[:count]
         del self.holds[:count]
 
@@ -50,11 +71,9 @@ def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def queue_to(tty: Tty, fair: bool = False, full: Callable[..., None] | None = None) -> WriteQueue:
-    queue = WriteQueue(
+    return WriteQueue(
         cast("Device", tty), lambda reason: None, full or (lambda who, full: None), fair
     )
-    queue.contended = fair
-    return queue
 
 
 async def carry_all(tty: Tty, queue: WriteQueue, step: int = 16) -> bytes:

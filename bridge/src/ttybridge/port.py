@@ -259,7 +259,7 @@ class ServedPort:
         if not self.device.is_open:
             self._away_since = self._loop.time() if self._opened_before else -math.inf
             self._drop_input_of_departed()
-        self._senders_changed()
+        self._look_after_departed_later()
         self._tell_what_has_changed()
         self.com_port.resumed()
         self.queue.write()
@@ -331,7 +331,6 @@ class ServedPort:
             return self._refuse(client, f"port {self.port.name} is in use by {held}")
         self._make_room()
         self.clients.append(client)
-        self._senders_changed()
         log.info("%s: client %s connected", self.port.name, client.name)
         client.greet(self.port.greeting, bytes(self.state.replay[-self.port.replay :]))
         if self.problem:
@@ -398,18 +397,13 @@ class ServedPort:
             self._drop_input({client}, "they are too many", keep - in_tty)
         else:
             self._drop_input({client}, "they did not go out before")
-        self._senders_changed()
+        self._look_after_departed_later()
         if writes:
             self._tell_new_writer()
         self.congestion_changed()
 
-    def _senders_changed(self) -> None:
-        """Let several senders take turns; look after what departed ones have left."""
-        departed = self.queue.departed()
-        self.queue.contended = (
-            self.port.sharing == "shared" and len(departed.union(self.clients)) > 1
-        )
-        if departed and not self._departed_look:
+    def _look_after_departed_later(self) -> None:
+        if self.queue.departed() and not self._departed_look:
             self._departed_look = self._loop.call_later(
                 STUCK_LOOK_SECONDS, self._look_after_departed
             )
@@ -423,7 +417,7 @@ class ServedPort:
         departed = self.queue.departed()
         if departed and not self.queue.is_moving(STUCK_SECONDS):
             self._drop_input(departed, f"the device has taken nothing for {STUCK_SECONDS:.0f} s")
-        self._senders_changed()
+        self._look_after_departed_later()
 
     def _drop_input(self, senders: set[Hashable], why: str, keep: int | None = None) -> None:
         """Drop what senders that have left sent, but for the first bytes of each, if any."""
@@ -562,7 +556,7 @@ class ServedPort:
         self.queue.add(client, data)
         if client not in self.clients:  # what it said before it left is still being done
             self.queue.depart(client, DEPARTED_SIZE)
-            self._senders_changed()
+            self._look_after_departed_later()
 
     def send_break(self, client: Client) -> None:
         """Break the line, after what was sent before."""

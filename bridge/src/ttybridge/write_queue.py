@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ttybridge.device import Device, DeviceLost
+from ttybridge.pace import Pace
 
 # Bytes of one sender that wait before it may be asked to wait too, and when it may go on.
 HIGH_WATER, LOW_WATER = 65536, 16384
@@ -35,10 +36,9 @@ PIECE_SIZE = 256
 # hours.
 MOST_BREAKS = 8
 
-# Where senders take turns: the line time of one turn and of what the tty holds, in seconds, and the
-# most bytes of one turn. Both together keep a keystroke below a second behind somebody's paste.
-TURN_SECONDS, TTY_SECONDS = 0.5, 0.25
-TURN_SIZE = 512
+# Where senders take turns: the line time of one turn, in seconds, and its most bytes. With what the
+# tty holds (pace.py) a keystroke stays below a second behind somebody's paste.
+TURN_SECONDS, TURN_SIZE = 0.5, 512
 
 
 @dataclass
@@ -97,12 +97,11 @@ class WriteQueue:
         self._break_due = 0.0
         self._pause: asyncio.TimerHandle | None = None
         """Until the tty holds less, where senders take turns."""
+        self._pace = Pace(device)
         self._carried = 0
         self.state = State()
         self.size = 0
         """Bytes that wait."""
-        self.contended = False
-        """Whether several senders are there to take turns."""
         self.moved_at = self._loop.time()
         """When something last went to the device, or when the device went away."""
 
@@ -119,17 +118,21 @@ class WriteQueue:
     def add(self, sender: Hashable, data: bytes) -> None:
         """Write now, or when the device takes more."""
         rest = memoryview(data)
-        if not (self.size or self._breaks or self._break or self.contended):
+        if not (self.size or self._breaks or self._break) and self._has_room(len(data)):
             rest = self._write(sender, rest)
         if rest:
             if not self.size:
                 self.moved_at = self._loop.time()
             self._append(sender, rest)
-            if self.contended:
+            if self._fair:
                 self.write()
             else:
                 self._watch()
             self._ask_to_wait(sender)
+
+    def _has_room(self, size: int) -> bool:
+        """Whether nobody could have to wait for bytes that are written now."""
+        return not self._fair or (self._device.is_open and self._pace.room() >= size)
 
     def _append(self, sender: Hashable, data: memoryview) -> None:
         lane = self._lane(sender)
@@ -189,14 +192,14 @@ class WriteQueue:
 
     def _share(self, lane: _Lane, size: int) -> int:
         """How many of the next `size` bytes of a lane may be written now."""
-        if not self.contended:
+        if not self._fair:
             return size
-        per_second = self._device.bytes_per_second
         if not self._serving:
-            most = max(1, min(TURN_SIZE, round(TURN_SECONDS * per_second)))
+            in_time = round(TURN_SECONDS * self._device.bytes_per_second)
+            most = max(1, min(TURN_SIZE, in_time))
             self._serving, self._turn = lane, _whole_pieces(lane, most) or most
-        room = round(TTY_SECONDS * per_second) + 1 - self._device.unsent()
-        return max(0, min(size, self._turn, room))
+        alone = len(self._held) == 1
+        return min(size if alone else min(size, self._turn), self._pace.room())
 
     def _took(self, lane: _Lane, size: int) -> None:
         """The device has taken the first bytes of a lane."""
@@ -351,6 +354,7 @@ class WriteQueue:
         """The device is about to be closed: stop watching it."""
         self._stop_watching()
         self._last.clear()
+        self._pace.begin()
         self.moved_at = self._loop.time()
         if self._break:
             self._break.cancel()
@@ -368,6 +372,8 @@ class WriteQueue:
             return data
         if count:
             self.state.written += count
+            if self._fair:
+                self._pace.wrote(count)
             self._last[sender] = self.state.written
             self.moved_at = self._loop.time()
         return data[count:]
@@ -393,7 +399,7 @@ class WriteQueue:
     def _pause_until_room(self) -> None:
         """Look again when the line has carried half of what the tty may hold."""
         if not self._pause:
-            self._pause = self._loop.call_later(TTY_SECONDS / 2, self._end_pause)
+            self._pause = self._loop.call_later(self._pace.pause, self._end_pause)
 
     def _end_pause(self) -> None:
         self._pause = None
