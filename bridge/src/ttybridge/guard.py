@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 
 # `METHOD TARGET HTTP/1.1`, with the end of the line; also how HTTP/2 begins (RFC 9113, 3.4).
-_METHOD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _REQUEST_LINE = re.compile(
-    rb"(?:\r?\n)*" + _METHOD + rb" [!-~\x80-\xff]+ HTTP/[0-9](?:\.[0-9])?\r?\n"
+    rb"(?:\r?\n)*" + _TOKEN + rb"+ [!-~\x80-\xff]+ HTTP/[0-9](?:\.[0-9])?\r?\n"
 )
 
 # A page chooses the length of its target, so the line may end only in a later read. What people
 # type or paste has its spaces and its Return much sooner.
 _LONG = 256
 _LONG_REQUEST_LINE = re.compile(
-    rb"(?:\r?\n)*" + _METHOD + rb" (?:/|\*|[A-Za-z][A-Za-z0-9+.-]*://)[!-~\x80-\xff]*"
+    rb"(?:\r?\n)*" + _TOKEN + rb"{1,32} (?:/|\*|[A-Za-z][A-Za-z0-9+.-]*://)[!-~\x80-\xff]*"
     rb"(?: H?T?T?P?/?[0-9]?\.?[0-9]?\r?)?"
 )
 

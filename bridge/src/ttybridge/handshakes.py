@@ -18,6 +18,11 @@ from ttybridge.client import plain_address
 PLACES = 64
 PLACES_OF_ONE = 32
 
+# A TLS record: its type, version and length, and at most so many bytes (RFC 8446, 5.1).
+_HANDSHAKE = b"\x16"
+_RECORD_HEADER = 5
+MOST_OF_HELLO = _RECORD_HEADER + 16384
+
 # One host has as many IPv6 addresses as it likes of its network.
 _IPV6_HOST_BITS = 64
 
@@ -51,11 +56,11 @@ class Handshakes(Generic[Who]):
         self._places.pop(who, None)
 
     def has_spoken(self, who: Who) -> None:
-        """A connection has sent something."""
+        """A connection has sent all that a handshake begins with."""
         self._places[who].talks = True
 
     def is_silent(self, who: Who) -> bool:
-        """Whether a connection has a place and has sent nothing."""
+        """Whether a connection has a place and has not begun its handshake."""
         return who in self._places and not self._places[who].talks
 
     def who_must_go(self, address: str) -> Who | None:
@@ -68,6 +73,19 @@ class Handshakes(Generic[Who]):
             network = taken.most_common(1)[0][0]  # of several the one that came first
         theirs = [who for who, place in self._places.items() if place.network == network]
         return next((who for who in theirs if self.is_silent(who)), theirs[0])
+
+
+def size_of_hello(said: bytes) -> int:
+    """How many bytes a client begins with, as far as what it has said tells.
+
+    Where that is no TLS, what is there is enough to find a fault in.
+    """
+    if not said.startswith(_HANDSHAKE):
+        return len(said)
+    if len(said) < _RECORD_HEADER:
+        return _RECORD_HEADER
+    size = _RECORD_HEADER + int.from_bytes(said[3:_RECORD_HEADER])
+    return size if size <= MOST_OF_HELLO else len(said)
 
 
 def network_of(address: str) -> str:

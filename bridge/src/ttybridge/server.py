@@ -19,7 +19,7 @@ from typing import Any
 
 from ttybridge.client import GOODBYE_SECONDS, Client, tune
 from ttybridge.handover import ClientLeft, PortLeft, Predecessor
-from ttybridge.handshakes import Handshakes
+from ttybridge.handshakes import MOST_OF_HELLO, Handshakes, size_of_hello
 from ttybridge.port import REFUSED_AT_ONCE, ServedPort
 from ttybridge.portmap import Port
 from ttybridge.tls import Certificate, CertificateError
@@ -148,6 +148,17 @@ class _Newcomer:
     until: float
     """When its handshake must be done, by the event loop's clock."""
     timer: asyncio.TimerHandle | None = None
+    awaits: int = 0
+    """How many bytes the event loop waits for, where that is known."""
+
+    def said(self) -> bytes | None:
+        """What it has said until now, as far as that matters; None while it says nothing."""
+        try:
+            return self.sock.recv(MOST_OF_HELLO, socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
 
 
 class Listener(Link):
@@ -332,8 +343,9 @@ class Listener(Link):
 
     def _make_place(self, address: str) -> None:
         while (who := self._handshakes.who_must_go(address)) is not None:
-            if self._handshakes.is_silent(who) and _has_sent(who.sock):
-                self._speaks(who)  # the event loop had not come to it
+            said = who.said() if self._handshakes.is_silent(who) else None
+            if said is not None and len(said) >= size_of_hello(said):
+                self._begin_handshake(who)  # the event loop had not come to it
                 continue
             self._drop(who)
             self.served.refused_handshake("dropped for a newcomer: too many are in their handshake")
@@ -360,6 +372,19 @@ class Listener(Link):
             newcomer.timer.cancel()
 
     def _speaks(self, newcomer: _Newcomer) -> None:
+        """Begin the handshake once all is there that it begins with: the rest is silence, too."""
+        said = newcomer.said()
+        if said is None:
+            return
+        wanted = size_of_hello(said)
+        if len(said) < wanted != newcomer.awaits:
+            newcomer.awaits = wanted
+            _wake_at(newcomer.sock, wanted)
+        else:  # all is there, or no more will come
+            self._begin_handshake(newcomer)
+
+    def _begin_handshake(self, newcomer: _Newcomer) -> None:
+        _wake_at(newcomer.sock, 1)
         self._handshakes.has_spoken(newcomer)
         self._listen_no_more(newcomer)
         self._begin(self._shake_hands(newcomer))
@@ -541,12 +566,10 @@ class Server:
         return {"pid": os.getpid(), "ports": [link.status() for link in self._links.values()]}
 
 
-def _has_sent(sock: socket.socket) -> bool:
-    """Whether bytes of a connection wait to be read."""
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK))
-    except OSError:
-        return False
+def _wake_at(sock: socket.socket, size: int) -> None:
+    """Let a connection be readable when so many bytes are there, or its end."""
+    with contextlib.suppress(OSError):  # it may have been reset
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
 
 def open_listener(listen: Listen) -> socket.socket:
