@@ -64,6 +64,7 @@ VALUES: dict[str, list[Any]] = {
     "tls": ["off", False, True, {"certificate": "/a"}, {"certificate": "tls/a.pem", "key": "/b"}]
     + [{"certificate": "/a", "key": "../b", "client_ca": "/c"}, {"certificate": "/a", "key": "/b/"}]
     + [{"certificate": "/a", "key": "/b", "cert": "/c"}],
+    "guard": ["on", "off", True, "http", 1],
     "idle_timeout": [0, 600, -1],
     "half_close_timeout": [0, 1, 86401],
     "keepalive": [0, 60, 32768],

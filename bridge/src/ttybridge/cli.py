@@ -165,6 +165,8 @@ def _endpoint(port: dict[str, Any]) -> str:
 
 
 def _client(port: dict[str, Any], client: dict[str, Any]) -> str:
+    if client["waits"]:
+        return f"{client['address']} (waits)"
     writes = port["sharing"] == "observed" and client["writes"]
     return f"{client['address']} (writes)" if writes else str(client["address"])
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from ttybridge.doorstep import Doorstep
 from ttybridge.handover import ClientLeft
 from ttybridge.session import Session
 
@@ -114,16 +115,28 @@ class Client(asyncio.Protocol):
         elif self.backlog or _tcp_info(self.transport.get_extra_info("socket")).in_flight:
             self._look_after(self._port.port.keepalive)
 
+    def arrive(self, sock: socket.socket, address: str, number: int) -> None:
+        """A client was accepted and there is room for it. Its transport comes later."""
+        self._transport = Doorstep(sock)
+        self.name = peer_name(address, number)
+        self._enter()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected: admit it, or tell it why not."""
-        self._transport = cast("asyncio.Transport", transport)
+        """A client's transport is there: admit it, or tell it why not, if it is not in yet."""
+        before, self._transport = self._transport, cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        if isinstance(before, Doorstep):
+            before.hand_over(self._transport)
+            return
         peer = transport.get_extra_info("peername")
-        if not peer and not self._left:  # reset before it was accepted
+        if not peer and not self._left:  # reset before it was admitted
             self.abort()
             return
         if peer:
             self.name = peer_name(peer[0], peer[1])
+        self._enter()
+
+    def _enter(self) -> None:
         if self._left:
             self._admitted = True
             self._port.readmit(self)
@@ -131,7 +144,7 @@ class Client(asyncio.Protocol):
             if self._session:
                 self._session.resume()
         else:
-            self._admitted = self._port.admit(self, peer[0])
+            self._admitted = self._port.admit(self)
         if self._left and self.finished:  # it waits for an answer that nobody has read meanwhile
             self.active_at = self._loop.time()
         if self._admitted and (self.finished or self._silence):
@@ -182,7 +195,7 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
-        if not self._admitted:
+        if not self._admitted or (not self.received and not self._port.hear(self, data)):
             return
         self.active_at = self._loop.time()
         self.received += len(data)
@@ -260,7 +273,7 @@ class Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client will send no more; it still gets what the device answers."""
-        if not self._admitted:
+        if not self._admitted or self._port.gives_up(self):
             return False
         if not self.finished:  # a predecessor has met the end, too
             self.finished = True

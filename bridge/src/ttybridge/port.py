@@ -13,9 +13,10 @@ from typing import Any
 
 from ttybridge import write_queue
 from ttybridge.capture import Capture
-from ttybridge.client import GOODBYE_SECONDS, Client, plain_address
+from ttybridge.client import GOODBYE_SECONDS, Client, peer_name, plain_address
 from ttybridge.comport import ComPort
 from ttybridge.device import Device, DeviceError, DeviceLost, Line
+from ttybridge.guard import stranger
 from ttybridge.handover import PortLeft, plain
 from ttybridge.portmap import Port
 from ttybridge.write_queue import WriteQueue
@@ -40,6 +41,11 @@ BLOCKED_SECONDS = 2.0
 # Clients that are being told why they are refused, at once; more are closed without a word, so that
 # a flood of them does not use up the file descriptors.
 REFUSED_AT_ONCE = 32
+
+# How long a silent newcomer stays before it replaces the client of a port: a health check, a port
+# scan (`nc -z`) has left by then. And how many of them wait at once.
+CANDIDATE_SECONDS = 2.0
+MOST_CANDIDATES = 8
 
 # At most one line of the log for refused clients in so many seconds.
 REFUSALS_LOGGED_SECONDS = 1.0
@@ -85,6 +91,11 @@ class ServedPort:
         self.state = State(self.device.line, self.queue.state)
         self.clients: list[Client] = []
         """In the order in which they came: of those that watch one another the first writes."""
+        self.candidates: dict[Client, asyncio.TimerHandle] = {}
+        """Newcomers that are still to replace the client that there is, in the order in which they
+        came; each takes over when its timer ends."""
+        self.let_in: Callable[[], None] = lambda: None
+        """Takes in who has connected until now."""
         self.refused: set[Client] = set()
         """Clients that were not admitted and are being told so."""
         self.problem: str | None = None
@@ -143,6 +154,7 @@ class ServedPort:
         for timer in (self._look, self._departed_look):  # the device may have been lost meanwhile
             if timer:
                 timer.cancel()
+        self._close_candidates()
         for client in tuple(self.clients):
             client.close()
         for client in tuple(self.refused):
@@ -156,8 +168,9 @@ class ServedPort:
         """Take nothing more from clients; what they have said is done and written first.
 
         The device is still read: it does not wait for a line that is slow, or a client. A client
-        with TLS is closed.
+        with TLS is closed, and so is one that has not replaced another yet: it connects again.
         """
+        self._close_candidates()
         for client in tuple(self.refused):
             client.abort()
         for client in tuple(self.clients):
@@ -306,42 +319,130 @@ class ServedPort:
             self.device.close()
 
     def _tell_all(self, words: str) -> None:
-        for client in tuple(self.clients):
+        for client in (*self.clients, *self.candidates):
             client.notice(words)
 
     # Clients come and go.
 
-    def admit(self, client: Client, address: str) -> bool:
+    def turn_away(self, address: str, number: int) -> str | None:
+        """Why no client may connect from an address, in words; None where it may."""
+        if self._may_connect(address):
+            return None
+        words = f"{plain_address(address)} may not connect to port {self.port.name}"
+        self.state.counters.refused_clients += 1
+        self._log_refusal(f"client {peer_name(address, number)}", words)
+        return words
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a client would be taken in now, as one that waits at least."""
+        replaces = self.port.sharing == "replace"
+        return not self._stopping and (replaces or len(self._active()) < self.port.max_clients)
+
+    def admit(self, client: Client) -> bool:
         """Take a client in, or tell it in words why not."""
         if self._stopping:
             return self._refuse(client, f"port {self.port.name} is no longer served")
-        if not self._may_connect(address):
-            return self._refuse(
-                client, f"{plain_address(address)} may not connect to port {self.port.name}"
-            )
         active = self._active()
         if len(active) >= self.port.max_clients:
             self._abort_dead(active)
             active = self._active()
-        if len(active) >= self.port.max_clients and self.port.sharing == "replace":
-            self._replace(active[0], client)
-            active = self._active()
+        if active and self.port.sharing == "replace":
+            self._take_as_candidate(client)
+            return True
         if len(active) >= self.port.max_clients:
             held = " and ".join(self._held_since(other) for other in active)
             return self._refuse(client, f"port {self.port.name} is in use by {held}")
         self._make_room()
-        self.clients.append(client)
         log.info("%s: client %s connected", self.port.name, client.name)
+        self._begin_to_serve(client)
+        self._greet(client)
+        if not self.may_write(client):
+            client.notice(f"{self.port.name}: you watch {active[0].name}, who writes")
+        return True
+
+    def _begin_to_serve(self, client: Client) -> None:
+        self.clients.append(client)
+        self.congestion_changed()
+
+    def _greet(self, client: Client) -> None:
         client.greet(self.port.greeting, bytes(self.state.replay[-self.port.replay :]))
         if self.problem:
             client.notice(f"{self.port.name}: no device: {self.problem}")
-        if not self.may_write(client):
-            client.notice(f"{self.port.name}: you watch {active[0].name}, who writes")
-        self.congestion_changed()
+
+    def hear(self, client: Client, first: bytes) -> bool:
+        """A client has sent its first bytes; return whether they are meant for a device."""
+        if self.port.listen and self.port.guard and not self.port.tls:
+            seems = stranger(first)
+            if seems:
+                self._turn_out(client, seems)
+                return False
+        if client in self.candidates:
+            self._take_over(client)
+        return True
+
+    def _turn_out(self, client: Client, seems: str) -> None:
+        self.state.counters.refused_clients += 1
+        words = (
+            f"it begins like {seems}, which is not for a serial device: "
+            f"guard: off of port {self.port.name} lets it through"
+        )
+        self._log_refusal(f"client {client.name}", words)
+        self._forget(client)
+        client.displace()
+
+    # Of clients that replace one another the newest wins, but not one that only looks who is there.
+
+    def _take_as_candidate(self, client: Client) -> None:
+        """Let a newcomer wait until it sends something or has stayed; it sees what there is."""
+        if len(self.candidates) >= MOST_CANDIDATES:
+            oldest = next(iter(self.candidates))
+            log.info("%s: client %s closed: newer ones wait", self.port.name, oldest.name)
+            self._forget(oldest)
+            oldest.displace()
+        held = self.clients[0].name
+        log.info("%s: client %s waits to replace %s", self.port.name, client.name, held)
+        timer = self._loop.call_later(CANDIDATE_SECONDS, self._has_stayed, client)
+        self.candidates[client] = timer
+        self._greet(client)
+
+    def _has_stayed(self, client: Client) -> None:
+        if client in self._waiting():
+            self._take_over(client)
+
+    def _waiting(self) -> list[Client]:
+        return [client for client in self.candidates if not client.transport.is_closing()]
+
+    def _take_over(self, client: Client) -> None:
+        """Let a candidate replace the client that there is, and candidates older than itself."""
+        candidates = list(self.candidates)
+        others = [*self.clients, *candidates[: candidates.index(client)]]
+        self.candidates.pop(client).cancel()
+        self._begin_to_serve(client)
+        for other in others:
+            log.info("%s: client %s replaced by %s", self.port.name, other.name, client.name)
+            other.notice(f"{self.port.name}: replaced by {client.name}")
+            other.displace()
+            self._forget(other, keep=0)
+
+    def _close_candidates(self) -> None:
+        while self.candidates:
+            client, timer = self.candidates.popitem()
+            timer.cancel()
+            client.close()
+
+    def gives_up(self, client: Client) -> bool:
+        """Whether a client that will send no more is one that only looked who is there."""
+        if client not in self.candidates:
+            return False
+        log.info("%s: client %s left", self.port.name, client.name)
+        self._forget(client)
         return True
 
     def may_write(self, client: Client) -> bool:
         """Whether the device takes what a client sends: of observers only the first one's."""
+        if client in self.candidates:
+            return False
         return self.port.sharing != "observed" or self._active()[:1] == [client]
 
     def client_finished(self) -> None:
@@ -351,7 +452,7 @@ class ServedPort:
     def client_left(self, client: Client, error: Exception | None) -> None:
         """A connection has ended."""
         self.refused.discard(client)
-        if client in self.clients:
+        if client in self.clients or client in self.candidates:
             reason = f": {error}" if error else ""
             log.info("%s: client %s left%s", self.port.name, client.name, reason)
             self._forget(client)
@@ -368,14 +469,14 @@ class ServedPort:
     def client_dead(self, client: Client) -> None:
         """Nobody is at the other end of a connection."""
         log.warning("%s: client %s closed: it does not answer", self.port.name, client.name)
-        if client in self.clients:
-            self._forget(client)
+        self._forget(client)
         client.displace()
         client.abort()
 
     def kick(self, address: str | None) -> list[str]:
         """Close the client with an address, or all; return whom."""
-        kicked = [client for client in self.clients if address in (None, client.name)]
+        here = (*self.candidates, *self.clients)  # a candidate first: else it takes over
+        kicked = [client for client in here if address in (None, client.name)]
         for client in kicked:
             log.warning("%s: client %s closed by ttybridge kick", self.port.name, client.name)
             client.notice(f"{self.port.name}: closed by the administrator")
@@ -389,7 +490,15 @@ class ServedPort:
         return [client for client in self.clients if not client.finished]
 
     def _forget(self, client: Client, keep: int = DEPARTED_SIZE) -> None:
-        """Go on without a client; a device that is there still gets so many bytes of it."""
+        """Go on without a client; a device that is there still gets so many bytes of it.
+
+        Where another waits for its place, that one has it now.
+        """
+        if client in self.candidates:
+            self.candidates.pop(client).cancel()
+            return
+        if client not in self.clients:
+            return
         writes = self.may_write(client)
         self.clients.remove(client)
         if keep and self.device.is_open:
@@ -398,6 +507,10 @@ class ServedPort:
         else:
             self._drop_input({client}, "they did not go out before")
         self._look_after_departed_later()
+        waiting = self._waiting()
+        if waiting and not self.clients:
+            log.info("%s: client %s need not wait any more", self.port.name, waiting[-1].name)
+            self._take_over(waiting[-1])
         if writes:
             self._tell_new_writer()
         self.congestion_changed()
@@ -488,12 +601,6 @@ class ServedPort:
             if client.is_dead(blocked):
                 self.client_dead(client)
 
-    def _replace(self, old: Client, new: Client) -> None:
-        log.info("%s: client %s replaced by %s", self.port.name, old.name, new.name)
-        old.notice(f"{self.port.name}: replaced by {new.name}")
-        old.displace()
-        self._forget(old, keep=0)
-
     def _make_room(self) -> None:
         """A client that will send no more does not hold the port."""
         while len(self.clients) >= self.port.max_clients:
@@ -517,6 +624,8 @@ class ServedPort:
         self._reading = wanted
 
     def _readable(self) -> None:
+        if not self.clients:  # what a device says is for who has connected before it
+            self.let_in()
         try:
             data = self.device.read()
         except DeviceLost as reason:
@@ -525,7 +634,7 @@ class ServedPort:
         if not data:
             return
         self.state.counters.from_device += len(data)
-        for client in tuple(self.clients):
+        for client in (*self.clients, *self.candidates):
             client.send(data)
         if self.port.replay:
             self.state.replay += data
@@ -628,7 +737,9 @@ class ServedPort:
             },
             "line_settings": self.device.line_settings(),
             "line_errors": self.device.line_errors(),
-            "clients": [self._client_status(client) for client in self.clients],
+            "clients": [
+                self._client_status(client) for client in (*self.clients, *self.candidates)
+            ],
             "counters": {
                 **dataclasses.asdict(self.state.counters),
                 "to_device": self.queue.state.written,
@@ -646,6 +757,7 @@ class ServedPort:
             "received": client.received,
             "sent": client.sent,
             "writes": self.may_write(client),
+            "waits": client in self.candidates,
         }
 
     def _log_status(self) -> dict[str, Any] | None:

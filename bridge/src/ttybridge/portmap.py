@@ -259,6 +259,11 @@ class Port:
         Networks(), "networks that may connect; empty = any", default=()
     )
     tls: Tls | None = setting(OffOr(Table(Tls)), "TLS of the listener", default=None)
+    guard: bool = setting(
+        Switch(),
+        "close a client without TLS that begins with HTTP, TLS or SSH, as a web page's does",
+        default=True,
+    )
     idle_timeout: int = setting(
         Integer(0, 31_536_000),
         "seconds without traffic before a client is closed; 0 = never",
@@ -326,6 +331,7 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         "rts": ("on",),
         "tls": (None,),
         "half_close_timeout": (0,),
+        "guard": (False,),
         "keepalive": (0,),
         "replay": (0,),
         "log.timestamps": (False,),
@@ -563,9 +569,10 @@ def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
     """Keys that say who may connect, on a port that connects to others itself."""
     if not draft.get("connect"):
         return
-    for name in ("allow", "tls", "sharing", "max_clients"):
+    nothing = {"allow": (), "tls": None, "guard": False, "sharing": "exclusive", "max_clients": 1}
+    for name, value in nothing.items():
         # What is written for all ports is meant for those that listen.
-        if draft.written.get(name) == "" and draft.get(name) not in ((), None, "exclusive", 1):
+        if draft.written.get(name) == "" and draft.get(name) != value:
             problem = f"{shown(as_written(draft.get(name)))}: it is for a port that listens"
             yield Fault(draft.place, name, f"{problem}: leave it out, or write listen")
 
