@@ -19,6 +19,7 @@ from ttybridge.device import Device, DeviceError, DeviceLost, Line
 from ttybridge.guard import stranger
 from ttybridge.handover import PortLeft, plain
 from ttybridge.portmap import Port
+from ttybridge.replay import without_questions
 from ttybridge.write_queue import WriteQueue
 
 log = logging.getLogger(__name__)
@@ -366,7 +367,8 @@ class ServedPort:
         self.congestion_changed()
 
     def _greet(self, client: Client) -> None:
-        client.greet(self.port.greeting, bytes(self.state.replay[-self.port.replay :]))
+        replay = without_questions(bytes(self.state.replay[-self.port.replay :]))
+        client.greet(self.port.greeting, replay)
         if self.problem:
             client.notice(f"{self.port.name}: no device: {self.problem}")
 
