@@ -16,7 +16,7 @@ HIGH_WATER, LOW_WATER = 65536, 16384
 # Bytes that wait for one device in all before senders above HIGH_WATER are asked to wait. It is
 # more than two kernels hold between them, so that the end of a connection is seen although the
 # device takes nothing: a FIN comes only after the bytes before it.
-MOST_AHEAD = 16 * 1024 * 1024
+MOST_AHEAD = 8 * 1024 * 1024
 
 # Bytes that a pty may hold which takes no more; it does not say how many (measured: 15 to 30 KiB).
 PTY_SIZE = 65536
