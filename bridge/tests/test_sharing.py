@@ -258,6 +258,27 @@ def test_who_waits_takes_over_at_once_when_the_other_leaves(
     asyncio.run(scenario())
 
 
+def test_a_client_that_half_closes_makes_room_for_who_waits_and_who_comes_then(
+    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttybridge.port.CANDIDATE_SECONDS", 2 * TIMEOUT)
+
+    async def scenario() -> None:
+        port = make_port(sharing="replace", half_close_timeout=60)
+        async with serving(port) as bench:
+            old, waiting = await bench.connect(port), await bench.connect(port)
+            await old.send(b"the last")
+            old.writer.write_eof()
+            await eventually(lambda: bench.status()["clients"][0]["address"] == own_name(waiting))
+            newest = await bench.connect(port)
+            assert [one["waits"] for one in bench.status()["clients"]] == [False, True]
+            await newest.send(b" and the first")
+            assert await adapter.receive(22) == b"the last and the first"
+            assert [await client.rest() for client in (old, waiting)] == [b"", b""]
+
+    asyncio.run(scenario())
+
+
 def test_who_is_newer_than_the_one_that_replaces_still_waits(
     adapter: Adapter, make_port: MakePort
 ) -> None:

@@ -449,6 +449,8 @@ class ServedPort:
 
     def client_finished(self) -> None:
         """A client will send no more."""
+        if self._waiting() and not self._active():  # as for one that came only now
+            self._make_room()
         self._tell_new_writer()
 
     def client_left(self, client: Client, error: Exception | None) -> None:
@@ -605,10 +607,10 @@ class ServedPort:
 
     def _make_room(self) -> None:
         """A client that will send no more does not hold the port."""
-        while len(self.clients) >= self.port.max_clients:
-            client = next(other for other in self.clients if other.finished)
+        too_many = max(0, len(self.clients) + 1 - self.port.max_clients)
+        for client in [other for other in self.clients if other.finished][:too_many]:
             log.info("%s: client %s left", self.port.name, client.name)
-            self._forget(client)
+            self._forget(client)  # who waits for its place has it now
             client.close()
 
     # Device to clients.
