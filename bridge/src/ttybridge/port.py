@@ -18,6 +18,7 @@ from ttybridge.comport import ComPort
 from ttybridge.device import Device, DeviceError, DeviceLost, Line
 from ttybridge.handover import PortLeft, plain
 from ttybridge.portmap import Port
+from ttybridge.replay import without_questions
 from ttybridge.write_queue import WriteQueue
 
 log = logging.getLogger(__name__)
@@ -326,7 +327,8 @@ class ServedPort:
         if self.queue.full:
             client.pause_reading("queue")
         log.info("%s: client %s connected", self.port.name, client.name)
-        client.greet(self.port.greeting, bytes(self.state.replay[-self.port.replay :]))
+        replay = without_questions(bytes(self.state.replay[-self.port.replay :]))
+        client.greet(self.port.greeting, replay)
         if self.problem:
             client.notice(f"{self.port.name}: no device: {self.problem}")
         if not self.may_write(client):
