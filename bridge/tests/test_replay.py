@@ -154,7 +154,7 @@ def _units(data: bytes, kind: str) -> Iterator[bytes]:
         elif 0x80 <= code < 0xA0 and kind != "tmux":
             c1 = code - 0x40
         elif (code >= 0xDC80 and kind == "utf-8") or (
-            kind == "8 bits" and any(0x80 <= byte < 0xA0 for byte in encoded)
+            kind != "tmux" and any(0x80 <= byte < 0xA0 for byte in encoded)
         ):
             yield b"\x80"
         else:
