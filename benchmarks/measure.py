@@ -57,16 +57,20 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: rounds, round trips at most and seconds for them, bytes each way."""
+    """How much is measured.
+
+    Rounds, round trips at most and seconds for them, bytes each way; seconds for each flood.
+    """
 
     rounds: int
     round_trips: int
     seconds: float
     size: int
+    flood_seconds: float
 
 
-FULL = Effort(rounds=20, round_trips=1000, seconds=0.7, size=8_000_000)
-QUICK = Effort(rounds=1, round_trips=300, seconds=0.3, size=2_000_000)
+FULL = Effort(rounds=20, round_trips=1000, seconds=0.7, size=8_000_000, flood_seconds=3.0)
+QUICK = Effort(rounds=1, round_trips=300, seconds=0.3, size=2_000_000, flood_seconds=0.5)
 
 
 class Pty:

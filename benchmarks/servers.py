@@ -39,10 +39,14 @@ class BrokenError(Exception):
 
 @dataclass(frozen=True)
 class Line:
-    """One serial line to serve: the tty's path and the TCP port on 127.0.0.1."""
+    """One serial line to serve: the tty's path and the TCP port on 127.0.0.1.
+
+    With `rfc2217` it speaks that, whatever the other lines of the server speak.
+    """
 
     device: str
     tcp_port: int
+    rfc2217: bool = False
 
 
 # Writes configuration into a folder and returns the command of each process to start.
@@ -70,6 +74,7 @@ def _ttybridge(*program: str, **keys: object) -> Configure:
                 "listen": f"127.0.0.1:{line.tcp_port}",
                 "baudrate": 115200,
                 **{key: tls if key == "tls" else value for key, value in keys.items()},
+                **({"protocol": "rfc2217"} if line.rfc2217 else {}),
             }
             tables.append("[[port]]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in entry.items()))
         file = folder / "ttybridge.toml"
@@ -99,25 +104,28 @@ def _ser2net(tuned: bool = False, rfc2217: bool = False) -> Configure:
 
 
 def _classic(lines: Sequence[Line], options: dict[str, str], rfc2217: bool) -> str:
-    state, remctl = ("telnet", " remctl") if rfc2217 else ("raw", "")
-    return "".join(f"DEFAULT:{name}:{value}\n" for name, value in options.items()) + "".join(
-        f"127.0.0.1,{line.tcp_port}:{state}:0:{line.device}:"
-        f"115200 8DATABITS NONE 1STOPBIT{remctl}\n"
-        for line in lines
-    )
+    text = "".join(f"DEFAULT:{name}:{value}\n" for name, value in options.items())
+    for line in lines:
+        state, remctl = ("telnet", " remctl") if rfc2217 or line.rfc2217 else ("raw", "")
+        text += (
+            f"127.0.0.1,{line.tcp_port}:{state}:0:{line.device}:"
+            f"115200 8DATABITS NONE 1STOPBIT{remctl}\n"
+        )
+    return text
 
 
 def _yaml(lines: Sequence[Line], options: dict[str, str], rfc2217: bool) -> str:
-    telnet = "telnet(rfc2217)," if rfc2217 else ""
-    defaults = "".join(
-        f"default:\n  name: {name}\n  value: {value}\n" for name, value in options.items()
-    )
-    return f"%YAML 1.1\n---\n{defaults}" + "".join(
-        f"connection: &port{line.tcp_port}\n"
-        f"  accepter: {telnet}tcp,127.0.0.1,{line.tcp_port}\n"
-        f"  connector: serialdev,{line.device},115200n81\n"
-        for line in lines
-    )
+    text = "%YAML 1.1\n---\n"
+    for name, value in options.items():
+        text += f"default:\n  name: {name}\n  value: {value}\n"
+    for line in lines:
+        telnet = "telnet(rfc2217)," if rfc2217 or line.rfc2217 else ""
+        text += (
+            f"connection: &port{line.tcp_port}\n"
+            f"  accepter: {telnet}tcp,127.0.0.1,{line.tcp_port}\n"
+            f"  connector: serialdev,{line.device},115200n81\n"
+        )
+    return text
 
 
 def _ser2net_version() -> tuple[int, int]:

@@ -33,9 +33,11 @@ class WireError(Exception):
 class Client:
     """A TCP client of a served line. Reads and writes block."""
 
-    def __init__(self, protocol: Protocol, tcp_port: int, certificate: Path) -> None:
+    def __init__(
+        self, protocol: Protocol, tcp_port: int, certificate: Path, address: str = "127.0.0.1"
+    ) -> None:
         self._telnet = protocol in ("telnet", "rfc2217")
-        self.sock = socket.create_connection(("127.0.0.1", tcp_port), NEGOTIATION_SECONDS)
+        self.sock = socket.create_connection((address, tcp_port), NEGOTIATION_SECONDS)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if protocol == "tls":
             context = ssl.create_default_context(cafile=str(certificate))

@@ -9,31 +9,34 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
-from ttybridge.inventory import check_host, check_listeners, ports_of_host
+from ttybridge.inventory import check_host, check_listeners, inert, ports_of_host
 from ttybridge.portmap import check_ser2net, parse_portmap
+from ttybridge.values import all_printable
 
 
 def ttyfleet_faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Every fault in the port maps of `hosts`, a line each; none where all are sound."""
-    return [str(fault) for host in hosts for fault in check_host(host, hostvars[host])]
+    faults = [str(fault) for host in hosts for fault in check_host(host, hostvars[host])]
+    return list(inert(faults))
 
 
 def ttyfleet_ports(entries: Any, defaults: Any = None) -> list[dict[str, Any]]:
     """The ports of one host, every key filled in, as `ports_of_host` says."""
-    return ports_of_host(entries, defaults)
+    return list(inert(ports_of_host(entries, defaults)))
 
 
 def ttyfleet_listen_faults(
     ports: list[dict[str, Any]], read: Mapping[str, Any], metrics: Any = ""
 ) -> list[str]:
     """What on a host listens already where its ports, or metrics, shall, a line each."""
-    return check_listeners(ports, metrics, read)
+    return list(inert(check_listeners(ports, metrics, read)))
 
 
 def ttyfleet_ser2net_faults(ports: list[dict[str, Any]], version: str) -> str:
     """What ports as `ttyfleet_ports` returns them ask of a ser2net that lacks it, a line each."""
     parsed = parse_portmap([port["entry"] for port in ports])
-    return "\n".join(str(fault) for fault in check_ser2net(parsed, version))
+    faults = "\n".join(str(fault) for fault in check_ser2net(parsed, version))
+    return str(inert(faults))
 
 
 def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -60,7 +63,12 @@ def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]])
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
-    return {"table": "\n".join(lines), "faults": faults}
+    return dict(inert({"table": "\n".join(lines), "faults": faults}))
+
+
+def ttyfleet_printable(value: Any) -> Any:
+    """What a host said, without what a terminal would obey: see `printable`."""
+    return inert(all_printable(value))
 
 
 class FilterModule:
@@ -72,6 +80,7 @@ class FilterModule:
             "ttyfleet_faults": ttyfleet_faults,
             "ttyfleet_listen_faults": ttyfleet_listen_faults,
             "ttyfleet_ports": ttyfleet_ports,
+            "ttyfleet_printable": ttyfleet_printable,
             "ttyfleet_report": ttyfleet_report,
             "ttyfleet_ser2net_faults": ttyfleet_ser2net_faults,
         }

@@ -12,6 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
 from ttybridge.boot_config import Boot, plan
+from ttybridge.inventory import inert
 from ttybridge.portmap import parse_portmap
 
 _TEXTS = ("config", "cmdline", "kept", "running")
@@ -33,7 +34,8 @@ def ttyfleet_uart_plan(
     use = "off" if bluetooth is False else str(bluetooth)
     wanted = parse_portmap([port["entry"] for port in ports])
     found = vars(plan(Boot(**given), wanted, use))
-    return {name: list(item) if isinstance(item, tuple) else item for name, item in found.items()}
+    lists = {name: list(item) if isinstance(item, tuple) else item for name, item in found.items()}
+    return dict(inert(lists))
 
 
 class FilterModule:

@@ -72,13 +72,14 @@ class Daemon:
         assert self.process
         return self.process.pid
 
-    def configure(self, *entries: dict[str, Any]) -> None:
+    def configure(self, *entries: dict[str, Any], metrics: str = "") -> None:
         """Write the configuration file."""
         tables = (
             "[[port]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in entry.items())
             for entry in entries
         )
-        self.config.write_text("".join(tables))
+        top = f"metrics = {json.dumps(metrics)}\n" if metrics else ""
+        self.config.write_text(top + "".join(tables))
 
     async def start(
         self, *entries: dict[str, Any], loop: str = LOOPS[-1], before: str = "", **env: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import stat
@@ -15,6 +16,7 @@ import pytest
 
 from conftest import TIMEOUT, Adapter, eventually
 from process import LOOPS, command, daemon, entry, environment, run, tcp_port
+from ttybridge import cli, control
 
 SOUND = '[[port]]\nname = "sw"\ndevice = "/dev/ttyUSB0"\nlisten = 9999\n'
 
@@ -35,6 +37,33 @@ def test_check_says_every_fault_on_its_own_line(tmp_path: Path) -> None:
         f"{path}: port sw: baudrate: 0: write a whole number from 50 to 4000000",
         f"{path}: port sw: parity: 'N': write none, even, odd, mark or space",
     ]
+
+
+def test_what_files_are_called_and_hold_is_no_command_to_the_terminal(tmp_path: Path) -> None:
+    evil = "\x1b]0;x\a\u202e\x9b\n- x"
+    path = tmp_path / f"{evil}.conf"
+    path.write_text(f"BANNER:b:{evil}\n2001:telnet:0:/dev/{evil[:-4]}:9600 b\nb{evil}\n")
+    for words in (["import", str(path)], ["check", "--config", str(path)]):
+        done = run(*words, runtime=tmp_path)
+        assert re.findall("[^\n -~]", done.stdout + done.stderr) == []
+        assert r"\x1b]0;x" in done.stderr
+
+
+def test_what_a_daemon_says_of_devices_is_no_command_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device = {"path": "/dev/\x1b[31m", "present": True, "problem": "\u202e\x9bproblem"}
+    port = {
+        **{"name": "sw", "connect": None, "listen": "1", "listening": True, "clients": []},
+        **{"device": device, "listen_problem": "", "counters": {"from_device": 0, "to_device": 0}},
+    }
+    monkeypatch.setattr(control, "ask", lambda *_, **__: {"ports": [port]})
+    assert cli.main(["status"]) == 0
+    assert cli.main(["status", "--json"]) == 0
+    said = capsys.readouterr().out
+    assert re.findall("[^\n -~]", said) == []
+    assert r"/dev/\x1b[31m" in said
+    assert r"sw: \u202e\x9bproblem" in said
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,10 @@ def test_no_board_is_reset_by_clients_that_come_and_go(
     make_port: MakePort,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ttybridge.client.FAREWELL_SECONDS", 0.1)
-
     async def scenario() -> None:
-        port = make_port(dtr="off", rts="off", protocol=protocol, sharing=sharing)
+        port = make_port(
+            dtr="off", rts="off", protocol=protocol, sharing=sharing, half_close_timeout=0
+        )
         async with serving(port) as bench:
             kernel.lines.clear()
             clients = []

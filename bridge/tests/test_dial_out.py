@@ -124,7 +124,7 @@ def test_a_remote_that_accepts_and_closes_at_once_does_not_fill_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ttybridge.server.RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("ttybridge.client.FAREWELL_SECONDS", 0.01)
+    monkeypatch.setattr("ttybridge.client.LOOK_SECONDS", 0.01)
 
     async def scenario() -> None:
         came = []
@@ -135,7 +135,7 @@ def test_a_remote_that_accepts_and_closes_at_once_does_not_fill_the_log(
 
         remote = await asyncio.start_server(close, "127.0.0.1", 0)
         number = remote.sockets[0].getsockname()[1]
-        (port,) = parse_portmap([entry(number)])
+        (port,) = parse_portmap([{**entry(number), "half_close_timeout": 0}])
         async with serving(port):
             await asyncio.sleep(1)
             assert 4 < len(came) < 9  # 0.01 s, 0.02 s, 0.04 s and so on apart

@@ -328,7 +328,9 @@ TCP = """\
 
 PRINTED = """\
 # pi-rack1 (Raspberry Pi 4 Model B Rev 1.4)
-# Name each port after what hangs on it; write its baudrate if not 9600.
+# Name each port after what hangs on it.
+# Line settings that an entry lacks are those of serial_ports_defaults in the inventory, else
+# baudrate 9600, bytesize 8, parity none, stopbits 1, flow none: write what the device has.
 serial_ports:
 
   # /dev/ttyUSB0, USB path 1-1.1, driver pl2303
@@ -558,6 +560,8 @@ def test_what_is_new_goes_behind_the_port_map_that_is_there(pi: Pi) -> None:
 
 
 NEW = """\
+  # Line settings that an entry lacks are those of serial_ports_defaults in the inventory, else
+  # baudrate 9600, bytesize 8, parity none, stopbits 1, flow none: write what the device has.
 
   # /dev/ttyUSB1, USB path 1-1.2, driver ftdi_sio
   # FTDI FT232R USB UART (0403:6001, serial number A50285BI)

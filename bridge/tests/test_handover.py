@@ -281,6 +281,44 @@ def test_of_observers_the_same_one_writes(adapter: Adapter) -> None:
     asyncio.run(scenario())
 
 
+def test_who_waits_to_replace_a_client_is_closed_and_that_one_goes_on(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), sharing="replace")
+        async with kept(sw) as daemon:
+            reader, writer = await daemon.connect(sw)
+            waiting, other = await daemon.connect(sw)
+            await daemon.restart()
+            assert await closed(waiting)
+            writer.write(b"x")
+            assert await adapter.receive(1) == b"x"
+            await adapter.send(b"y")
+            assert await receive(reader, 1) == b"y"
+            other.close()
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_has_said_nothing_before_a_restart_is_judged_after_it(
+    adapter: Adapter,
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path))
+        async with kept(sw) as daemon:
+            reader, writer = await daemon.connect(sw)
+            await daemon.restart()
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            assert await closed(reader)
+            assert "refused: it begins like an HTTP request" in daemon.log
+            writer.close()
+            _, writer = await daemon.connect(sw)
+            writer.write(b"mine")
+            assert await adapter.receive(4) == b"mine"
+            writer.close()
+
+    asyncio.run(scenario())
+
+
 def test_what_waits_for_an_absent_device_is_still_written(adapter: Adapter) -> None:
     async def scenario() -> None:
         sw = entry(device=str(adapter.path))

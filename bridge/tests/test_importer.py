@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttybridge import importer
+import host_vars
+from ttybridge import importer, yaml_text
 from ttybridge.config import ConfigError
 from ttybridge.portmap import Port, as_entry, parse_portmap
 
@@ -42,8 +42,9 @@ SAMPLES = sorted(path.stem for path in HERE.glob("*.conf"))
 
 def entries(imported: importer.Imported) -> list[dict[str, Any]]:
     """The entries, as they are read from the YAML that is written."""
-    read = yaml.safe_load(importer.as_yaml(imported.ports, "x"))["serial_ports"]
+    read = host_vars.load(importer.as_yaml(imported.ports, "x"))["serial_ports"]
     assert parse_portmap(read) == imported.ports
+    assert host_vars.seen_by_jinja(read) == []
     return list(read)
 
 
@@ -91,13 +92,97 @@ def test_the_articles_line() -> None:
         "  - name: port-9999\n"
         "    listen: 9999\n"
         "    device: /dev/ttyUSB0\n"
+        "    protocol: raw\n"
         "    engine: ser2net\n"
+        "    baudrate: 9600\n"
+        "    bytesize: 8\n"
+        "    parity: none\n"
+        "    stopbits: 1\n"
+        "    flow: none\n"
+        "    dtr: on\n"
+        "    rts: on\n"
+        "    hangup: off\n"
+        "    rs485: off\n"
+        "    sharing: exclusive\n"
+        "    max_clients: 1\n"
         "    idle_timeout: 600\n"
     )
     assert imported.lines("ser2net.conf") == [
         "ser2net.conf:1: note: /dev/ttyUSB0: whichever adapter was found first; "
         "`ttybridge discover` says what to write as usb: in its place"
     ]
+
+
+# What a site may want for all ports that it writes itself, none of it as ser2net has it.
+DEFAULTS = {
+    **{"protocol": "rfc2217", "baudrate": 115200, "bytesize": 5},
+    **{"parity": "mark", "stopbits": 2, "flow": "xonxoff", "dtr": "keep", "rts": "off"},
+    **{"hangup": "on", "rs485": {"rx_during_tx": "on"}, "sharing": "observed"},
+    **{"max_clients": 1000, "idle_timeout": 42},
+}
+
+
+@pytest.mark.parametrize("engine", ["ser2net", "bridge"])
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_no_default_of_the_inventory_changes_what_the_file_says(sample: str, engine: str) -> None:
+    text = (HERE / f"{sample}.conf").read_bytes().decode()
+    imported = importer.parse(text, f"{sample}.conf", engine)
+    read = host_vars.load(importer.as_yaml(imported.ports, "x"))["serial_ports"]
+    defaults = {**DEFAULTS, "engine": "ser2net" if engine == "bridge" else "bridge"}
+    assert defaults.keys() == set(importer._SAID)
+    for key, value in defaults.items():
+        assert parse_portmap(read, {key: value}) == imported.ports, key
+
+
+def test_a_site_sets_for_imported_ports_what_ser2net_has_no_word_for() -> None:
+    (port,) = importer.parse("1:telnet:0:/dev/ttyS0:", "f", "bridge").ports
+    (entry,) = host_vars.load(importer.as_yaml((port,), "f"))["serial_ports"]
+    (served,) = parse_portmap([entry], {"allow": ["192.0.2.0/24"], "banner": "hello"})
+    assert (served.allow, served.banner) == (("192.0.2.0/24",), "hello")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{{ lookup('pipe', 'id') }}", "{% set x = 1 %}", "{# x #}", "{{", "}}", "%}", "#}"),
+        *("#jinja2: variable_start_string: '<'\n<1", "{{{", "a\n{%- if x", "{{\u2028}}"),
+    ],
+)
+def test_jinja_has_the_tag_by_which_ansible_takes_it_for_text(text: str) -> None:
+    assert yaml_text.text(text).startswith('!unsafe "')
+    assert host_vars.load(yaml_text.text(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["{name}: {baudrate} baud", "100 %", "# {", "!unsafe x", "a: [b]", "\x1b[1m", "\u202e"]
+)
+def test_an_ordinary_text_has_no_tag(text: str) -> None:
+    assert yaml_text.text(text).startswith('"')
+    assert host_vars.load(yaml_text.text(text)) == text
+
+
+def test_a_banner_that_ansible_would_run() -> None:
+    classic = "BANNER:b:welcome { lookup('pipe','id') }\n2001:telnet:0:/dev/ttyS1:9600 b\n"
+    text = importer.as_yaml(importer.parse(classic, "f").ports, "f")
+    assert """    banner: !unsafe "welcome {{ lookup('pipe','id') }}"\n""" in text
+
+
+def test_braces_in_names_are_braces_in_a_banner() -> None:
+    text = "DEVICE:{x}:/dev/ttyS1\nBANNER:b:\\o \\N \\p\n2002:telnet:0:{x}:b\n"
+    (port,) = importer.parse(text, "f").ports
+    assert port.banner == "{{x}} 2002 2002"
+
+
+def test_half_a_character_is_refused_as_ser2net_does() -> None:
+    text = 'connections:\n  a: {accepter: "tcp,1", connector: "/dev/\\ud800"}\n'
+    with pytest.raises(ConfigError, match="f.yaml:2: not YAML: "):
+        importer.parse(text, "f.yaml")
+
+
+def test_an_address_holds_no_jinja() -> None:
+    imported = importer.parse("fe80::1%{{1+1}},2001:raw:0:/dev/ttyS1:9600", "f")
+    assert imported.ports == ()
+    assert "names no network interface: write letters, digits" in imported.lines("f")[0]
 
 
 @pytest.mark.parametrize(
@@ -206,8 +291,9 @@ def test_any_option_is_imported_or_told_of(options: list[str], state: str) -> No
 @given(st.text(), st.text())
 def test_any_banner_is_imported_or_told_of(banner: str, name: str) -> None:
     quoted = "'" + banner.replace("'", "''") + "'"
+    key = yaml_text.quoted(name).removeprefix("!unsafe ")
     text = (
-        f"connections:\n  {importer._quoted(name)}:\n    accepter: telnet,tcp,1\n"
+        f"connections:\n  {key}:\n    accepter: telnet,tcp,1\n"
         f"    connector: serialdev,/dev/ttyS0\n    options:\n      banner: {quoted}\n"
     )
     try:
@@ -219,7 +305,9 @@ def test_any_banner_is_imported_or_told_of(banner: str, name: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_of_a_port_map_is_written_as_it_is(text: str) -> None:
-    assert yaml.safe_load(importer._value("banner", text)) == text
+    read = host_vars.load(f"banner: {yaml_text.value('banner', text)}")
+    assert read == {"banner": text}
+    assert host_vars.seen_by_jinja(read) == []
 
 
 def test_every_kind_of_value_is_written_as_it_is() -> None:
@@ -235,6 +323,6 @@ def test_every_kind_of_value_is_written_as_it_is() -> None:
         "log": {"file": "/var/log/ttybridge/on"},
     }
     ports: tuple[Port, ...] = parse_portmap([entry])
-    read = yaml.safe_load(importer.as_yaml(ports, "f"))["serial_ports"]
+    read = host_vars.load(importer.as_yaml(ports, "f"))["serial_ports"]
     assert parse_portmap(read) == ports
-    assert read[0].keys() == as_entry(ports[0]).keys()
+    assert read[0].keys() == {*as_entry(ports[0]), *importer._SAID}

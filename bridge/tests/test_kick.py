@@ -69,6 +69,28 @@ def test_all_clients_of_a_port_are_closed_and_no_other_ports(loop: str, adapter:
     asyncio.run(scenario())
 
 
+def test_who_waits_to_replace_a_client_is_shown_and_closed(adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), sharing="replace")
+        async with daemon(sw) as process:
+            client, name = connected(sw)
+            await process.until(lambda port: len(port["clients"]) == 1)
+            waiting, other = connected(sw)
+            await process.until(lambda port: len(port["clients"]) == 2)
+            assert await done(process, "kick", "sw", other) == (0, f"sw: {other} closed\n", "")
+            assert waiting.recv(1) == b""
+            again, other = connected(sw)
+            await process.until(lambda port: len(port["clients"]) == 2)
+            assert f"{other} (waits)" in (await done(process, "status"))[1]
+            lines = f"sw: {other} closed\nsw: {name} closed\n"
+            assert await done(process, "kick", "sw") == (0, lines, "")
+            assert not (await process.port())["clients"]
+            for each in (client, waiting, again):
+                each.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_client_that_never_reads_is_closed_too(adapter: Adapter) -> None:
     async def scenario() -> None:
         sw = entry(device=str(adapter.path))
@@ -193,6 +215,7 @@ def test_status_is_complete_for_programs(adapter: Adapter) -> None:
             assert port["counters"] == {
                 "from_device": 0,
                 "to_device": 4,
+                "dropped": 0,
                 "reconnects": 0,
                 "refused_clients": 0,
                 "closed_slow_clients": 0,

@@ -9,6 +9,7 @@ import importlib
 import itertools
 import os
 import random
+import signal
 import socket
 import struct
 import subprocess
@@ -22,7 +23,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import TIMEOUT, Adapter, eventually, free_tcp_port, serving
-from process import LOOPS, environment
+from process import LOOPS, Daemon, daemon, entry, environment, tcp_port
 from ttybridge import __version__, metrics
 from ttybridge.portmap import Port
 from ttybridge.values import Listen
@@ -412,6 +413,87 @@ def test_it_listens_until_it_is_closed(run: Run) -> None:
             await asyncio.to_thread(ask, number)
 
     run(scenario())
+
+
+async def reload(process: Daemon, *entries: dict[str, Any], metrics: str = "") -> dict[str, Any]:
+    """Have a daemon reload; return what it says of its metrics once it has."""
+    process.configure(*entries, metrics=metrics)
+    before = process.log.count("reloaded")
+    process.signal(signal.SIGHUP)
+    await eventually(lambda: process.log.count("reloaded") > before)
+    said: dict[str, Any] = (await process.status())["metrics"]
+    return said
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_reload_moves_the_metrics_and_touches_no_port(loop: str, adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw, free = entry(device=str(adapter.path)), entry()
+        number = tcp_port(free)
+        async with daemon(sw, loop=loop) as process:
+            reader, writer = await process.connect(sw)
+            nowhere = {"listen": None, "listening": False, "problem": None}
+            assert (await process.status())["metrics"] == nowhere
+            # The second address is part of the first: the old listener must close first.
+            for listen in (str(number), f"127.0.0.1:{number}", f"127.0.0.1:{number}"):
+                there = {"listen": listen, "listening": True, "problem": None}
+                assert await reload(process, sw, metrics=listen) == there
+                assert await scrape(number)
+            assert process.log.count(f"metrics on 127.0.0.1:{number}") == 1
+            elsewhere = tcp_port(entry())
+            await reload(process, sw, metrics=f"127.0.0.1:{elsewhere}")
+            assert await scrape(elsewhere)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.to_thread(ask, number)
+            # The port and the metrics change places.
+            free["device"] = "/nonexistent/tty"
+            free["name"] = "more"
+            free["listen"] = f"127.0.0.1:{elsewhere}"
+            await reload(process, sw, free, metrics=f"127.0.0.1:{number}")
+            assert (await process.port("more"))["listening"]
+            assert await scrape(number)
+            assert await reload(process, sw, free) == nowhere
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.to_thread(ask, number)
+            await adapter.send(b"still here")
+            assert await reader.readexactly(10) == b"still here"
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_metrics_come_once_another_program_has_left_their_address(loop: str) -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as squatter:
+            number = squatter.getsockname()[1]
+            async with daemon(loop=loop) as process:
+                listen = f"127.0.0.1:{number}"
+                said = await reload(process, metrics=listen)
+                problem = "Address already in use"
+                assert said == {"listen": listen, "listening": False, "problem": problem}
+                squatter.close()
+                await eventually(lambda: f"metrics on {listen}\n" in process.log.split(problem)[-1])
+                assert process.log.count(problem) == 1
+                assert (await process.status())["metrics"]["problem"] is None
+                response, _ = await asyncio.to_thread(ask, number)
+                assert response.status == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_that_failed_is_told_until_one_succeeds() -> None:
+    async def scenario() -> None:
+        async with daemon() as process:
+            assert (await process.status())["reload_problem"] is None
+            await reload(process, {"name": "sw"})
+            problem = (await process.status())["reload_problem"]
+            assert problem.startswith("not reloaded, all stays as it was:\n")
+            assert "port sw: listen: missing" in problem
+            await reload(process)
+            assert (await process.status())["reload_problem"] is None
+
+    asyncio.run(scenario())
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

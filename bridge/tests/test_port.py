@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
+import struct
 from collections.abc import Callable
 from typing import cast
 
 import pytest
 
-from conftest import Adapter, eventually, free_tcp_port, serving, tcp_port
+from conftest import TIMEOUT, Adapter, eventually, free_tcp_port, serving, tcp_port
+from process import LOOPS, daemon, entry
+from process import tcp_port as entry_port
 from ttybridge.client import Client
 from ttybridge.device import Device, DeviceLost
 from ttybridge.port import ServedPort
@@ -19,6 +23,8 @@ from ttybridge.server import ListenError, Server
 
 MakePort = Callable[..., Port]
 MIB = 1024 * 1024
+
+on_each_loop = pytest.mark.parametrize("loop", LOOPS)
 
 
 def test_bytes_pass_both_ways_unchanged(adapter: Adapter, make_port: MakePort) -> None:
@@ -315,6 +321,110 @@ def test_idle_clients_are_closed_and_busy_ones_are_not(
                 await adapter.send(b"x")
                 assert await client.receive(1) == b"x"
             assert await client.rest() == b""
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+@pytest.mark.parametrize("protocol", ["raw", "telnet"])
+def test_what_the_device_says_right_after_a_connect_reaches_that_client(
+    protocol: str, loop: str, adapter: Adapter
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), protocol=protocol)
+        async with daemon(sw, loop=loop) as process:
+            for number in range(25):
+                with socket.create_connection(("127.0.0.1", entry_port(sw)), TIMEOUT) as client:
+                    os.write(adapter.far, b"boot %02d" % number)
+                    with client.makefile("rb") as stream:
+                        got = b""
+                        while not got.endswith(b"boot %02d" % number):
+                            got += await asyncio.to_thread(stream.read, 1)
+                    assert b"boot" in got
+                await process.until(lambda port: not port["clients"])
+
+    asyncio.run(scenario())
+
+
+def test_who_has_connected_comes_before_what_the_device_says_after_it(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    # The event loop may come to the device first, also where that speaks later.
+    async def scenario() -> None:
+        port = make_port()
+        async with serving(port) as bench:
+            with socket.create_connection(("127.0.0.1", tcp_port(port)), TIMEOUT) as client:
+                os.write(adapter.far, b"boot")
+                served = bench.server._links["sw"].served
+                served._readable()
+                assert await asyncio.to_thread(client.recv, 4) == b"boot"
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_a_client_that_is_reset_at_once_harms_nobody(loop: str, adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), protocol="telnet", replay=1000)
+        async with daemon(sw, loop=loop) as process:
+            for _ in range(200):
+                client = socket.create_connection(("127.0.0.1", entry_port(sw)), TIMEOUT)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            await process.until(lambda port: not port["clients"])
+            _, writer = await process.connect(sw)
+            writer.write(b"x")
+            assert await adapter.receive(1) == b"x"
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_is_kicked_before_it_has_a_transport_is_told_so(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    async def scenario() -> None:
+        port = make_port(protocol="telnet", banner="this is {name}")
+        async with serving(port) as bench:
+            connecting = asyncio.create_task(asyncio.open_connection("127.0.0.1", tcp_port(port)))
+            kicked: list[str] = []
+            for _ in range(100_000):  # within a turn or two of the event loop
+                if kicked := bench.server.kick("sw", None):
+                    break
+                await asyncio.sleep(0)
+            reader, writer = await connecting
+            assert kicked == ["{}:{}".format(*writer.get_extra_info("sockname"))]
+            assert b"this is sw\r\n\r\n[ttybridge: sw: closed by" in await reader.read()
+            assert not bench.status()["clients"]
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_a_storm_from_a_network_that_may_not_connect_is_told_so_and_costs_nothing(
+    loop: str, adapter: Adapter
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), allow=["127.0.0.1/32"])
+        async with daemon(sw, loop=loop) as process:
+            before = process.descriptors()
+            storm = [
+                socket.create_connection(("127.0.0.1", entry_port(sw)), TIMEOUT, ("127.0.0.2", 0))
+                for _ in range(100)
+            ]
+            for client in storm[-20:]:
+                words = await asyncio.to_thread(client.recv, 100)
+                assert words == b"ttybridge: 127.0.0.2 may not connect to port sw\r\n"
+            await process.until(lambda port: port["counters"]["refused_clients"] == 100)
+            assert process.descriptors() < before + 40
+            _, writer = await process.connect(sw)
+            writer.write(b"x")
+            assert await adapter.receive(1) == b"x"
+            assert process.log.count("may not connect to port sw") < 20
+            for client in storm:
+                client.close()
+            writer.close()
 
     asyncio.run(scenario())
 

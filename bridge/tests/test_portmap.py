@@ -51,7 +51,7 @@ NETWORKS = "write a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
 KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
-    "max_clients, allow, tls, idle_timeout, keepalive, replay, log, "
+    "max_clients, allow, tls, guard, idle_timeout, half_close_timeout, keepalive, replay, log, "
     "banner, probe"
 )
 
@@ -234,6 +234,7 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         {"tls": {"certificate": "/etc/a.pem", "key": "/etc/a.key", "cert": "/x"}},
         ("tls.cert: '/x': unknown key; the keys are certificate, key, client_ca"),
     ),
+    ({"guard": "http"}, ("guard: 'http': write on or off")),
     ({"idle_timeout": -1}, ("idle_timeout: -1: write a whole number from 0 to 31536000")),
     ({"keepalive": 32768}, ("keepalive: 32768: write a whole number from 0 to 32767")),
     ({"replay": "1k"}, ("replay: '1k': write a whole number from 0 to 16777216")),
@@ -324,6 +325,10 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
             "sharing: 'observed': engine ser2net cannot honour it: write engine: bridge, "
             "or sharing: exclusive or replace or shared"
         ),
+    ),
+    (
+        {"engine": "ser2net", "guard": "on"},
+        ("guard: 'on': engine ser2net cannot honour it: write engine: bridge, or guard: off"),
     ),
     (
         {"engine": "ser2net", "keepalive": 60},
@@ -429,6 +434,9 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({}, "max_clients", 1),
         ({}, "allow", ()),
         ({}, "tls", None),
+        ({}, "guard", True),
+        ({"guard": "off"}, "guard", False),
+        ({"engine": "ser2net", "guard": False}, "guard", False),
         ({}, "idle_timeout", 0),
         ({}, "keepalive", 60),
         ({}, "replay", 0),
@@ -636,13 +644,16 @@ def test_usb_matches_that_one_adapter_satisfies_clash(
 def test_a_port_that_connects_has_no_listener_to_clash_or_to_guard() -> None:
     connecting = entry(name="a", device="/a", connect="pc:9999")
     assert said_of([connecting, entry()]) == []
-    assert said_of([connecting], {"allow": ["192.0.2.0/24"], "sharing": "shared"}) == []
+    common = {"allow": ["192.0.2.0/24"], "sharing": "shared", "guard": "on"}
+    assert said_of([connecting], common) == []
+    assert said_of([{**connecting, "guard": "off"}]) == []
     wrong = {**connecting, "name": "sw", "allow": ["192.0.2.0/24"], "sharing": "shared"}
-    wrong |= {"tls": {"certificate": "/a", "key": "/b"}, "max_clients": 2}
+    wrong |= {"tls": {"certificate": "/a", "key": "/b"}, "max_clients": 2, "guard": "on"}
     listens = "it is for a port that listens: leave it out, or write listen"
     assert said_of([wrong]) == [
         f"allow: ['192.0.2.0/24']: {listens}",
         f"tls: {{'certificate': '/a', 'key': '/b'}}: {listens}",
+        f"guard: 'on': {listens}",
         f"sharing: 'shared': {listens}",
         f"max_clients: 2: {listens}",
     ]
@@ -891,6 +902,7 @@ every_port = st.fixed_dictionaries(
         "max_clients": st.integers(1, 1024),
         "allow": st.lists(networks, max_size=3).map(tuple),
         "tls": st.none() | st.builds(Tls, tls_files, tls_files, st.none() | tls_files),
+        "guard": st.booleans(),
         "idle_timeout": st.integers(0, 31_536_000),
         "keepalive": st.integers(0, 32_767),
         "replay": st.integers(0, 16_777_216),

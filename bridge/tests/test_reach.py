@@ -62,6 +62,14 @@ def test_the_variables_of_a_host_are_read(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == "sw  telnet pi 9999\n"
 
 
+def test_a_text_with_the_tag_unsafe_is_read_as_each_ansible_prints_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for device in ("/dev/{{x}}", {"__ansible_unsafe": "/dev/{{x}}"}):
+        main("pi", {"serial_ports": [{"name": "sw", "device": device, "listen": 9999}]})
+        assert capsys.readouterr().out.startswith("sw  nc pi 9999\n")
+
+
 def test_what_ansible_has_yet_to_work_out_is_no_traceback(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -374,6 +374,13 @@ def test_the_time_grows_with_the_length_only(begin: bytes) -> None:
         assert times[1] < 30 * max(times[0], 0.01), (begin, unit, times)
 
 
+@pytest.mark.parametrize("begin", [b"", b"\x1b[", b"\x1b]4;", b"\x1bP$q", b"\x1b_Ga=", b"\x9d4;"])
+def test_what_wants_to_take_long_is_done_in_one_pass(begin: bytes) -> None:
+    for unit in HOSTILE:
+        once = without_questions((begin + unit * 1000)[:65536])
+        assert without_questions(once) == once
+
+
 # In a port.
 
 

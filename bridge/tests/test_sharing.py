@@ -100,10 +100,12 @@ def test_replace_lets_the_newest_win(protocol: str, adapter: Adapter, make_port:
             await old.send(b"from the old ")
             assert await adapter.receive(13) == b"from the old "
             new = await bench.connect(port)
-            with contextlib.suppress(ConnectionError):
-                await old.send(b"nobody reads this")
             await new.send(b"from the new")
             assert await adapter.receive(12) == b"from the new"
+            with contextlib.suppress(ConnectionError):
+                await old.send(b"nobody reads this")
+            await new.send(b"!")
+            assert await adapter.receive(1) == b"!"
             await adapter.send(b"to the new")
             await told(new, "to the new")
             said = f"sw: replaced by {own_name(new)}".encode()
@@ -123,6 +125,189 @@ def test_replace_by_a_burst_of_clients_leaves_the_last_one(
             assert [await client.rest() for client in clients[:-1]] == [b""] * 9
             await adapter.send(b"x")
             assert await clients[-1].receive(1) == b"x"
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_who_only_looks_whether_a_port_answers_replaces_nobody(
+    loop: str, adapter: Adapter, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), sharing="replace")
+        async with daemon(sw, loop=loop) as process:
+            reader, writer = await process.connect(sw)
+            for number in range(20):
+                connected(sw).close()
+                writer.write(b"%02d" % number)
+                assert await adapter.receive(2) == b"%02d" % number
+                await adapter.send(b"%02d" % number)
+                assert await reader.readexactly(2) == b"%02d" % number
+            await eventually(lambda: process.log.count("waits to replace") == 20)
+            await process.until(lambda port: len(port["clients"]) == 1)
+            assert "replaced" not in process.log.replace("waits to replace", "")
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_newcomer_that_stays_replaces_though_it_says_nothing(
+    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttybridge.port.CANDIDATE_SECONDS", 0.3)
+
+    async def scenario() -> None:
+        port = make_port(sharing="replace")
+        async with serving(port) as bench:
+            old = await bench.connect(port)
+            new = await bench.connect(port)
+            assert [one["waits"] for one in bench.status()["clients"]] == [False, True]
+            assert await old.rest() == b""
+            (only,) = bench.status()["clients"]
+            assert (only["address"], only["waits"]) == (own_name(new), False)
+            await new.send(b"x")
+            assert await adapter.receive(1) == b"x"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("protocol", ["raw", "telnet"])
+def test_who_waits_sees_what_the_device_says_and_only_the_other_writes(
+    protocol: str, adapter: Adapter, make_port: MakePort
+) -> None:
+    async def scenario() -> None:
+        port = make_port(sharing="replace", protocol=protocol, replay=100)
+        async with serving(port) as bench:
+            old = await bench.connect(port)
+            await adapter.send(b"before ")
+            await told(old, "before ")
+            new = await bench.connect(port)
+            await adapter.send(b"for both")
+            assert (await told(new, "for both")).endswith(b"before for both")
+            await told(old, "for both")
+            status = bench.status()["clients"]
+            assert [one["writes"] for one in status] == [True, False]
+            await old.send(b"old")
+            assert await adapter.receive(3) == b"old"
+            await new.send(b"new")
+            assert await adapter.receive(3) == b"new"
+            assert [one["writes"] for one in bench.status()["clients"]] == [True]
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_to_the_telnet_negotiation_replaces(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    async def scenario() -> None:
+        port = make_port(sharing="replace", protocol="telnet")
+        async with serving(port) as bench:
+            old = await bench.connect(port)
+            new = await bench.connect(port)
+            assert (await new.receive(3))[:1] == b"\xff"
+            await new.send(b"\xff\xfd\x03")
+            assert f"sw: replaced by {own_name(new)}".encode() in await old.rest()
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_does_not_change_the_line_before_it_has_replaced(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    async def scenario() -> None:
+        port = make_port(sharing="replace", protocol="rfc2217")
+        will_com_port, baudrate_19200 = b"\xff\xfb\x2c", b"\xff\xfa\x2c\x01\0\0\x4b\0\xff\xf0"
+        async with serving(port) as bench:
+            old = await bench.connect(port)
+            await old.send(will_com_port + baudrate_19200)
+            await eventually(lambda: bench.status()["line_settings"]["baudrate"] == 19200)
+            new = await bench.connect(port)
+            await old.send(b"x")
+            assert await adapter.receive(1) == b"x"
+            assert bench.status()["line_settings"]["baudrate"] == 19200
+            await new.send(will_com_port)  # the old one has left: the line is the port map's again
+            await eventually(lambda: bench.status()["line_settings"]["baudrate"] == 9600)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("leaves", ["closes", "half-closes", "resets"])
+def test_who_waits_takes_over_at_once_when_the_other_leaves(
+    leaves: str, adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttybridge.port.CANDIDATE_SECONDS", 2 * TIMEOUT)
+
+    async def scenario() -> None:
+        port = make_port(sharing="replace")
+        async with serving(port) as bench:
+            old = await bench.connect(port)
+            waiting = [await bench.connect(port) for _ in range(3)]
+            if leaves == "resets":
+                old.writer.transport.abort()
+            elif leaves == "closes":
+                old.writer.close()
+            else:
+                old.writer.write_eof()
+            newest = own_name(waiting[-1])
+            await eventually(lambda: bench.status()["clients"][0]["address"] == newest)
+            assert len(bench.status()["clients"]) == 1
+            assert [await client.rest() for client in waiting[:-1]] == [b"", b""]
+            await waiting[-1].send(b"x")
+            assert await adapter.receive(1) == b"x"
+
+    asyncio.run(scenario())
+
+
+def test_who_is_newer_than_the_one_that_replaces_still_waits(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    async def scenario() -> None:
+        port = make_port(sharing="replace")
+        async with serving(port) as bench:
+            clients = [await bench.connect(port) for _ in range(3)]
+            await clients[1].send(b"1")
+            assert await adapter.receive(1) == b"1"
+            assert [one["waits"] for one in bench.status()["clients"]] == [False, True]
+            await clients[2].send(b"2")
+            assert await adapter.receive(1) == b"2"
+            assert [await client.rest() for client in clients[:2]] == [b"", b""]
+
+    asyncio.run(scenario())
+
+
+def test_few_wait_at_once(
+    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttybridge.port.CANDIDATE_SECONDS", 2 * TIMEOUT)
+
+    async def scenario() -> None:
+        port = make_port(sharing="replace")
+        async with serving(port) as bench:
+            old = await bench.connect(port)
+            waiting = [await bench.connect(port) for _ in range(30)]
+            assert len(bench.status()["clients"]) < 10
+            assert await waiting[0].rest() == b""
+            await old.send(b"x")
+            assert await adapter.receive(1) == b"x"
+            await waiting[-1].send(b"y")
+            assert await adapter.receive(1) == b"y"
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_a_port_whose_device_takes_nothing_can_still_replace(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    async def scenario() -> None:
+        port = make_port(sharing="replace")
+        async with serving(port) as bench:
+            old = await bench.connect(port)
+            sending = asyncio.create_task(old.send(bytes(16 * MIB)))
+            await eventually(lambda: bench.status()["clients"][0]["received"] > MIB / 16)
+            new = await bench.connect(port)
+            await new.send(b"x")
+            await eventually(lambda: bench.status()["clients"][0]["address"] == own_name(new))
+            sending.cancel()
 
     asyncio.run(scenario())
 
@@ -488,7 +673,7 @@ def test_a_replay_longer_than_a_client_may_lag_behind_is_shown_whole(
     adapter: Adapter, make_port: MakePort
 ) -> None:
     async def scenario() -> None:
-        port, said = make_port(replay=8 * MIB), os.urandom(8 * MIB)
+        port, said = make_port(replay=8 * MIB), os.urandom(4 * MIB).hex().encode()
         async with serving(port) as bench:
             await adapter.send(said)
             await eventually(lambda: bench.status()["counters"]["from_device"] == len(said))

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,15 @@ def test_only_clients_with_a_certificate_of_the_ca_get_in(
 
 @on_each_loop
 @pytest.mark.parametrize(
-    "junk", [b"", b"\r", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\x40\x00" + bytes(20_000)]
+    "junk",
+    [
+        b"",
+        b"\r",
+        b"\x16",
+        b"\x16\x03\x01\x02\x00" + bytes(100),
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"\x16\x03\x01\x40\x00" + bytes(20_000),
+    ],
 )
 def test_a_plain_client_on_a_port_with_tls_harms_nothing(
     junk: bytes, loop: str, adapter: Adapter, files: Files
@@ -283,6 +292,135 @@ def test_clients_that_hang_in_the_handshake_are_few_and_hold_up_nobody(
             for client in hanging:
                 client.close()
             await eventually(lambda: process.descriptors() <= before + 2)
+            await works(process, adapter, sw, files.client())
+
+    asyncio.run(scenario())
+
+
+class Attacker:
+    """Somebody who keeps hundreds of connections open that never finish their handshake."""
+
+    def __init__(self, number: int, address: str, says: bytes) -> None:
+        self._place = ("127.0.0.1", number)
+        self._address, self._says = address, says
+        self._open: list[socket.socket] = []
+        self._wanted = True
+        self.renewed = 0
+        """How many connections it has opened in place of those that were closed."""
+
+    def attack(self) -> None:
+        """Keep them open, in a thread, until `stop`."""
+        while self._wanted:
+            alive = [each for each in self._open if not _has_ended(each)]
+            for _ in range(300 - len(alive)):
+                alive.append(socket.create_connection(self._place, TIMEOUT, (self._address, 0)))
+                alive[-1].sendall(self._says)
+                alive[-1].setblocking(False)
+            self.renewed += len(alive) - len(set(alive) & set(self._open))
+            self._open = alive
+            time.sleep(0.001)
+
+    def stop(self) -> None:
+        """Open no more, and close all."""
+        self._wanted = False
+
+    def close(self) -> None:
+        for each in self._open:
+            each.close()
+
+
+def _has_ended(client: socket.socket) -> bool:
+    try:
+        ended = not client.recv(1000)
+    except BlockingIOError:
+        return False
+    except OSError:
+        ended = True
+    if ended:
+        client.close()
+    return ended
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("127.0.0.2", b""),
+        ("127.0.0.2", b"\x16\x03\x01\x02\x00\x01"),
+        ("127.0.0.1", b""),
+        ("127.0.0.1", b"\x16\x03\x01\x02\x00\x01"),
+    ],
+)
+def test_who_hangs_in_the_handshake_keeps_nobody_out(
+    address: str, says: bytes, loop: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        async with daemon(sw, loop=loop) as process:
+            attacker = Attacker(written_port(sw), address, says)
+            attacking = asyncio.create_task(asyncio.to_thread(attacker.attack))
+            try:
+                await eventually(lambda: attacker.renewed > 1000)
+                for _ in range(5):  # each at its first try
+                    await works(process, adapter, sw, files.client())
+                assert process.descriptors() < 150
+            finally:
+                attacker.stop()
+                await attacking
+                attacker.close()
+            assert "TLS: dropped for a newcomer" in process.log
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_a_handshake_that_comes_in_small_pieces_succeeds(
+    loop: str, adapter: Adapter, files: Files
+) -> None:
+    def shake_hands(sock: socket.socket) -> ssl.SSLObject:
+        """Send a byte at a time at first, each in a segment of its own."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = files.client().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                hello = outgoing.read()
+                for place in range(10):
+                    sock.sendall(hello[place : place + 1])
+                    time.sleep(0.005)
+                sock.sendall(hello[10:])
+                incoming.write(sock.recv(16384))
+                continue
+            sock.sendall(outgoing.read())
+            return tls
+
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        async with daemon(sw, loop=loop) as process:
+            with socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT) as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await asyncio.to_thread(shake_hands, sock)
+                await process.until(lambda port: bool(port["clients"]))
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_who_may_not_connect_comes_to_no_handshake(
+    loop: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys, allow=["127.0.0.1/32"])
+        async with daemon(sw, loop=loop) as process:
+            address = ("127.0.0.1", written_port(sw))
+            for _ in range(100):
+                other = socket.create_connection(address, TIMEOUT, ("127.0.0.2", 0))
+                with other, contextlib.suppress(ConnectionError):
+                    assert await asyncio.to_thread(other.recv, 100) == b""
+            await process.until(lambda port: port["counters"]["refused_clients"] == 100)
+            assert "127.0.0.2 may not connect to port sw" in process.log
+            assert "TLS" not in process.log
             await works(process, adapter, sw, files.client())
 
     asyncio.run(scenario())

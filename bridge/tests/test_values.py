@@ -15,7 +15,9 @@ from ttybridge.values import (
     Remote,
     Switch,
     Template,
+    all_printable,
     label,
+    printable,
     shown,
 )
 
@@ -90,3 +92,20 @@ def test_a_name_is_shown_as_it_is_where_that_can_be_read() -> None:
     assert label("") == "''"
     assert label("a\nb") == r"'a\nb'"
     assert label(None) == "None"
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("two lines\n\tand a tab, é, \U0001f600", "two lines\n\tand a tab, é, \U0001f600"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\x00\a\b\r\x7f", r"\x00\x07\x08\r\x7f"),
+        ("\x9b1m\x85", r"\x9b1m\x85"),
+        ("\u202eback\u2066\u200f", r"\u202eback\u2066\u200f"),
+        ("\u2028\U000e0001\udc80", r"\u2028\U000e0001\udc80"),
+    ],
+)
+def test_a_terminal_gets_text_and_no_commands(text: str, seen: str) -> None:
+    assert printable(text) == seen
+    assert all_printable({text: [text, (text, 1, None)]}) == {seen: [seen, (seen, 1, None)]}
+    assert all_printable(Remote(text, 1)) == Remote(seen, 1)

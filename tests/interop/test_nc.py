@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from .cable import Cable
 from .programs import between_pipes
 from .servers import ENGINES, Served
-from .wait import assert_carries
+from .wait import TIMEOUT, assert_carries
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -34,3 +35,17 @@ def test_a_second_nc_is_told_why_it_is_refused(
         with between_pipes(*nc) as second:
             second.read_until(words)
         assert_carries(cable, first)
+
+
+def test_nc_that_only_looks_throws_nobody_off(serve: Callable[..., Served], cable: Cable) -> None:
+    sw = serve("bridge", sharing="replace")
+    nc = "nc", "127.0.0.1", str(sw.tcp_port)
+    with between_pipes(*nc) as client:
+        assert_carries(client, cable)
+        for _ in range(5):
+            subprocess.run(["nc", "-z", *nc[1:]], check=True, timeout=TIMEOUT)
+            assert_carries(client, cable)
+            assert_carries(cable, client)
+        with between_pipes(*nc) as newer:
+            assert_carries(newer, cable)
+            assert_carries(cable, newer)

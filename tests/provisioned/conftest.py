@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from ttybridge.inventory import without_marks
 from ttybridge.portmap import Port, parse_portmap
 
 
 @pytest.fixture
 def variables(host: Host) -> dict[str, Any]:
     """The host's variables in the inventory."""
-    return dict(host.ansible.get_variables())
+    return dict(without_marks(host.ansible.get_variables()))
 
 
 @pytest.fixture

@@ -64,7 +64,9 @@ VALUES: dict[str, list[Any]] = {
     "tls": ["off", False, True, {"certificate": "/a"}, {"certificate": "tls/a.pem", "key": "/b"}]
     + [{"certificate": "/a", "key": "../b", "client_ca": "/c"}, {"certificate": "/a", "key": "/b/"}]
     + [{"certificate": "/a", "key": "/b", "cert": "/c"}],
+    "guard": ["on", "off", True, "http", 1],
     "idle_timeout": [0, 600, -1],
+    "half_close_timeout": [0, 1, 86401],
     "keepalive": [0, 60, 32768],
     "replay": [0, 4096, "1k"],
     "log": ["off", {"file": LOG}, {"file": "x"}, {"timestamps": "on"}, {"file": LOG, "input": True}]
@@ -120,6 +122,7 @@ def test_it_takes_what_the_port_map_takes(key: str, value: object) -> None:
         {"usb": {"vendor": "067b"}},
         {"speed": 9600},
         {"engine": "ser2net", "tls": {"certificate": "/a", "key": "/b"}},
+        {"engine": "ser2net", "half_close_timeout": 1},
         {"engine": "ser2net", "keepalive": 60},
         {"engine": "ser2net", "dtr": False},
         {"engine": "ser2net", "stopbits": 1.5},

@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ttybridge import __version__, config, control, discover, importer
-from ttybridge.values import Listen
+from ttybridge.values import Listen, printable
 
 CONFIG = Path("/etc/ttybridge/ttybridge.toml")
 
@@ -24,10 +24,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options) or 0)
     except (config.ConfigError, control.ControlError) as error:
-        print(error, file=sys.stderr)
+        _say(str(error), sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _say(text: str, file: TextIO | None = None) -> None:
+    """Print a line; names of files, devices and clients in it reach no terminal as commands."""
+    print(printable(text), file=file)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,12 +99,12 @@ def _metrics(text: str) -> Listen | None:
 
 def _check(options: argparse.Namespace) -> None:
     ports = config.load(options.config).ports
-    print(f"{options.config}: {len(ports)} {'port' if len(ports) == 1 else 'ports'}, no faults")
+    _say(f"{options.config}: {len(ports)} {'port' if len(ports) == 1 else 'ports'}, no faults")
 
 
 def _status(options: argparse.Namespace) -> None:
     status = control.ask(control.system_or_own_path(), "status")
-    print(json.dumps(status, indent=2) if options.json else _status_table(status))
+    _say(json.dumps(status, indent=2) if options.json else _status_table(status))
 
 
 def _kick(options: argparse.Namespace) -> int:
@@ -107,22 +112,22 @@ def _kick(options: argparse.Namespace) -> int:
         control.system_or_own_path(), "kick", port=options.port, client=options.client
     )
     for client in answer["kicked"]:
-        print(f"{options.port}: {client} closed")
+        _say(f"{options.port}: {client} closed")
     if not answer["kicked"]:
         missing = f"{options.client} is not" if options.client else "no client is"
-        print(f"{options.port}: {missing} connected", file=sys.stderr)
+        _say(f"{options.port}: {missing} connected", sys.stderr)
     return int(not answer["kicked"])
 
 
 def _discover(options: argparse.Namespace) -> None:
-    print(discover.report(options.json, options.new), end="")
+    print(printable(discover.report(options.json, options.new)), end="")
 
 
 def _import(options: argparse.Namespace) -> int:
     imported = importer.load(options.file, options.engine)
-    print(importer.as_yaml(imported.ports, str(options.file)), end="")
+    print(printable(importer.as_yaml(imported.ports, str(options.file))), end="")
     for line in imported.lines(str(options.file)):
-        print(line, file=sys.stderr)
+        _say(line, sys.stderr)
     return 0 if imported.complete else 3
 
 
@@ -160,6 +165,8 @@ def _endpoint(port: dict[str, Any]) -> str:
 
 
 def _client(port: dict[str, Any], client: dict[str, Any]) -> str:
+    if client["waits"]:
+        return f"{client['address']} (waits)"
     writes = port["sharing"] == "observed" and client["writes"]
     return f"{client['address']} (writes)" if writes else str(client["address"])
 

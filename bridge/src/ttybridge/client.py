@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from ttybridge.doorstep import Doorstep
 from ttybridge.handover import ClientLeft
 from ttybridge.session import Session
 
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 # The transport asks for a pause above the first and for more below the second.
 HIGH_WATER, LOW_WATER = 65536, 16384
 
+# Bytes that are enough of one client for one turn of the event loop.
+MUCH = 65536
+
 # Bytes that a client may be behind before it is closed: a busy machine is not a slow client.
 LAG_LIMIT = 8 * 1024 * 1024
 
-# After a client has said that it will send no more, it is closed once the device has been silent
-# this long: `echo reboot | nc -N` sees its answer, and no port is held by a client that has left.
-FAREWELL_SECONDS = 1.0
+# How often is looked at whether what a client has sent before its half-close is out, in seconds.
+LOOK_SECONDS = 0.2
 
 # How long a client of a predecessor has at least before it counts as idle: what came meanwhile is
 # read first.
@@ -112,16 +115,28 @@ class Client(asyncio.Protocol):
         elif self.backlog or _tcp_info(self.transport.get_extra_info("socket")).in_flight:
             self._look_after(self._port.port.keepalive)
 
+    def arrive(self, sock: socket.socket, address: str, number: int) -> None:
+        """A client was accepted and there is room for it. Its transport comes later."""
+        self._transport = Doorstep(sock)
+        self.name = peer_name(address, number)
+        self._enter()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected: admit it, or tell it why not."""
-        self._transport = cast("asyncio.Transport", transport)
+        """A client's transport is there: admit it, or tell it why not, if it is not in yet."""
+        before, self._transport = self._transport, cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        if isinstance(before, Doorstep):
+            before.hand_over(self._transport)
+            return
         peer = transport.get_extra_info("peername")
-        if not peer and not self._left:  # reset before it was accepted
+        if not peer and not self._left:  # reset before it was admitted
             self.abort()
             return
         if peer:
             self.name = peer_name(peer[0], peer[1])
+        self._enter()
+
+    def _enter(self) -> None:
         if self._left:
             self._admitted = True
             self._port.readmit(self)
@@ -129,10 +144,10 @@ class Client(asyncio.Protocol):
             if self._session:
                 self._session.resume()
         else:
-            self._admitted = self._port.admit(self, peer[0])
+            self._admitted = self._port.admit(self)
         if self._left and self.finished:  # it waits for an answer that nobody has read meanwhile
             self.active_at = self._loop.time()
-        if self._admitted and self._silence:
+        if self._admitted and (self.finished or self._silence):
             due = self.active_at + self._silence - self._loop.time()
             self._wait(max(RESUMED_SECONDS if self._left else 0.0, due))
 
@@ -180,7 +195,7 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the client."""
-        if not self._admitted:
+        if not self._admitted or (not self.received and not self._port.hear(self, data)):
             return
         self.active_at = self._loop.time()
         self.received += len(data)
@@ -188,6 +203,10 @@ class Client(asyncio.Protocol):
             self._session.receive(data)
         else:
             self._port.from_client(self, data)
+        if len(data) >= MUCH:
+            # uvloop reads on within one turn of the loop, for as long as a client sends.
+            self.pause_reading("turn")
+            self._loop.call_soon(self.resume_reading, "turn")
         if self._paused_for:
             # It came all the same: uvloop begins to read a client after it was admitted.
             self.transport.pause_reading()
@@ -249,17 +268,17 @@ class Client(asyncio.Protocol):
         """A reason to take nothing has gone."""
         if why in self._paused_for:
             self._paused_for.remove(why)
-            if not self._paused_for:
+            if not self._paused_for and not self.transport.is_closing():
                 self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """The client will send no more; it still gets what the device answers."""
-        if not self._admitted:
+        if not self._admitted or self._port.gives_up(self):
             return False
         if not self.finished:  # a predecessor has met the end, too
             self.finished = True
             self.active_at = self._loop.time()
-            self._wait(FAREWELL_SECONDS)
+            self._wait(LOOK_SECONDS)
             self._port.client_finished()
         # TLS has no half-closed connections in asyncio.
         return self.transport.get_extra_info("ssl_object") is None
@@ -321,19 +340,27 @@ class Client(asyncio.Protocol):
 
     @property
     def _silence(self) -> float:
-        """Seconds without a byte after which the client is closed; 0 = never."""
-        return FAREWELL_SECONDS if self.finished else self._port.port.idle_timeout
+        """Seconds without a byte after which the client is closed; 0 = never.
+
+        A client that will send no more sees the answer to its last command: `echo reboot | nc -N`.
+        """
+        port = self._port.port
+        return port.half_close_timeout if self.finished else port.idle_timeout
 
     def _check_activity(self) -> None:
         """Close after silence; one timer a client, however busy the client is."""
-        limit = self._silence
-        left = self.active_at + limit - self._loop.time()
-        if left > 0 or (self.finished and self._port.will_write_for(self)):
-            self._wait(left if left > 0 else FAREWELL_SECONDS)
+        now = self._loop.time()
+        if self.finished and self._port.will_write_for(self):
+            self.active_at = now
+            self._wait(LOOK_SECONDS)
+            return
+        left = self.active_at + self._silence - now
+        if left > 0:
+            self._wait(left)
             return
         if not self.finished:
             self._port.client_idle(self)
-            self.notice(f"closed after {limit} s without a byte")
+            self.notice(f"closed after {self._silence} s without a byte")
         self.close()
 
 

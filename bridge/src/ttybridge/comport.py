@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,10 @@ class Member(Protocol):
     """A client that has agreed to COM-PORT-OPTION."""
 
     com_port: State
+
+    @property
+    def sender(self) -> Hashable:
+        """By what the write queue knows it."""
 
     def may_write(self) -> bool:
         """Whether the device takes what it sends."""
@@ -101,7 +105,7 @@ class ComPort:
         """All members that a predecessor had are here again, but those that left meanwhile."""
         self.device_changed()
         if not self._members:  # the line may still be as the last of them wanted it
-            self._restore_when_sent(self._queue.end)
+            self._restore_when_sent(self._queue.senders())
 
     def leave_all(self) -> None:
         """Do nothing more: a successor goes on."""
@@ -115,7 +119,7 @@ class ComPort:
         if member in self._members:
             self._members.remove(member)
             if not self._members and not self._restore:
-                self._restore_when_sent(self._queue.end)
+                self._restore_when_sent({member.sender, *self._queue.departed()})
 
     def device_changed(self) -> None:
         """The device came or went; without it no modem line is up."""
@@ -160,11 +164,11 @@ class ComPort:
     def _owner(self) -> Member | None:
         return next((member for member in self._members if member.may_write()), None)
 
-    def _restore_when_sent(self, end: int) -> None:
-        """What was sent until a client left goes out as it wanted it to."""
-        if self._queue.is_moving(BLOCKED_SECONDS, end):
+    def _restore_when_sent(self, senders: Collection[Hashable]) -> None:
+        """Restore the configured line once the bytes of departed clients are out."""
+        if self._queue.is_moving(BLOCKED_SECONDS, senders):
             loop = asyncio.get_running_loop()
-            self._restore = loop.call_later(LOOK_SECONDS, self._restore_when_sent, end)
+            self._restore = loop.call_later(LOOK_SECONDS, self._restore_when_sent, senders)
         else:
             self._restore_now()
 

@@ -47,10 +47,12 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     except ListenError as error:
         log.critical("no port can be served:\n%s", error)
         return 1
-    sockets = [await _answer_commands(server), await _serve_metrics(server, config)]
+    reloader = _Reloader(server, load)
+    await reloader.exporter.move(config.metrics)
+    commands = await _answer_commands(server, reloader.status)
     background = [
         asyncio.create_task(systemd.keep_watchdog()),
-        asyncio.create_task(_reload_when_asked(server, load, reload)),
+        asyncio.create_task(reloader.reload_when_asked(reload)),
     ]
     systemd.notify("READY=1", f"STATUS={server.summary()}")
     await stop.wait()
@@ -60,9 +62,9 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
         task.cancel()
     if not await _leave(server):
         await server.stop()
-    for socket in sockets:
-        if socket:
-            socket.close()
+    await reloader.exporter.leave()
+    if commands:
+        commands.close()
     return 0
 
 
@@ -114,7 +116,9 @@ def _keep(ports: dict[str, handover.PortLeft], descriptors: dict[str, int]) -> N
         systemd.keep({_STATE: file.fileno(), **descriptors})
 
 
-async def _answer_commands(server: Server) -> asyncio.AbstractServer | None:
+async def _answer_commands(
+    server: Server, status: Callable[[], dict[str, Any]]
+) -> asyncio.AbstractServer | None:
     def kick(request: dict[str, Any]) -> dict[str, Any]:
         try:
             return {"kicked": server.kick(str(request.get("port")), request.get("client"))}
@@ -123,36 +127,54 @@ async def _answer_commands(server: Server) -> asyncio.AbstractServer | None:
 
     path = control.own_path()
     try:
-        return await control.serve(path, {"status": lambda _: server.status(), "kick": kick})
+        return await control.serve(path, {"status": lambda _: status(), "kick": kick})
     except OSError as error:
         log.warning("ttybridge status will not work: %s: %s", path, error.strerror or error)
         return None
 
 
-async def _serve_metrics(server: Server, config: Config) -> asyncio.AbstractServer | None:
-    if not config.metrics:
-        return None
-    try:
-        return await metrics.serve(config.metrics, server.status)
-    except (OSError, metrics.MetricsError) as error:
-        # The ports are worth more than their figures.
-        log.error("no metrics on %s: %s", config.metrics, error)
-        return None
+class _Reloader:
+    """Puts into effect what the configuration says now; its faults are part of the status."""
 
+    def __init__(self, server: Server, load: LoadConfig) -> None:
+        self._server = server
+        self._load = load
+        self._problem: str | None = None
+        self.exporter = metrics.Exporter(server.status)
 
-async def _reload_when_asked(server: Server, load: LoadConfig, asked: asyncio.Event) -> None:
-    while True:
-        await asked.wait()
-        asked.clear()
-        systemd.reloading()
+    def status(self) -> dict[str, Any]:
+        """Everything that `ttybridge status --json` shows."""
+        return {
+            **self._server.status(),
+            "metrics": self.exporter.status(),
+            "reload_problem": self._problem,
+        }
+
+    async def reload_when_asked(self, asked: asyncio.Event) -> None:
+        """Reload each time that `asked` is set."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            systemd.reloading()
+            await self._reload()
+            systemd.notify("READY=1", f"STATUS={self._server.summary()}")
+
+    async def _reload(self) -> None:
         try:
-            await server.apply(load().ports)
-            log.info("reloaded: %s", server.summary())
+            config = self._load()
+            # Before the ports: one of them may listen there from now on.
+            await self.exporter.leave(config.metrics)
+            await self._server.apply(config.ports)
+            await self.exporter.move(config.metrics)
         except ConfigError as error:
-            log.error("not reloaded, all stays as it was:\n%s", error)
-        except Exception:  # a fault of ours must not cost the ports that are served
+            self._problem = f"not reloaded, all stays as it was:\n{error}"
+            log.error("%s", self._problem)
+        except Exception as error:  # a fault of ours must not cost the ports that are served
+            self._problem = f"not reloaded as a whole: {error}"
             log.exception("not reloaded as a whole")
-        systemd.notify("READY=1", f"STATUS={server.summary()}")
+        else:
+            self._problem = None
+            log.info("reloaded: %s", self._server.summary())
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -154,6 +154,11 @@ class Device:
             raise
         self._refused_rs485 = not _set_rs485(self._tty, self._port.rs485)
 
+    @property
+    def bytes_per_second(self) -> float:
+        """What the line carries, a start and a stop bit to each byte."""
+        return float(self.line.settings["baudrate"]) / 10
+
     def line_settings(self) -> dict[str, Any]:
         """The line settings in force, by the port map's names; none where it is not open."""
         if not self.is_open:
@@ -272,6 +277,11 @@ class Device:
             return 0
         except OSError as error:
             raise DeviceLost(error.strerror) from error
+
+    @property
+    def tells_unsent(self) -> bool:
+        """Whether `unsent` is true: a pty says that it holds nothing, whatever it holds."""
+        return os.major(os.fstat(self._fd).st_rdev) not in _PTY_MAJORS
 
     def unsent(self) -> int:
         """Bytes that the tty took and the line has not yet carried (TIOCOUTQ)."""

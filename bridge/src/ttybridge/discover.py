@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ttybridge.portmap import KEYS, UsbMatch
+from ttybridge import yaml_text
+from ttybridge.portmap import KEYS, Port, UsbMatch
 from ttybridge.values import kinds_of
 
 FIRST_TCP_PORT = 10001
@@ -27,6 +28,13 @@ RESERVED = ("console", "getty", "bluetooth")
 
 # The kernel's drivers by the vendors of nearly all adapters.
 DRIVERS = {"067b": "pl2303", "0403": "ftdi_sio", "10c4": "cp210x", "1a86": "ch341"}
+
+# What an entry without line settings gets: no adapter tells what hangs on it.
+LINE_SETTINGS = (
+    "Line settings that an entry lacks are those of serial_ports_defaults in the inventory, else",
+    f"baudrate {Port.baudrate}, bytesize {Port.bytesize}, parity {Port.parity}, "
+    f"stopbits {Port.stopbits:g}, flow {Port.flow}: write what the device has.",
+)
 
 NOTHING_FOUND = """\
 No serial adapter and no UART was found. To find out why:
@@ -141,7 +149,8 @@ def report(as_json: bool = False, only_new: bool = False, root: Path = Path("/")
     machine = read_machine(root)
     proposals = propose(machine)
     if only_new:
-        return to_entries([one for one in proposals if not (one.reserved or one.tty.by_name)])
+        new = [one for one in proposals if not (one.reserved or one.tty.by_name)]
+        return "".join(f"  # {line}\n" for line in LINE_SETTINGS if new) + to_entries(new)
     return to_json(machine, proposals) if as_json else to_yaml(machine, proposals)
 
 
@@ -229,7 +238,7 @@ def _ancestors(root: Path, link: Path) -> list[Path]:
 def _udev(root: Path, device: Path) -> dict[str, str]:
     """What udev has noted of a device, in its database's own form: lines such as E:NAME=value."""
     lines = _text(root / f"run/udev/data/c{_text(device / 'dev')}", lines=True).splitlines()
-    pairs = (line[2:].partition("=") for line in lines if line.startswith("E:"))
+    pairs = (_one_line(line[2:]).partition("=") for line in lines if line.startswith("E:"))
     return {name: value for name, _, value in pairs}
 
 
@@ -372,9 +381,11 @@ def _text(path: Path, lines: bool = False) -> str:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    if lines:
-        return text
-    return "".join(c if c.isprintable() else "?" for c in text.rstrip("\0\r\n\t "))
+    return text if lines else _one_line(text.rstrip("\0\r\n\t "))
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
@@ -567,7 +578,8 @@ def to_yaml(machine: Machine, proposals: Sequence[Proposal]) -> str:
     if not proposals:
         lines += [f"# {line}" for line in NOTHING_FOUND.splitlines()]
     else:
-        lines.append("# Name each port after what hangs on it; write its baudrate if not 9600.")
+        lines.append("# Name each port after what hangs on it.")
+        lines += [f"# {line}" for line in LINE_SETTINGS]
     if all(proposal.reserved for proposal in proposals):
         # An empty value would be no list.
         lines.append("serial_ports: []" + ("  # remove [] with the #" if proposals else ""))
@@ -606,7 +618,11 @@ def _about(proposal: Proposal) -> Iterator[str]:
 def _entry(proposal: Proposal) -> Iterator[str]:
     entry = proposal.entry
     keys = _inline(proposal.match.keys)
-    for line in (f"- name: {_plain(entry['name'])}", f"  {keys}", f"  listen: {entry['listen']}"):
+    for line in (
+        f"- name: {yaml_text.text(entry['name'])}",
+        f"  {keys}",
+        f"  listen: {entry['listen']}",
+    ):
         yield f"  {'# ' if proposal.reserved else ''}{line}"
 
 
@@ -623,17 +639,13 @@ def _in_brackets(text: str) -> str:
 def _inline(match: Mapping[str, Any]) -> str:
     """`usb: {...}` or `device: ...` on one line."""
     if "usb" not in match:
-        return f"device: {_plain(match['device'])}"
-    pairs = (f"{key}: {json.dumps(value)}" for key, value in match["usb"].items())
-    return f"usb: {{{', '.join(pairs)}}}"
-
-
-def _plain(text: str) -> str:
-    """A YAML scalar: quoted where YAML could read it as something else than this text."""
-    words = ("true", "false", "yes", "no", "on", "off", "null", "y", "n")
-    if re.fullmatch(r"[A-Za-z/][A-Za-z0-9/_.-]*", text) and text.lower() not in words:
-        return text
-    return json.dumps(text)
+        return f"device: {yaml_text.text(match['device'])}"
+    # Texts in quotes in any case: the next adapter's could be a number to YAML.
+    texts = {
+        key: yaml_text.quoted(value) if isinstance(value, str) else value
+        for key, value in match["usb"].items()
+    }
+    return f"usb: {{{', '.join(f'{key}: {value}' for key, value in texts.items())}}}"
 
 
 def to_json(machine: Machine, proposals: Sequence[Proposal]) -> str:

@@ -22,10 +22,10 @@ def banner(text: str, fields: Mapping[str, str]) -> tuple[str, list[str]]:
     plain = bytearray()
     position = 0
     for match in _SEQUENCE.finditer(text):
-        plain += _doubled(text[position : match.start()])
+        plain += _bytes(text[position : match.start()])
         plain += _meant(match, fields, lacks)
         position = match.end()
-    plain += _doubled(text[position:])
+    plain += _bytes(text[position:])
     meant = plain.decode(errors="replace")
     if "\ufffd" in meant and "\ufffd" not in text:
         lacks.append("bytes that are no UTF-8 text")
@@ -47,9 +47,13 @@ def _meant(match: re.Match[str], fields: Mapping[str, str], lacks: list[str]) ->
         return b""
     if char in _CHARACTERS:
         return bytes([_CHARACTERS[char]])
-    return _doubled(char or "")
+    return _bytes(char or "")
 
 
-def _doubled(text: str) -> bytes:
+def _bytes(text: str) -> bytes:
+    return doubled(text).encode(errors="replace")
+
+
+def doubled(text: str) -> str:
     """Text of which a brace is a brace."""
-    return text.replace("{", "{{").replace("}", "}}").encode(errors="replace")
+    return text.replace("{", "{{").replace("}", "}}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ttybridge import gensio
-from ttybridge.import_banner import banner
+from ttybridge.import_banner import banner, doubled
 from ttybridge.import_connection import Connection, Option, Remark
 from ttybridge.portmap import LOG_DIRECTORIES
 from ttybridge.values import label, shown
@@ -548,13 +548,12 @@ def _banner(draft: Draft, chosen: dict[str, Option]) -> None:
         "d": "{device}",
         "B": settings,
         "s": settings,
-        "N": "{name}" if connection.name == entry["name"] else connection.name,
-        "o": connection.device_name or connection.name,
-        "p": connection.accepter,
+        "N": "{name}" if connection.name == entry["name"] else doubled(connection.name),
+        "o": doubled(connection.device_name or connection.name),
+        "p": doubled(connection.accepter),
     }
-    literal = {key: fields[key].replace("{", "{{").replace("}", "}}") for key in "op"}
     for option in _of(chosen, "banner"):
-        text, lacks = banner(option.value or "", {**fields, **literal})
+        text, lacks = banner(option.value or "", fields)
         if lacks:
             draft.lose(option.line, f"banner: no counterpart for {', '.join(dict.fromkeys(lacks))}")
         if text and not text.endswith("\n"):

@@ -111,6 +111,9 @@ def _node(event: Any, events: Iterator[yaml.Event], where: str, depth: int) -> _
     if isinstance(event, yaml.AliasEvent):
         return _Scalar(line, anchor, alias=True)
     if isinstance(event, yaml.ScalarEvent):
+        if re.search("[\ud800-\udfff]", event.value):
+            # ser2net's own reader, and Ansible's, refuse them.
+            raise ConfigError([f"{where}:{line}: not YAML: \\uD800 to \\uDFFF are no characters"])
         return _Scalar(line, event.value, anchor)
     inside: list[_Node] = []
     ends = yaml.SequenceEndEvent | yaml.MappingEndEvent

@@ -7,12 +7,10 @@ than ser2net lets in is left out. The result always passes `check_portmap`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ttybridge import import_classic, import_yaml
+from ttybridge import import_classic, import_yaml, yaml_text
 from ttybridge.config import ConfigError
 from ttybridge.import_connection import Contents, Remark
 from ttybridge.import_entry import Draft, translate
@@ -22,12 +20,16 @@ from ttybridge.values import shown
 # Keys without which a port still does what it did, and lets in no one else.
 _OPTIONAL = ("idle_timeout", "max_clients", "dtr", "rts", "hangup", "log", "banner")
 
+# What a ser2net configuration says of a port also where it does not name it: no default of the
+# inventory may change that. Keys for which ser2net has nothing but what stands in the file (allow,
+# tls, log, banner) and those that it lacks are the site's to set for every port.
+_SAID = (
+    *("protocol", "engine", "baudrate", "bytesize", "parity", "stopbits", "flow", "dtr", "rts"),
+    *("hangup", "rs485", "sharing", "max_clients", "idle_timeout"),
+)
+
 # The oldest ser2net that a supported release has (bookworm's).
 _OLDEST_SER2NET = "4.3.11"
-
-_WORD = re.compile(r"[A-Za-z/][A-Za-z0-9/_.-]*")
-_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
-_TEXTS = ("name", "device", "banner", "file", "certificate", "key", "client_ca")
 
 
 @dataclass(frozen=True)
@@ -142,31 +144,7 @@ def as_yaml(ports: tuple[Port, ...], where: str) -> str:
         head += "serial_firewall: true\n"
     entries = []
     for port in ports:
-        keys = [f"{key}: {_value(key, value)}" for key, value in as_entry(port).items()]
+        entry = as_entry(port, always=_SAID)
+        keys = [f"{key}: {yaml_text.value(key, value)}" for key, value in entry.items()]
         entries.append("  - " + "\n    ".join(keys) + "\n")
     return f"{head}serial_ports:\n{''.join(entries)}"
-
-
-def _value(key: str, value: Any) -> str:
-    """A value of an entry in YAML's flow style."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k}: {_value(k, v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_value(key, item) for item in value) + "]"
-    if not isinstance(value, str) or (key == "listen" and value.isdecimal()):
-        return str(value)
-    switch = value in ("on", "off") and key not in _TEXTS
-    plain = _WORD.fullmatch(value) and value.lower() not in _YAML_WORDS
-    return value if switch or plain else _quoted(value)
-
-
-def _quoted(text: str) -> str:
-    return '"' + "".join(map(_escaped, text)) + '"'
-
-
-def _escaped(char: str) -> str:
-    if char in '"\\':
-        return f"\\{char}"
-    if char == "\n":
-        return "\\n"
-    return char if char.isprintable() else f"\\U{ord(char):08x}"

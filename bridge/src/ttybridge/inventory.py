@@ -104,6 +104,33 @@ def check_listeners(
     ]
 
 
+def inert(value: Any) -> Any:
+    """What a filter returns, as a value in which Ansible evaluates no Jinja.
+
+    ansible-core 2.18 evaluates a text of a variable wherever it is used, unless it is marked. From
+    2.19 on only what stands in a file of the user's is a template.
+    """
+    try:
+        from ansible.utils.unsafe_proxy import wrap_var
+    except ImportError:
+        return value
+    return wrap_var(value)
+
+
+def without_marks(variables: Any) -> Any:
+    """Variables as `ansible-inventory` prints them, with texts in place of its marks for `!unsafe`.
+
+    ansible-core 2.18 prints a mapping there, 2.19 the text.
+    """
+    if isinstance(variables, Mapping):
+        if variables.keys() == {"__ansible_unsafe"}:
+            return variables["__ansible_unsafe"]
+        return {name: without_marks(value) for name, value in variables.items()}
+    if isinstance(variables, list):
+        return [without_marks(value) for value in variables]
+    return variables
+
+
 def _misspelt(host: str, variables: Mapping[str, Any]) -> Iterator[Fault]:
     for name in variables:
         if name in VARIABLES or _OURS.fullmatch(name):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ttybridge import __version__
-from ttybridge.server import BACKLOG, open_listener
+from ttybridge.server import BACKLOG, RETRY_SECONDS, open_listener
 from ttybridge.values import Listen
+
+log = logging.getLogger(__name__)
 
 # How long a scrape may take from connecting to the last byte, in seconds.
 ANSWER_SECONDS = 5.0
@@ -76,6 +80,67 @@ class MetricsError(Exception):
     """There can be no metrics; the message says why and what to do."""
 
 
+class Exporter:
+    """Where the metrics are served, if anywhere; a reload may move it.
+
+    `status` returns what `ttybridge status --json` prints.
+    """
+
+    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
+        self._status = status
+        self._listen: Listen | None = None
+        self._server: asyncio.Server | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._problem: str | None = None
+
+    def status(self) -> dict[str, Any]:
+        """Where metrics are wanted, and why they are not there, as the daemon's status shows it."""
+        return {
+            "listen": str(self._listen) if self._listen else None,
+            "listening": self._server is not None,
+            "problem": self._problem,
+        }
+
+    async def leave(self, listen: Listen | None = None) -> None:
+        """Close the listener, unless it is at `listen` already."""
+        if self._server and self._listen == listen:
+            return
+        if self._task:
+            self._task.cancel()
+        if self._server:
+            self._server.close()
+            await asyncio.sleep(0)  # uvloop lets go of the socket in its next turn
+        self._listen = self._server = self._task = self._problem = None
+
+    async def move(self, listen: Listen | None) -> None:
+        """Listen there alone, or begin to try again where another program listens."""
+        await self.leave(listen)
+        if listen is None or self._server:
+            return
+        self._listen = listen
+        await self._open(listen)
+        if not self._server:
+            self._task = asyncio.create_task(self._try_again(listen))
+
+    async def _try_again(self, listen: Listen) -> None:
+        while not self._server:
+            await asyncio.sleep(RETRY_SECONDS)
+            await self._open(listen)
+
+    async def _open(self, listen: Listen) -> None:
+        try:
+            self._server = await serve(listen, self._status)
+        except (OSError, MetricsError) as error:
+            # The ports are worth more than their figures.
+            words = str(getattr(error, "strerror", None) or error)
+            if words != self._problem:
+                log.error("no metrics on %s: %s", listen, words)
+            self._problem = words
+        else:
+            self._problem = None
+            log.info("metrics on %s", listen)
+
+
 async def serve(listen: Listen, status: Callable[[], dict[str, Any]]) -> asyncio.Server:
     """Answer `GET /metrics` in Prometheus' text format until the server is closed.
 
@@ -139,6 +204,7 @@ def _answer(request: bytes, page: Callable[[], bytes]) -> bytes:
 
 def _page(status: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
     """Return what makes the page of all metrics from the status of the moment."""
+    importlib.invalidate_caches()  # it may have been installed since the start
     try:
         from prometheus_client import CollectorRegistry, generate_latest
         from prometheus_client.core import (

@@ -13,9 +13,10 @@ from typing import Any
 
 from ttybridge import write_queue
 from ttybridge.capture import Capture
-from ttybridge.client import GOODBYE_SECONDS, Client, plain_address
+from ttybridge.client import GOODBYE_SECONDS, Client, peer_name, plain_address
 from ttybridge.comport import ComPort
 from ttybridge.device import Device, DeviceError, DeviceLost, Line
+from ttybridge.guard import stranger
 from ttybridge.handover import PortLeft, plain
 from ttybridge.portmap import Port
 from ttybridge.replay import without_questions
@@ -27,8 +28,12 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 
 # How long input waits for a device that takes nothing, in seconds, if it fills the queue or its
-# client has left.
+# client has left; and how often that is looked at.
 STUCK_SECONDS = 10.0
+STUCK_LOOK_SECONDS = 1.0
+
+# Bytes of a client that has left which the device is still given.
+DEPARTED_SIZE = 65536
 
 # How long a stop waits for the device to take what clients have sent, and for one byte of it.
 DRAIN_SECONDS = 5.0
@@ -37,6 +42,11 @@ BLOCKED_SECONDS = 2.0
 # Clients that are being told why they are refused, at once; more are closed without a word, so that
 # a flood of them does not use up the file descriptors.
 REFUSED_AT_ONCE = 32
+
+# How long a silent newcomer stays before it replaces the client of a port: a health check, a port
+# scan (`nc -z`) has left by then. And how many of them wait at once.
+CANDIDATE_SECONDS = 2.0
+MOST_CANDIDATES = 8
 
 # At most one line of the log for refused clients in so many seconds.
 REFUSALS_LOGGED_SECONDS = 1.0
@@ -74,18 +84,26 @@ class ServedPort:
     def __init__(self, port: Port) -> None:
         self.port = port
         self.device = Device(port)
-        self.queue = WriteQueue(self.device, self._lost, self._queue_full)
+        self.queue = WriteQueue(
+            self.device, self._lost, self._queue_full, fair=port.sharing == "shared"
+        )
         self.com_port = ComPort(self.device, self.queue, self._purge)
         self.capture = Capture(port.log, port.name) if port.log else None
         self.state = State(self.device.line, self.queue.state)
         self.clients: list[Client] = []
         """In the order in which they came: of those that watch one another the first writes."""
+        self.candidates: dict[Client, asyncio.TimerHandle] = {}
+        """Newcomers that are still to replace the client that there is, in the order in which they
+        came; each takes over when its timer ends."""
+        self.let_in: Callable[[], None] = lambda: None
+        """Takes in who has connected until now."""
         self.refused: set[Client] = set()
         """Clients that were not admitted and are being told so."""
         self.problem: str | None = None
         """Why the device is not open, in words, or None."""
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
+        self._departed_look: asyncio.TimerHandle | None = None
         self._reading = False
         self._stopping = self._still = False
         self._opened_before = False
@@ -134,8 +152,10 @@ class ServedPort:
         if lost:
             log.warning("%s: %d bytes for the device are lost", self.port.name, lost)
         self._close_device()
-        if self._look:  # set anew where the device was lost while this waited
-            self._look.cancel()
+        for timer in (self._look, self._departed_look):  # the device may have been lost meanwhile
+            if timer:
+                timer.cancel()
+        self._close_candidates()
         for client in tuple(self.clients):
             client.close()
         for client in tuple(self.refused):
@@ -149,8 +169,9 @@ class ServedPort:
         """Take nothing more from clients; what they have said is done and written first.
 
         The device is still read: it does not wait for a line that is slow, or a client. A client
-        with TLS is closed.
+        with TLS is closed, and so is one that has not replaced another yet: it connects again.
         """
+        self._close_candidates()
         for client in tuple(self.refused):
             client.abort()
         for client in tuple(self.clients):
@@ -189,8 +210,9 @@ class ServedPort:
 
         Nothing is written to the device any more: a successor does that.
         """
-        if self._look:
-            self._look.cancel()
+        for timer in (self._look, self._departed_look):
+            if timer:
+                timer.cancel()
         self.queue.leave()
         self.com_port.leave_all()
         clients = [client for client in self.clients if client.may_be_left]
@@ -208,7 +230,7 @@ class ServedPort:
             replay=bytes(self.state.replay),
             queue=[
                 (places.get(sender), None if data is None else bytes(data))
-                for sender, data in self.state.queue.items
+                for sender, data in self.queue.items()
             ],
             clients=[client.leave(names[client]) for client in clients],
             log=self.capture.state if self.capture else None,
@@ -251,6 +273,7 @@ class ServedPort:
         if not self.device.is_open:
             self._away_since = self._loop.time() if self._opened_before else -math.inf
             self._drop_input_of_departed()
+        self._look_after_departed_later()
         self._tell_what_has_changed()
         self.com_port.resumed()
         self.queue.write()
@@ -271,8 +294,6 @@ class ServedPort:
     def readmit(self, client: Client) -> None:
         """Take in a client of the predecessor's."""
         self.clients.append(client)
-        if self.queue.full:
-            client.pause_reading("queue")
         log.info("%s: client %s is still connected", self.port.name, client.name)
 
     def abandon(self) -> None:
@@ -299,45 +320,131 @@ class ServedPort:
             self.device.close()
 
     def _tell_all(self, words: str) -> None:
-        for client in tuple(self.clients):
+        for client in (*self.clients, *self.candidates):
             client.notice(words)
 
     # Clients come and go.
 
-    def admit(self, client: Client, address: str) -> bool:
+    def turn_away(self, address: str, number: int) -> str | None:
+        """Why no client may connect from an address, in words; None where it may."""
+        if self._may_connect(address):
+            return None
+        words = f"{plain_address(address)} may not connect to port {self.port.name}"
+        self.state.counters.refused_clients += 1
+        self._log_refusal(f"client {peer_name(address, number)}", words)
+        return words
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a client would be taken in now, as one that waits at least."""
+        replaces = self.port.sharing == "replace"
+        return not self._stopping and (replaces or len(self._active()) < self.port.max_clients)
+
+    def admit(self, client: Client) -> bool:
         """Take a client in, or tell it in words why not."""
         if self._stopping:
             return self._refuse(client, f"port {self.port.name} is no longer served")
-        if not self._may_connect(address):
-            return self._refuse(
-                client, f"{plain_address(address)} may not connect to port {self.port.name}"
-            )
         active = self._active()
         if len(active) >= self.port.max_clients:
             self._abort_dead(active)
             active = self._active()
-        if len(active) >= self.port.max_clients and self.port.sharing == "replace":
-            self._replace(active[0], client)
-            active = self._active()
+        if active and self.port.sharing == "replace":
+            self._take_as_candidate(client)
+            return True
         if len(active) >= self.port.max_clients:
             held = " and ".join(self._held_since(other) for other in active)
             return self._refuse(client, f"port {self.port.name} is in use by {held}")
         self._make_room()
-        self.clients.append(client)
-        if self.queue.full:
-            client.pause_reading("queue")
         log.info("%s: client %s connected", self.port.name, client.name)
+        self._begin_to_serve(client)
+        self._greet(client)
+        if not self.may_write(client):
+            client.notice(f"{self.port.name}: you watch {active[0].name}, who writes")
+        return True
+
+    def _begin_to_serve(self, client: Client) -> None:
+        self.clients.append(client)
+        self.congestion_changed()
+
+    def _greet(self, client: Client) -> None:
         replay = without_questions(bytes(self.state.replay[-self.port.replay :]))
         client.greet(self.port.greeting, replay)
         if self.problem:
             client.notice(f"{self.port.name}: no device: {self.problem}")
-        if not self.may_write(client):
-            client.notice(f"{self.port.name}: you watch {active[0].name}, who writes")
-        self.congestion_changed()
+
+    def hear(self, client: Client, first: bytes) -> bool:
+        """A client has sent its first bytes; return whether they are meant for a device."""
+        if self.port.listen and self.port.guard and not self.port.tls:
+            seems = stranger(first)
+            if seems:
+                self._turn_out(client, seems)
+                return False
+        if client in self.candidates:
+            self._take_over(client)
+        return True
+
+    def _turn_out(self, client: Client, seems: str) -> None:
+        self.state.counters.refused_clients += 1
+        words = (
+            f"it begins like {seems}, which is not for a serial device: "
+            f"guard: off of port {self.port.name} lets it through"
+        )
+        self._log_refusal(f"client {client.name}", words)
+        self._forget(client)
+        client.displace()
+
+    # Of clients that replace one another the newest wins, but not one that only looks who is there.
+
+    def _take_as_candidate(self, client: Client) -> None:
+        """Let a newcomer wait until it sends something or has stayed; it sees what there is."""
+        if len(self.candidates) >= MOST_CANDIDATES:
+            oldest = next(iter(self.candidates))
+            log.info("%s: client %s closed: newer ones wait", self.port.name, oldest.name)
+            self._forget(oldest)
+            oldest.displace()
+        held = self.clients[0].name
+        log.info("%s: client %s waits to replace %s", self.port.name, client.name, held)
+        timer = self._loop.call_later(CANDIDATE_SECONDS, self._has_stayed, client)
+        self.candidates[client] = timer
+        self._greet(client)
+
+    def _has_stayed(self, client: Client) -> None:
+        if client in self._waiting():
+            self._take_over(client)
+
+    def _waiting(self) -> list[Client]:
+        return [client for client in self.candidates if not client.transport.is_closing()]
+
+    def _take_over(self, client: Client) -> None:
+        """Let a candidate replace the client that there is, and candidates older than itself."""
+        candidates = list(self.candidates)
+        others = [*self.clients, *candidates[: candidates.index(client)]]
+        self.candidates.pop(client).cancel()
+        self._begin_to_serve(client)
+        for other in others:
+            log.info("%s: client %s replaced by %s", self.port.name, other.name, client.name)
+            other.notice(f"{self.port.name}: replaced by {client.name}")
+            other.displace()
+            self._forget(other, keep=0)
+
+    def _close_candidates(self) -> None:
+        while self.candidates:
+            client, timer = self.candidates.popitem()
+            timer.cancel()
+            client.close()
+
+    def gives_up(self, client: Client) -> bool:
+        """Whether a client that will send no more is one that only looked who is there."""
+        if client not in self.candidates:
+            return False
+        log.info("%s: client %s left", self.port.name, client.name)
+        self._forget(client)
         return True
 
     def may_write(self, client: Client) -> bool:
         """Whether the device takes what a client sends: of observers only the first one's."""
+        if client in self.candidates:
+            return False
         return self.port.sharing != "observed" or self._active()[:1] == [client]
 
     def client_finished(self) -> None:
@@ -347,7 +454,7 @@ class ServedPort:
     def client_left(self, client: Client, error: Exception | None) -> None:
         """A connection has ended."""
         self.refused.discard(client)
-        if client in self.clients:
+        if client in self.clients or client in self.candidates:
             reason = f": {error}" if error else ""
             log.info("%s: client %s left%s", self.port.name, client.name, reason)
             self._forget(client)
@@ -364,33 +471,90 @@ class ServedPort:
     def client_dead(self, client: Client) -> None:
         """Nobody is at the other end of a connection."""
         log.warning("%s: client %s closed: it does not answer", self.port.name, client.name)
-        if client in self.clients:
-            self._forget(client)
+        self._forget(client)
         client.displace()
         client.abort()
 
     def kick(self, address: str | None) -> list[str]:
         """Close the client with an address, or all; return whom."""
-        kicked = [client for client in self.clients if address in (None, client.name)]
+        here = (*self.candidates, *self.clients)  # a candidate first: else it takes over
+        kicked = [client for client in here if address in (None, client.name)]
         for client in kicked:
             log.warning("%s: client %s closed by ttybridge kick", self.port.name, client.name)
             client.notice(f"{self.port.name}: closed by the administrator")
-            self._forget(client)
             client.displace()
+            self._forget(client, keep=0)
+        if address is None:
+            self._drop_input(self.queue.departed(), "ttybridge kick")
         return [client.name for client in kicked]
 
     def _active(self) -> list[Client]:
         return [client for client in self.clients if not client.finished]
 
-    def _forget(self, client: Client) -> None:
-        """Without a client; what it sent to a device that is there still goes out."""
+    def _forget(self, client: Client, keep: int = DEPARTED_SIZE) -> None:
+        """Go on without a client; a device that is there still gets so many bytes of it.
+
+        Where another waits for its place, that one has it now.
+        """
+        if client in self.candidates:
+            self.candidates.pop(client).cancel()
+            return
+        if client not in self.clients:
+            return
         writes = self.may_write(client)
         self.clients.remove(client)
-        if not self.device.is_open:
-            self._drop_input_of_departed()
+        if keep and self.device.is_open:
+            in_tty = min(self.queue.most_in_tty(), client.received - self.queue.holds(client))
+            self._drop_input({client}, "they are too many", keep - in_tty)
+        else:
+            self._drop_input({client}, "they did not go out before")
+        self._look_after_departed_later()
+        waiting = self._waiting()
+        if waiting and not self.clients:
+            log.info("%s: client %s need not wait any more", self.port.name, waiting[-1].name)
+            self._take_over(waiting[-1])
         if writes:
             self._tell_new_writer()
         self.congestion_changed()
+
+    def _look_after_departed_later(self) -> None:
+        if self.queue.departed() and not self._departed_look:
+            self._departed_look = self._loop.call_later(
+                STUCK_LOOK_SECONDS, self._look_after_departed
+            )
+
+    def _look_after_departed(self) -> None:
+        """Drop what departed clients sent where the device has taken nothing for long.
+
+        A device that wakes up must not get what somebody typed who has long gone.
+        """
+        self._departed_look = None
+        departed = self.queue.departed()
+        if departed and not self.queue.is_moving(STUCK_SECONDS):
+            self._drop_input(departed, f"the device has taken nothing for {STUCK_SECONDS:.0f} s")
+        self._look_after_departed_later()
+
+    def _drop_input(self, senders: set[Hashable], why: str, keep: int | None = None) -> None:
+        """Drop what senders that have left sent, but for the first bytes of each, if any."""
+        purged = self._purge_tty_of(senders) if keep is None else 0
+        dropped = purged + sum(self.queue.depart(sender, keep or 0) for sender in senders)
+        if dropped:
+            log.warning(
+                "%s: %d bytes of a client that has left are dropped: %s",
+                self.port.name,
+                dropped,
+                why,
+            )
+
+    def _purge_tty_of(self, senders: set[Hashable]) -> int:
+        """Empty the tty's own queue, unless it holds a byte of somebody else; return the count."""
+        there = self.queue.in_tty()
+        if not there or not there <= senders:
+            return 0
+        unsent = self.device.unsent()
+        self.device.purge(received=False, unsent=True)
+        self.state.queue.dropped += unsent
+        return unsent
 
     def _tell_new_writer(self) -> None:
         writer = next(iter(self._active()), None)
@@ -439,19 +603,13 @@ class ServedPort:
             if client.is_dead(blocked):
                 self.client_dead(client)
 
-    def _replace(self, old: Client, new: Client) -> None:
-        log.info("%s: client %s replaced by %s", self.port.name, old.name, new.name)
-        old.notice(f"{self.port.name}: replaced by {new.name}")
-        self._forget(old)
-        old.displace()
-
     def _make_room(self) -> None:
         """A client that will send no more does not hold the port."""
         while len(self.clients) >= self.port.max_clients:
             client = next(other for other in self.clients if other.finished)
             log.info("%s: client %s left", self.port.name, client.name)
             self._forget(client)
-            client.displace()
+            client.close()
 
     # Device to clients.
 
@@ -468,6 +626,8 @@ class ServedPort:
         self._reading = wanted
 
     def _readable(self) -> None:
+        if not self.clients:  # what a device says is for who has connected before it
+            self.let_in()
         try:
             data = self.device.read()
         except DeviceLost as reason:
@@ -476,7 +636,7 @@ class ServedPort:
         if not data:
             return
         self.state.counters.from_device += len(data)
-        for client in tuple(self.clients):
+        for client in (*self.clients, *self.candidates):
             client.send(data)
         if self.port.replay:
             self.state.replay += data
@@ -505,6 +665,9 @@ class ServedPort:
         if self.capture:
             self.capture.client_sent(data)
         self.queue.add(client, data)
+        if client not in self.clients:  # what it said before it left is still being done
+            self.queue.depart(client, DEPARTED_SIZE)
+            self._look_after_departed_later()
 
     def send_break(self, client: Client) -> None:
         """Break the line, after what was sent before."""
@@ -512,16 +675,17 @@ class ServedPort:
             self.queue.add_break(client)
 
     def will_write_for(self, client: Client) -> bool:
-        """Whether what this client sent is still on its way: not for ever to an absent device."""
-        away = 0.0 if self.device.is_open else self._loop.time() - self._away_since
-        unsent = self.queue.holds(client) or (self.device.is_open and self.device.unsent() > 0)
-        return away <= STUCK_SECONDS and unsent
+        """Whether what this client sent is still on its way: not for ever to a stuck device."""
+        if self.device.is_open:
+            return self.queue.is_moving(STUCK_SECONDS, {client})
+        away = self._loop.time() - self._away_since
+        return away <= STUCK_SECONDS and self.queue.holds(client) > 0
 
-    def _queue_full(self, full: bool) -> None:
+    def _queue_full(self, sender: Hashable, full: bool) -> None:
         for client in self.clients:
-            if full:
+            if client is sender and full:
                 client.pause_reading("queue")
-            else:
+            elif client is sender:
                 client.resume_reading("queue")
 
     def _purge(self, received: bool, unsent: bool) -> None:
@@ -575,10 +739,13 @@ class ServedPort:
             },
             "line_settings": self.device.line_settings(),
             "line_errors": self.device.line_errors(),
-            "clients": [self._client_status(client) for client in self.clients],
+            "clients": [
+                self._client_status(client) for client in (*self.clients, *self.candidates)
+            ],
             "counters": {
                 **dataclasses.asdict(self.state.counters),
                 "to_device": self.queue.state.written,
+                "dropped": self.queue.state.dropped,
             },
             "log": self._log_status(),
         }
@@ -592,6 +759,7 @@ class ServedPort:
             "received": client.received,
             "sent": client.sent,
             "writes": self.may_write(client),
+            "waits": client in self.candidates,
         }
 
     def _log_status(self) -> dict[str, Any] | None:

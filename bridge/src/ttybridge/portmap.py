@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -259,10 +259,21 @@ class Port:
         Networks(), "networks that may connect; empty = any", default=()
     )
     tls: Tls | None = setting(OffOr(Table(Tls)), "TLS of the listener", default=None)
+    guard: bool = setting(
+        Switch(),
+        "close a client without TLS that begins with HTTP, TLS or SSH, as a web page's does",
+        default=True,
+    )
     idle_timeout: int = setting(
         Integer(0, 31_536_000),
         "seconds without traffic before a client is closed; 0 = never",
         default=0,
+    )
+    half_close_timeout: int = setting(
+        Integer(0, 86_400),
+        "seconds that the device must be silent before a client that will send no more (nc -N) "
+        "is closed",
+        default=1,
     )
     keepalive: int = setting(
         Integer(0, 32_767),
@@ -322,6 +333,8 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         "dtr": ("on",),
         "rts": ("on",),
         "tls": (None,),
+        "half_close_timeout": (0,),
+        "guard": (False,),
         "keepalive": (0,),
         "replay": (0,),
         "log.timestamps": (False,),
@@ -559,9 +572,10 @@ def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
     """Keys that say who may connect, on a port that connects to others itself."""
     if not draft.get("connect"):
         return
-    for name in ("allow", "tls", "sharing", "max_clients"):
+    nothing = {"allow": (), "tls": None, "guard": False, "sharing": "exclusive", "max_clients": 1}
+    for name, value in nothing.items():
         # What is written for all ports is meant for those that listen.
-        if draft.written.get(name) == "" and draft.get(name) not in ((), None, "exclusive", 1):
+        if draft.written.get(name) == "" and draft.get(name) != value:
             problem = f"{shown(as_written(draft.get(name)))}: it is for a port that listens"
             yield Fault(draft.place, name, f"{problem}: leave it out, or write listen")
 
@@ -721,15 +735,19 @@ def check_ser2net(ports: Sequence[Port], version: str) -> list[Fault]:
     ]
 
 
-def as_entry(port: Port) -> dict[str, Any]:
-    """The shortest entry that parses to this port: only plain types, no key at its default."""
+def as_entry(port: Port, always: Collection[str] = ()) -> dict[str, Any]:
+    """The shortest entry that parses to this port: only plain types, no key at its default.
+
+    The keys `always` are in it also at their defaults, so that `serial_ports_defaults` cannot
+    change them.
+    """
     plain = Port(name=port.name)
     alone = port.sharing in SINGLE_CLIENT_SHARING
     implied = {"max_clients": 1 if alone else 8}
     return {
         name: as_written(value)
         for name, value in vars(port).items()
-        if name == "name" or value != implied.get(name, getattr(plain, name))
+        if name in ("name", *always) or value != implied.get(name, getattr(plain, name))
     }
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ttybridge.inventory import without_marks
 from ttybridge.portmap import Port, PortMapError, parse_portmap
 from ttybridge.values import Listen
 
@@ -64,7 +65,8 @@ def _from_where(address: str) -> str:
 def main(host: str, variables: dict[str, Any]) -> None:
     """Print the instructions."""
     try:
-        ports = parse_portmap(variables["serial_ports"], variables.get("serial_ports_defaults"))
+        known = without_marks(variables)
+        ports = parse_portmap(known["serial_ports"], known.get("serial_ports_defaults"))
     except PortMapError:
         # Ansible's own expressions, which it prints as they are written.
         print("docs/clients.md has what to type for each kind of port")

@@ -12,12 +12,15 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from ttybridge.client import Client, tune
+from ttybridge.client import GOODBYE_SECONDS, Client, tune
 from ttybridge.handover import ClientLeft, PortLeft, Predecessor
-from ttybridge.port import ServedPort
+from ttybridge.handshakes import MOST_OF_HELLO, Handshakes, size_of_hello
+from ttybridge.port import REFUSED_AT_ONCE, ServedPort
 from ttybridge.portmap import Port
 from ttybridge.tls import Certificate, CertificateError
 from ttybridge.trueport import FullModeWatch
@@ -36,10 +39,9 @@ MOST_RETRY_SECONDS = 16.0
 CONNECT_SECONDS = 10.0
 
 # Connections that the kernel holds for a listener until they are accepted, and that are accepted
-# at a time; TLS handshakes of a port at once.
+# at a time.
 BACKLOG = 128
 ACCEPT_AT_ONCE = 16
-HANDSHAKES = 64
 
 _IP_FREEBIND = 15  # linux/in.h
 _IPV6_FREEBIND = 78  # linux/in6.h
@@ -138,6 +140,27 @@ class Link(abc.ABC):
         self.problem = words
 
 
+@dataclass(eq=False)
+class _Newcomer:
+    """A connection that is to speak TLS."""
+
+    sock: socket.socket
+    until: float
+    """When its handshake must be done, by the event loop's clock."""
+    timer: asyncio.TimerHandle | None = None
+    awaits: int = 0
+    """How many bytes the event loop waits for, where that is known."""
+
+    def said(self) -> bytes | None:
+        """What it has said until now, as far as that matters; None while it says nothing."""
+        try:
+            return self.sock.recv(MOST_OF_HELLO, socket.MSG_PEEK)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+
 class Listener(Link):
     """A port and its TCP listener, open or being tried again."""
 
@@ -146,8 +169,14 @@ class Listener(Link):
         self._listen = listen
         self._certificate = Certificate(port.tls, port.name) if port.tls else None
         self._sock: socket.socket | None = None
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._accepts = False
         self._rest: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        """What brings connections to their clients: each ends soon."""
+        self._handshakes: Handshakes[_Newcomer] = Handshakes()
+        self._turned_away: deque[tuple[socket.socket, asyncio.TimerHandle]] = deque()
+        """Connections that were told why they are refused."""
+        self.served.let_in = self._let_in
 
     @property
     def is_open(self) -> bool:
@@ -171,8 +200,6 @@ class Listener(Link):
     async def settle(self) -> None:
         """Let nobody come any more; bring to an end what is under way."""
         self._pause()
-        if not self._certificate:  # who was accepted just now is taken in, and left like the others
-            await asyncio.gather(*self._connecting)
         await self._accept_no_more()
         await super().settle()
 
@@ -188,12 +215,16 @@ class Listener(Link):
         return Client(self.served, left=left)
 
     async def _accept_no_more(self) -> None:
+        """Who was accepted just now is a client like the others; a handshake is given up."""
         if self._rest:
             self._rest.cancel()
-        await asyncio.sleep(0)  # what was accepted just now is begun, so that it closes its socket
-        for task in self._connecting:
-            task.cancel()
-        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for newcomer in self._handshakes:
+            self._drop(newcomer)
+        for sock, timer in self._turned_away:
+            timer.cancel()
+            sock.close()
+        self._turned_away.clear()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _open(self, kept: socket.socket | None = None) -> None:
         try:
@@ -218,18 +249,25 @@ class Listener(Link):
     def _go_on(self) -> None:
         self._rest = None
         if self._sock:
+            self._accepts = True
             asyncio.get_running_loop().add_reader(self._sock.fileno(), self._accept, self._sock)
 
     def _pause(self) -> None:
+        self._accepts = False
         if self._sock:
             asyncio.get_running_loop().remove_reader(self._sock.fileno())
+
+    def _let_in(self) -> None:
+        """Take in who has connected until now, before the event loop comes to it."""
+        if self._sock and self._accepts:
+            self._accept(self._sock)
 
     def _accept(self, listener: socket.socket) -> None:
         # Not asyncio's own server: where no descriptor is left, that logs every failure and tries
         # each again by a timer of its own, and its certificate cannot be changed.
         for _ in range(ACCEPT_AT_ONCE):
             try:
-                sock, _ = listener.accept()
+                sock, (address, number, *_) = listener.accept()
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -240,29 +278,133 @@ class Listener(Link):
                 self._rest = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._go_on)
                 return
             sock.setblocking(False)
+            # Before anything is made for it: a flood from there costs next to nothing.
+            refusal = self.served.turn_away(address, number)
+            if refusal:
+                self._turn_away(sock, refusal)
+                continue
             self._tune(sock)
-            self._connect(sock)
+            if self._certificate:
+                self._await_handshake(sock, address)
+            else:
+                self._connect(sock, address, number)
 
-    def _connect(self, sock: socket.socket) -> None:
-        if self._certificate and len(self._connecting) >= HANDSHAKES:
+    def _turn_away(self, sock: socket.socket, words: str) -> None:
+        """Close a connection that may not be; one without TLS is told why."""
+        if self._certificate:
             sock.close()
             return
-        task = asyncio.create_task(self._hand_over(sock))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        if len(self._turned_away) == REFUSED_AT_ONCE:  # the oldest has had time to read
+            oldest, timer = self._turned_away.popleft()
+            timer.cancel()
+            oldest.close()
+        with contextlib.suppress(OSError):  # it may have left already
+            sock.send(f"ttybridge: {words}\r\n".encode())
+            # Closing with unread input would reset the connection and take the words back.
+            sock.shutdown(socket.SHUT_WR)
+        timer = asyncio.get_running_loop().call_later(GOODBYE_SECONDS, self._close_turned_away)
+        self._turned_away.append((sock, timer))
 
-    async def _hand_over(self, sock: socket.socket) -> None:
-        """Give an accepted connection to the port, after its TLS handshake if any."""
+    def _close_turned_away(self) -> None:
+        sock, _ = self._turned_away.popleft()  # all wait equally long
+        sock.close()
+
+    def _connect(self, sock: socket.socket, address: str, number: int) -> None:
+        """Give an accepted connection to the port: what the device says from now on is for it.
+
+        Who finds the port full waits for its transport: until then another may have left.
+        """
+        client = self._client()
+        if self.served.has_room:
+            client.arrive(sock, address, number)
+        self._begin(self._attach(client, sock))
+
+    def _begin(self, coming: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coming)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attach(self, client: Client, sock: socket.socket) -> None:
+        """Give a client asyncio's transport."""
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock)
+        except OSError as error:
+            sock.close()
+            client.connection_lost(error)
+
+    def _await_handshake(self, sock: socket.socket, address: str) -> None:
+        """Wait for the first that a connection says: one that is silent costs little."""
+        self._make_place(address)
+        loop = asyncio.get_running_loop()
+        newcomer = _Newcomer(sock, loop.time() + CONNECT_SECONDS)
+        self._handshakes.add(newcomer, address)
+        newcomer.timer = loop.call_at(newcomer.until, self._give_up, newcomer)
+        loop.add_reader(sock.fileno(), self._speaks, newcomer)
+
+    def _make_place(self, address: str) -> None:
+        while (who := self._handshakes.who_must_go(address)) is not None:
+            said = who.said() if self._handshakes.is_silent(who) else None
+            if said is not None and len(said) >= size_of_hello(said):
+                self._begin_handshake(who)  # the event loop had not come to it
+                continue
+            self._drop(who)
+            self.served.refused_handshake("dropped for a newcomer: too many are in their handshake")
+
+    def _give_up(self, newcomer: _Newcomer) -> None:
+        self._drop(newcomer)
+        self.served.refused_handshake(f"nothing came in {CONNECT_SECONDS:g} s")
+
+    def _drop(self, newcomer: _Newcomer) -> None:
+        """Close a connection that has not finished its handshake."""
+        if self._handshakes.is_silent(newcomer):
+            self._listen_no_more(newcomer)
+            newcomer.sock.close()
+        else:
+            # Not cancelled: asyncio then may leave the connection open. This is an end to it as if
+            # it came from the other side.
+            with contextlib.suppress(OSError):
+                newcomer.sock.shutdown(socket.SHUT_RDWR)
+        self._handshakes.remove(newcomer)
+
+    def _listen_no_more(self, newcomer: _Newcomer) -> None:
+        asyncio.get_running_loop().remove_reader(newcomer.sock.fileno())
+        if newcomer.timer:
+            newcomer.timer.cancel()
+
+    def _speaks(self, newcomer: _Newcomer) -> None:
+        """Begin the handshake once all is there that it begins with: the rest is silence, too."""
+        said = newcomer.said()
+        if said is None:
+            return
+        wanted = size_of_hello(said)
+        if len(said) < wanted != newcomer.awaits:
+            newcomer.awaits = wanted
+            _wake_at(newcomer.sock, wanted)
+        else:  # all is there, or no more will come
+            self._begin_handshake(newcomer)
+
+    def _begin_handshake(self, newcomer: _Newcomer) -> None:
+        _wake_at(newcomer.sock, 1)
+        self._handshakes.has_spoken(newcomer)
+        self._listen_no_more(newcomer)
+        self._begin(self._shake_hands(newcomer))
+
+    async def _shake_hands(self, newcomer: _Newcomer) -> None:
+        loop = asyncio.get_running_loop()
+        assert self._certificate
+        try:
+            await loop.connect_accepted_socket(
                 self._client,
-                sock,
-                ssl=self._certificate.context() if self._certificate else None,
-                ssl_handshake_timeout=CONNECT_SECONDS if self._certificate else None,
+                newcomer.sock,
+                ssl=self._certificate.context(),
+                ssl_handshake_timeout=max(newcomer.until - loop.time(), 0.001),
             )
         except (OSError, ssl.SSLError, CertificateError) as error:
-            sock.close()
-            self.served.refused_handshake(str(error) or type(error).__name__)
+            newcomer.sock.close()
+            if newcomer in self._handshakes:
+                self.served.refused_handshake(str(error) or type(error).__name__)
+        finally:
+            self._handshakes.remove(newcomer)
 
 
 class Dialer(Link):
@@ -422,6 +564,12 @@ class Server:
     def status(self) -> dict[str, Any]:
         """Everything that `ttybridge status --json` shows."""
         return {"pid": os.getpid(), "ports": [link.status() for link in self._links.values()]}
+
+
+def _wake_at(sock: socket.socket, size: int) -> None:
+    """Let a connection be readable when so many bytes are there, or its end."""
+    with contextlib.suppress(OSError):  # it may have been reset
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
 
 def open_listener(listen: Listen) -> socket.socket:

@@ -100,7 +100,8 @@ _IPV4 = rf"{_BYTE}(?:\.{_BYTE}){{3}}"
 _UP_TO_32 = "(?:[12]?[0-9]|3[0-2])"
 _UP_TO_128 = "(?:[1-9]?[0-9]|1[01][0-9]|12[0-8])"
 _IPV6 = r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*"
-_IPV6_HERE = rf"{_IPV6}(?:%[A-Za-z0-9._-]+)?"
+_INTERFACE = "[A-Za-z0-9._-]+"
+_IPV6_HERE = rf"{_IPV6}(?:%{_INTERFACE})?"
 
 
 def _matching(pattern: str, allowed: str) -> dict[str, Any]:
@@ -226,6 +227,14 @@ class UsbId:
         return str(value.lower())
 
 
+def _check_interface(address: str) -> None:
+    """Raise `ValueError` where what follows the % of an IPv6 address names no interface."""
+    _, percent, interface = address.partition("%")
+    if percent and not re.fullmatch(_INTERFACE, interface):
+        allowed = "letters, digits, '.', '_' and '-' after the %"
+        raise ValueError(f"{address!r} names no network interface: write {allowed}")
+
+
 @dataclass(frozen=True)
 class ListenAddress:
     """`[address:]port` with an IP address; IPv6 in brackets."""
@@ -260,6 +269,7 @@ class ListenAddress:
             raise ValueError(f"{text!r} is not an IP address: write {self.allowed}") from None
         if (address.version == 6) != brackets:
             raise NotAllowed(self)
+        _check_interface(text)
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
             raise ValueError(f"{text!r} is an IPv4 address: write {address.ipv4_mapped}")
         return str(address)
@@ -299,9 +309,11 @@ class RemoteAddress:
 
     def _address(self, text: str) -> str:
         try:
-            return str(ipaddress.IPv6Address(text))
+            address = ipaddress.IPv6Address(text)
         except ValueError:
             raise ValueError(f"{text!r} is not an IPv6 address: write {self.allowed}") from None
+        _check_interface(text)
+        return str(address)
 
 
 @dataclass(frozen=True)
@@ -532,6 +544,36 @@ def shown(value: object) -> str:
     if not text.isprintable():
         text = repr(text)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def printable(text: str) -> str:
+    """A text from elsewhere as a terminal may have it: with lines and tabs, and no other control.
+
+    What a terminal would obey (escape sequences, a text that runs backwards) is shown as an escape
+    such as \\x1b.
+    """
+    return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def all_printable(value: Any) -> Any:
+    """A value with all texts in it `printable`, in mappings, lists and dataclasses, too."""
+    if isinstance(value, str):
+        return value if value.isprintable() else printable(value)
+    if isinstance(value, Mapping):
+        return {all_printable(key): all_printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [all_printable(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(all_printable(item) for item in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [field.name for field in dataclasses.fields(value)]
+        items = {name: all_printable(getattr(value, name)) for name in fields}
+        return dataclasses.replace(value, **items)
+    return value
 
 
 def _plain(value: object) -> object:

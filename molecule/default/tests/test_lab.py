@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -57,6 +58,18 @@ FAULTS = [
     "pi-trixie: port c (number 2): name: 'c' is also the name of port number 1",
     "pi-trixie: port c (number 2): usb: {'vendor': '0403', 'product': '6001'}: one adapter",
 ]
+
+# Takes all that root may have, and keeps it until its input ends.
+USE_UP_INOTIFY = """
+import ctypes, resource, sys
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+make = ctypes.CDLL(None).inotify_init1
+while make(0) >= 0:
+    pass
+print("used up", flush=True)
+sys.stdin.read()
+"""
 
 BYTES = 8 * 1024 * 1024
 SECONDS = 120
@@ -290,3 +303,19 @@ def test_a_banner_greets_and_a_log_is_kept(
             while "log-me" not in host.file(port.log.file).content_string:
                 assert time.monotonic() < end, f"{port.log.file} has not what the device said"
                 time.sleep(0.5)
+
+
+def test_the_lab_says_what_to_raise_where_no_more_pis_fit() -> None:
+    words = [*(["sudo"] if os.geteuid() else []), sys.executable, "-c", USE_UP_INOTIFY]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hold:
+        assert hold.stdout
+        assert hold.stdout.readline() == b"used up\n"
+        lab = [str(ROOT / "script" / "lab"), "up", "no-room=trixie"]
+        up = subprocess.run(lab, capture_output=True, text=True, timeout=SECONDS)
+        hold.communicate()
+    assert up.returncode == 1
+    assert re.search(
+        r"^error: each Pi takes 6 of the kernel's inotify instances: 1 more need 6, and root has 0 "
+        r"of \d+ left .* Raise it with sudo sysctl fs\.inotify\.max_user_instances=\d+ ",
+        up.stderr,
+    ), up.stderr

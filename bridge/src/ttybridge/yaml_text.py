@@ -1,0 +1,47 @@
+"""Values as YAML for host_vars, in which Ansible evaluates nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# What can be Jinja to Ansible, wherever it stands in a text, and the header that changes its signs.
+_JINJA = re.compile(r"\{[{%#]|[}%#]\}|#jinja2:")
+
+_WORD = re.compile(r"[A-Za-z/][A-Za-z0-9/_.-]*")
+_YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
+# Keys whose values are texts also where they are on or off.
+_TEXTS = ("name", "device", "banner", "file", "certificate", "key", "client_ca")
+
+
+def value(key: str, item: Any) -> str:
+    """The value of a key of an entry, in YAML's flow style."""
+    if isinstance(item, Mapping):
+        return "{" + ", ".join(f"{k}: {value(k, v)}" for k, v in item.items()) + "}"
+    if isinstance(item, list):
+        return "[" + ", ".join(value(key, one) for one in item) + "]"
+    if not isinstance(item, str) or (key == "listen" and item.isdecimal()):
+        return str(item)
+    switch = item in ("on", "off") and key not in _TEXTS
+    return item if switch else text(item)
+
+
+def text(item: str) -> str:
+    """A text, in quotes only where YAML could read it as something else."""
+    plain = _WORD.fullmatch(item) and item.lower() not in _YAML_WORDS
+    return item if plain else quoted(item)
+
+
+def quoted(item: str) -> str:
+    """A text in quotes, with the tag by which Ansible takes Jinja in it for text."""
+    tag = "!unsafe " if _JINJA.search(item) else ""
+    return f'{tag}"{"".join(map(_escaped, item))}"'
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    if char == "\n":
+        return "\\n"
+    return char if char.isprintable() else f"\\U{ord(char):08x}"

@@ -1,0 +1,110 @@
+"""What a hostile host says reaches the terminal as text, and Jinja in it is not evaluated."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+# A title for the window, red letters, an escape sequence's 8-bit form, text that runs backwards.
+EVIL = "x \x1b]0;pwned\a\x1b[31mRED \x9b1m \u202e end"
+SHOWN = r"x \x1b]0;pwned\x07\x1b[31mRED \x9b1m \u202e end"
+
+# What files/read_host.sh says of a host that can be served; as JSON it is a module's result, too.
+READ = {
+    **{
+        "release": "12",
+        "fault": "",
+        "packages": {"ser2net": EVIL},
+        "units": [],
+        "programs": [EVIL],
+    },
+    **{"program": EVIL, "ser2net": {"before": "", "foreign": [], "kept": [], "ours": []}},
+    **{"stale": [EVIL], "listening": [], "users": {}},
+    "boot": {
+        **{"model": EVIL, "folder": "", "writable": True, "mode": "", "config": "", "cmdline": ""},
+        **{"kept": "", "running": "", "hciuart": False, "masked": [], "ours": [], "reboot": False},
+    },
+}
+MODULE = {"failed": True, "msg": EVIL, "warnings": [EVIL], "exception": EVIL}
+
+PORT = "{name: a, device: /dev/ttyS1, listen: 2001, engine: ser2net}"
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "it has run"
+
+
+@pytest.mark.parametrize(
+    ("playbook", "answer", "status"),
+    [
+        # The host runs nothing: Ansible's own error, and ours.
+        ("discover.yml", EVIL, 1),
+        ("verify.yml", EVIL, 1),
+        # It says something else.
+        ("discover.yml", EVIL, 0),
+        ("remove.yml", EVIL, 0),
+        # It says why it cannot be served.
+        ("playbook.yml", json.dumps({**READ, "fault": f"{EVIL} JINJA"}), 0),
+        # A module fails.
+        ("playbook.yml", json.dumps({**READ, **MODULE}), 0),
+        ("verify.yml", json.dumps({**READ, **MODULE}), 0),
+    ],
+)
+def test_what_it_says_is_printed_as_text(
+    playbook: str, answer: str, status: int, canary: Path, tmp_path: Path
+) -> None:
+    jinja = "{{ lookup('pipe', 'touch \"" + str(canary) + "\"') }}"
+    answer = answer.replace("JINJA", json.dumps(jinja)[1:-1])
+    out = run(playbook, tmp_path, HOSTILE_STDOUT=answer, HOSTILE_STATUS=str(status))
+    assert re.findall("[^\n -~]", out) == [], out
+    assert SHOWN in re.sub(r"\s+", " ", out)
+    assert not canary.exists()
+
+
+def run(playbook: str, folder: Path, **answer: str) -> str:
+    """What a playbook of ours prints for one host, which answers everything alike."""
+    pi = f"{{ansible_connection: hostile, serial_ports: [{PORT}]}}"
+    (folder / "hosts.yml").write_text(f"serial_servers: {{hosts: {{pi: {pi}}}}}")
+    environment = {
+        **os.environ,
+        **answer,
+        "HOSTILE_STDERR": EVIL,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_CONNECTION_PLUGINS": str(HERE / "connection_plugins"),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+    }
+    ansible = str(Path(sys.executable).with_name("ansible-playbook"))
+    command = [ansible, "-i", str(folder / "hosts.yml"), str(ROOT / playbook)]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    return done.stdout + done.stderr
+
+
+def test_how_a_file_of_it_differs_is_shown_as_text_in_colours(tmp_path: Path) -> None:
+    file, playbook = tmp_path / "file", tmp_path / "playbook.yml"
+    file.write_text(f"{EVIL}\n", encoding="utf-8")
+    module = f"ansible.builtin.copy: {{content: 'ours', dest: '{file}', mode: '0644'}}"
+    play = f"hosts: pi\n  gather_facts: false\n  tasks: [{{{module}}}]"
+    playbook.write_text(f"- {play}\n")
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {pi: {ansible_connection: local}}}")
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "ANSIBLE_FORCE_COLOR": "true",
+    }
+    ansible = str(Path(sys.executable).with_name("ansible-playbook"))
+    command = [ansible, "-i", str(tmp_path / "hosts.yml"), str(playbook), "--diff", "--check"]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    assert f"\x1b[0;31m-{SHOWN}" in done.stdout
+    uncoloured = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    assert re.findall("[^\n -~]", uncoloured) == [], done.stdout
