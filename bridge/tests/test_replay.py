@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -112,8 +113,8 @@ def asked(data: bytes, kind: str) -> list[bytes]:
     """What a terminal of some kind would answer, by a parser of its own.
 
     A "tmux" knows controls of seven bits, overlooks other bytes in a sequence, and takes a string
-    that is cut short as complete. An "8 bits" terminal ends whatever it is in at a C1 control. A
-    "utf-8" terminal knows them as characters.
+    that is cut short as complete. A terminal of "8 bits" ends whatever it is in at a C1 control,
+    and one of "utf-8" at a C1 control that is a character. Both end a sequence at other rubbish.
     """
     return [words for words in _sequences(data, kind) if _asks(words)]
 
@@ -121,52 +122,45 @@ def asked(data: bytes, kind: str) -> list[bytes]:
 def _sequences(data: bytes, kind: str) -> Iterator[bytes]:
     """Sequences and strings with an introducer of seven bits, without the controls in them."""
     words = b""
-    for byte in _bytes(data, kind):
-        if byte == b"\x05":
-            yield byte
-        elif words[:2] in (b"\x1b]", b"\x1bP", b"\x1b_") or words[:2] in (b"\x1bX", b"\x1b^"):
-            if byte in (b"\x18", b"\x1a", b"\x1b", b"\x9c") or (
-                byte == b"\x07" and words[1:2] == b"]"
-            ):
-                yield words
-                words = b"\x1b" if byte == b"\x1b" else b""
-            elif byte >= b" " or len(byte) > 1:
-                words += byte if byte != b"\x7f" else b""
-        elif byte in (b"\x18", b"\x1a", b"\x9c"):
+    for unit in _units(data, kind):
+        string = (
+            words[:2] if words[:2] in (b"\x1b]", b"\x1bP", b"\x1b_", b"\x1bX", b"\x1b^") else b""
+        )
+        if unit == b"\x05":
+            yield unit
+        elif unit in (b"\x18", b"\x1a", b"\x1b", b"\x9c") or (unit, string) == (b"\x07", b"\x1b]"):
+            yield words if string else b""
+            words = unit if unit == b"\x1b" else b""
+        elif string:
+            words += unit if string == b"\x1b_" or (unit >= b" " and unit != b"\x7f") else b""
+        elif unit == b"\x80":
             words = b""
-        elif byte == b"\x1b":
-            words = byte
-        elif not words or byte < b" " or byte >= b"\x7f":
-            continue
-        else:
-            words += byte
-            csi = words.startswith(b"\x1b[")
-            if len(words) == 2 and words[1:] in (b"[", b"]", b"P", b"_", b"X", b"^"):
+        elif words and b" " <= unit < b"\x7f":
+            words += unit
+            if words[1:] in (b"[", b"]", b"P", b"_", b"X", b"^"):
                 continue
-            if byte >= (b"@" if csi else b"0"):
+            if unit >= (b"@" if words.startswith(b"\x1b[") else b"0"):
                 yield words
                 words = b""
 
 
-def _bytes(data: bytes, kind: str) -> Iterator[bytes]:
-    """One by one, with C1 controls as the two bytes for which they stand."""
-    if kind == "utf-8":
-        units = [
-            each.encode("utf-8", "surrogateescape")
-            for each in data.decode("utf-8", "surrogateescape")
-        ]
-        c1 = {chr(code).encode(): code for code in range(0x80, 0xA0)}
-    else:
-        units = [bytes([byte]) for byte in data]
-        c1 = {bytes([code]): code for code in range(0x80, 0xA0)} if kind == "8 bits" else {}
-    for unit in units:
-        if unit in c1 and c1[unit] != 0x9C:
-            yield b"\x1b"
-            yield bytes([c1[unit] - 0x40])
-        elif unit in c1:
-            yield b"\x9c"
+def _units(data: bytes, kind: str) -> Iterator[bytes]:
+    """Bytes, or characters of several, with C1 controls as the two bytes for which they stand."""
+    for character in data.decode("latin-1" if kind == "tmux" else "utf-8", "surrogateescape"):
+        code, c1 = ord(character), 0
+        encoded = character.encode("utf-8", "surrogateescape")
+        if 0xDC80 <= code < 0xDCA0 and kind == "8 bits":
+            c1 = code - 0xDC40
+        elif 0x80 <= code < 0xA0 and kind != "tmux":
+            c1 = code - 0x40
+        elif (code >= 0xDC80 and kind == "utf-8") or (
+            kind != "tmux" and any(0x80 <= byte < 0xA0 for byte in encoded)
+        ):
+            yield b"\x80"
         else:
-            yield unit
+            yield encoded
+        if c1:
+            yield from (b"\x9c",) if c1 == ord("\\") else (b"\x1b", bytes([c1]))
 
 
 def _asks(words: bytes) -> bool:
@@ -364,6 +358,20 @@ HOSTILE = [
         b"\0",
     ),
 ]
+
+
+@pytest.mark.parametrize("begin", [b"", b"\x1b[", b"\x1b]4;", b"\x1bP$q", b"\x1b_Ga=", b"\x9d4;"])
+def test_the_time_grows_with_the_length_only(begin: bytes) -> None:
+    """Also for what a device says that wants it to be long."""
+    for unit in HOSTILE:
+        times = []
+        for size in (1 << 14, 1 << 17):
+            data = (begin + unit * size)[:size]
+            start = time.process_time()
+            without_questions(data)
+            times.append(time.process_time() - start)
+        # 8 times as long; where the time grew with the square of it, it would be 64 times.
+        assert times[1] < 30 * max(times[0], 0.01), (begin, unit, times)
 
 
 @pytest.mark.parametrize("begin", [b"", b"\x1b[", b"\x1b]4;", b"\x1bP$q", b"\x1b_Ga=", b"\x9d4;"])

@@ -433,8 +433,8 @@ def test_a_storm_of_random_bytes_leaves_a_codec_that_works(seed: int) -> None:
 class Peer:
     """A client that wants some options, agrees or not, and says so whenever it is spoken to.
 
-    It takes a refusal: one that offers again what was just refused breaks RFC 854, and is refused
-    again for as long as it does.
+    It takes a refusal of what the server never does: one that offers that again breaks RFC 854, and
+    is refused again for as long as it does.
     """
 
     def __init__(self, will: set[int], do: set[int], answers: set[int]) -> None:
@@ -449,8 +449,10 @@ class Peer:
 
     def _reply(self, verb: int, option: int) -> int:
         if verb in (DO, DONT):
-            return WILL if verb == DO and option in self.will else WONT
-        return DO if verb == WILL and option in self.do else DONT
+            refused = verb == DONT and option not in (BINARY, SGA, COM_PORT)
+            return WILL if option in self.will and not refused else WONT
+        refused = verb == WONT and option not in (BINARY, SGA, ECHO)
+        return DO if option in self.do and not refused else DONT
 
 
 OPTIONS = st.sets(st.sampled_from([BINARY, ECHO, SGA, COM_PORT, TERMINAL_TYPE, 31]))

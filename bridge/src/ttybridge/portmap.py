@@ -281,7 +281,10 @@ class Port:
         default=60,
     )
     replay: int = setting(
-        Integer(0, 16_777_216), "bytes of recent output that a new client is shown first", default=0
+        Integer(0, 16_777_216),
+        "bytes of recent output that a new client is shown first, "
+        "without what asks a terminal to answer",
+        default=0,
     )
     log: Log | None = setting(
         OffOr(Table(Log)), "capture file of what the device sends", default=None

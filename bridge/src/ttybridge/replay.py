@@ -14,6 +14,7 @@ A sequence in which the replay ends stays: what the device says next completes i
 from __future__ import annotations
 
 import re
+from functools import cache
 
 # ENQ asks by itself, and terminals obey it within a sequence, too. Once all of them are out, the
 # byte is free to mark where a question was.
@@ -121,7 +122,7 @@ _PARTS = {
     b"text": _text(b""),
 }
 
-_QUESTION = re.compile(
+_QUESTION = (
     rb"""
     [\x1b\x90\x9a\x9b\x9d\x9f\xc2] (?:
         (?<=\x1b) (?:
@@ -149,8 +150,7 @@ _QUESTION = re.compile(
       | (?: (?<=\x9f) (?=G) %(bare)s | (?<=\xc2) \x9f ) %(apc)s %(end)s
     )
     """
-    % _PARTS,
-    re.VERBOSE | re.DOTALL,
+    % _PARTS
 )
 
 # Window operations that report: 11 to 21. xterm does the first, tmux one after the other, of which
@@ -165,7 +165,7 @@ _REPORTS_WINDOW = re.compile(
 _ANSWERED_MODES = (b"1004", b"2048")
 
 # A sequence that had not ended where a question was.
-_CUT_SHORT = re.compile(
+_CUT_SHORT = (
     rb"""
     (?:
         \x1b [%(noise)s]*+ (?:
@@ -179,8 +179,7 @@ _CUT_SHORT = re.compile(
       | (?: \xc2[\x90\x98\x9e\x9f] | [\x90\x98\x9e\x9f] %(bare)s ) %(text)s
     ) (?=\x05)
     """
-    % _PARTS,
-    re.VERBOSE | re.DOTALL,
+    % _PARTS
 )
 
 _BYTES = [bytes([each]) for each in range(256)]
@@ -190,11 +189,20 @@ _ALL_NOISE = b"".join(each for each in _BYTES if re.match(rb"[%s]" % _NOISE, eac
 
 def without_questions(data: bytes) -> bytes:
     """Return what a device said, without what asks a terminal to answer."""
-    marked = _QUESTION.sub(_judge, data.replace(_MARK, b""))
+    if not data:
+        return data
+    marked = _compiled(_QUESTION).sub(_judge, data.replace(_MARK, b""))
     if _MARK not in marked:
         return marked
     # What a question has cut short would go on after it, and might become a question itself.
-    return _CUT_SHORT.sub(lambda match: match[0] + _CANCEL, marked).replace(_MARK, b"")
+    cancelled = _compiled(_CUT_SHORT).sub(lambda match: match[0] + _CANCEL, marked)
+    return cancelled.replace(_MARK, b"")
+
+
+@cache
+def _compiled(pattern: bytes) -> re.Pattern[bytes]:
+    """A pattern is compiled when it is first needed: most daemons have no port with a replay."""
+    return re.compile(pattern, re.VERBOSE | re.DOTALL)
 
 
 def _judge(match: re.Match[bytes]) -> bytes:
