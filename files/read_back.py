@@ -124,8 +124,10 @@ def check_unit(name: str, unit: dict[str, str]) -> None:
     if unit["LoadState"] == "not-found":
         raise Fault(f"{name} is not installed", "run playbook.yml")
     if unit["ActiveState"] != "active":
-        failed = unit["Result"] != "success"
-        why = f" ({unit['Result']}){last_words(name)}" if failed else ""
+        why = "" if unit["Result"] == "success" else f" ({unit['Result']})"
+        # One that fails again and again is between two tries, or in the middle of one.
+        if why or unit["ActiveState"] == "activating":
+            why += last_words(name)
         raise Fault(
             f"{name}.service is {unit['ActiveState']}{why}",
             f"look into `journalctl -u {name}`, then run playbook.yml",

@@ -321,6 +321,10 @@ def test_why_a_unit_failed(commands: Path) -> None:
     said = fault(read_back.check_unit, "ser2net", unit).result
     assert said.startswith("ser2net.service is activating (exit-code): ")
     assert "_SYSTEMD_UNIT=ser2net.service PRIORITY=3" in said
+    said = fault(read_back.check_unit, "ser2net", {**unit, "Result": "success"}).result
+    assert said.startswith("ser2net.service is activating: --quiet")
+    stopped = {**unit, "ActiveState": "inactive", "Result": "success"}
+    assert fault(read_back.check_unit, "ser2net", stopped).result == "ser2net.service is inactive"
     command(commands, "journalctl", "exit 0")
     said = fault(read_back.check_unit, "ser2net", unit).result
     assert said == "ser2net.service is activating (exit-code)"
