@@ -209,6 +209,25 @@ def check_served(name: str, bridge: Bridge) -> None:
         )
 
 
+def check_tls(tls: dict[str, str | None]) -> None:
+    """Raise a fault unless a port's files are what ttybridge can use for the next connection.
+
+    It keeps the last good ones, so that nobody would notice until it starts again.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(str(tls["certificate"]), tls["key"], password=lambda: "")
+        if tls["client_ca"]:
+            context.load_verify_locations(tls["client_ca"])
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        files = ", ".join(file for file in tls.values() if file)
+        raise Fault(
+            f"tls: {files}: {reason}",
+            "correct them: a certificate, its key without a password, the CA of clients, all PEM",
+        ) from None
+
+
 def check_device(path: str, drivers: Path = Path("/proc/tty/drivers")) -> None:
     """Raise a fault unless a path leads to a tty that the daemons may open."""
     try:
@@ -356,6 +375,8 @@ def check_port(
     problem = bridge.ports.get(port["name"], {}).get("listen_problem")
     if port["listen"]:
         check_listener(port, name, unit, open_, problem)
+    if port["tls"]:
+        check_tls(port["tls"])
     if probe_timeout is None:
         return "listens" if port["listen"] else "connects"
     check_device(port["path"])

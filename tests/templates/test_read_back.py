@@ -461,6 +461,21 @@ def test_probe_through_tls(tls: dict[str, str]) -> None:
         thread.join()
 
 
+def test_tls_files_that_ttybridge_could_not_use(tls: dict[str, str], tmp_path: Path) -> None:
+    good: dict[str, str | None] = {**tls, "client_ca": None}
+    read_back.check_tls(good)
+    read_back.check_tls({**good, "client_ca": tls["certificate"]})
+    another = tmp_path / "another"
+    command = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out"
+    subprocess.run([*command.split(), str(another)], check=True, capture_output=True)
+    other = {**good, "key": str(another)}
+    assert fault(read_back.check_tls, other).result.endswith(": KEY_VALUES_MISMATCH")
+    missing = {**good, "key": str(tmp_path / "none")}
+    assert fault(read_back.check_tls, missing).result.endswith(": No such file or directory")
+    Path(tls["key"]).write_text("nonsense")
+    assert fault(read_back.check_tls, good).result.startswith(f"tls: {tls['certificate']}, ")
+
+
 def test_probe_through_tls_of_a_port_without(device: Any) -> None:
     number, answer, _ = device
     answer(b"login:")
@@ -474,6 +489,7 @@ def test_a_port_that_asks_for_a_clients_certificate_is_not_probed(
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
     keys: dict[str, Any] = {"tls": {"client_ca": "/ca"}, "probe": {"send": "", "expect": "login:"}}
+    monkeypatch.setattr(read_back, "check_tls", lambda _: None)
     asking = port(1, **keys)
     found = read_back.check_port(asking, UNIT, [], 5, BRIDGE, [asking])
     assert found == "listens, device is there; not probed: tls asks for a client's certificate"
