@@ -2,10 +2,11 @@
 
     python3 - JSON <read_back.py
 
-JSON is {"ports": [...], "patience": seconds, "probe_timeout": seconds}: the ports as the role
-serial_ports returns them; only where "probe_timeout" is given are devices looked at and probed.
-Printed is a JSON list with a finding for each port: {"port", "listen", "result", "todo"}; an empty
-"todo" means that all is right.
+JSON is {"ports": [...], "metrics": {"address", "port", "text"} or null, "patience": seconds,
+"probe_timeout": seconds}: the ports as the role serial_ports returns them, where ttybridge is to
+show its metrics; only where "probe_timeout" is given are devices looked at and probed.
+Printed is a JSON list with a finding for each port and for the metrics: {"about", "port", "listen",
+"result", "todo"}; an empty "todo" means that all is right.
 
 Nothing is changed. No device is opened, since that moves its modem lines, and no port is connected
 to while somebody uses it.
@@ -14,6 +15,7 @@ to while somebody uses it.
 from __future__ import annotations
 
 import grp
+import http.client
 import ipaddress
 import json
 import os
@@ -25,7 +27,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,19 @@ class Connection:
     peer: str
     listening: bool
     uid: int
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """What ttybridge says of itself: its ports by name, its metrics, its last reload.
+
+    `problem` is why it does not.
+    """
+
+    ports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metrics: dict[str, Any] | None = None
+    reload_problem: str = ""
+    problem: str = ""
 
 
 def connections(proc: Path = Path("/proc/net")) -> list[Connection]:
@@ -110,6 +125,9 @@ def check_unit(name: str, unit: dict[str, str]) -> None:
         raise Fault(f"{name} is not installed", "run playbook.yml")
     if unit["ActiveState"] != "active":
         why = "" if unit["Result"] == "success" else f" ({unit['Result']})"
+        # One that fails again and again is between two tries, or in the middle of one.
+        if why or unit["ActiveState"] == "activating":
+            why += last_words(name)
         raise Fault(
             f"{name}.service is {unit['ActiveState']}{why}",
             f"look into `journalctl -u {name}`, then run playbook.yml",
@@ -118,6 +136,14 @@ def check_unit(name: str, unit: dict[str, str]) -> None:
         raise Fault(f"{name}.service is {unit['UnitFileState']}", "run playbook.yml")
     if unit["NeedDaemonReload"] == "yes":
         raise Fault(f"{name}.service runs with an older unit file", f"restart {name}.service")
+
+
+def last_words(name: str) -> str:
+    """The last error that a service wrote to the journal since the boot, if any, with a colon."""
+    journal = ["journalctl", "--quiet", "--boot", "--lines=1", "--output=cat"]
+    wanted = [f"_SYSTEMD_UNIT={name}.service", "PRIORITY=3"]
+    answer = subprocess.run([*journal, *wanted], capture_output=True, text=True, check=False)
+    return f": {answer.stdout.strip()}" if answer.stdout.strip() else ""
 
 
 def listens(port: dict[str, Any], open_: list[Connection]) -> list[Connection]:
@@ -156,11 +182,18 @@ def check_listener(
         )
 
 
-def check_served(name: str, served: dict[str, dict[str, Any]]) -> None:
+def check_served(name: str, bridge: Bridge) -> None:
     """Raise a fault unless ttybridge has a port's device open with the port's line settings."""
-    if name not in served:
+    if bridge.problem:
+        raise Fault(f"ttybridge does not say what it serves: {bridge.problem}", "run playbook.yml")
+    if bridge.reload_problem:
+        raise Fault(
+            f"ttybridge has not taken its configuration: {bridge.reload_problem}",
+            "run playbook.yml, then `sudo systemctl restart ttybridge`",
+        )
+    if name not in bridge.ports:
         raise Fault("ttybridge does not serve it", "run playbook.yml")
-    device = served[name]["device"]
+    device = bridge.ports[name]["device"]
     if device["problem"]:
         raise Fault(device["problem"], "look into `journalctl -u ttybridge`")
     if device["refused_settings"]:
@@ -168,12 +201,31 @@ def check_served(name: str, served: dict[str, dict[str, Any]]) -> None:
             f"the device refuses {', '.join(device['refused_settings'])}",
             "correct the line settings, or use another adapter",
         )
-    log = served[name]["log"]
+    log = bridge.ports[name]["log"]
     if log and log["problem"]:
         raise Fault(
             f"its log {log['file']} is not written: {log['problem']}",
             "look into `journalctl -u ttybridge`",
         )
+
+
+def check_tls(tls: dict[str, str | None]) -> None:
+    """Raise a fault unless a port's files are what ttybridge can use for the next connection.
+
+    It keeps the last good ones, so that nobody would notice until it starts again.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(str(tls["certificate"]), tls["key"], password=lambda: "")
+        if tls["client_ca"]:
+            context.load_verify_locations(tls["client_ca"])
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        files = ", ".join(file for file in tls.values() if file)
+        raise Fault(
+            f"tls: {files}: {reason}",
+            "correct them: a certificate, its key without a password, the CA of clients, all PEM",
+        ) from None
 
 
 def check_device(path: str, drivers: Path = Path("/proc/tty/drivers")) -> None:
@@ -314,21 +366,23 @@ def check_port(
     unit: dict[str, str],
     open_: list[Connection],
     probe_timeout: float | None,
-    served: dict[str, dict[str, Any]],
+    bridge: Bridge,
     ports: list[dict[str, Any]],
 ) -> str:
     """Return what to say of a port that is right, or raise its first fault."""
     name = UNITS[port["engine"]]
     check_unit(name, unit)
-    problem = served.get(port["name"], {}).get("listen_problem")
+    problem = bridge.ports.get(port["name"], {}).get("listen_problem")
     if port["listen"]:
         check_listener(port, name, unit, open_, problem)
+    if port["tls"]:
+        check_tls(port["tls"])
     if probe_timeout is None:
         return "listens" if port["listen"] else "connects"
     check_device(port["path"])
     check_alone(port, ports)
     if port["engine"] == "bridge":
-        check_served(port["name"], served)
+        check_served(port["name"], bridge)
     if not port["listen"]:
         if problem:
             raise Fault(problem, "see that something listens there, or correct connect")
@@ -352,37 +406,78 @@ def check_port(
     return probe(port, probe_timeout)
 
 
-def served_ports() -> dict[str, dict[str, Any]]:
-    """What ttybridge says of its ports, by name; nothing where it does not answer."""
-    status = subprocess.run(["ttybridge", "status", "--json"], capture_output=True, text=True)
-    if status.returncode:
-        return {}
-    return {port["name"]: port for port in json.loads(status.stdout)["ports"]}
+def ask_bridge() -> Bridge:
+    """What ttybridge says of itself."""
+    try:
+        answer = subprocess.run(["ttybridge", "status", "--json"], capture_output=True, text=True)
+    except OSError as error:
+        return Bridge(problem=f"/usr/local/bin/ttybridge: {error.strerror}")
+    if answer.returncode:
+        return Bridge(problem=" ".join(answer.stderr.split()) or f"status {answer.returncode}")
+    status = json.loads(answer.stdout)
+    return Bridge(
+        {port["name"]: port for port in status["ports"]},
+        # An earlier program, which bridge_version names, says neither.
+        status.get("metrics"),
+        status.get("reload_problem") or "",
+    )
+
+
+def check_metrics(
+    wanted: dict[str, Any] | None, unit: dict[str, str], open_: list[Connection], bridge: Bridge
+) -> str:
+    """Return what to say of metrics that are where they are wanted, or raise a fault."""
+    todo = "look into `journalctl -u ttybridge`, then run `sudo systemctl restart ttybridge`"
+    check_unit("ttybridge", unit)
+    said = bridge.metrics or {}
+    if not wanted:
+        raise Fault(f"ttybridge still shows its metrics at {said.get('listen')}", todo)
+    check_listener({"listen": wanted}, "ttybridge", unit, open_, said.get("problem"))
+    client = http.client.HTTPConnection(*here({"listen": wanted}), timeout=10)
+    try:
+        client.request("GET", "/metrics")
+        answer = client.getresponse()
+        body = answer.read()
+        if answer.status == 200 and b"ttybridge_info" in body:
+            return "shows metrics"
+        raise Fault(f"answers {answer.status}, not with metrics", todo)
+    except (OSError, http.client.HTTPException) as error:
+        raise Fault(f"metrics do not answer: {error}", todo) from None
+    finally:
+        client.close()
 
 
 def findings(
-    ports: list[dict[str, Any]], probe_timeout: float | None = None
+    ports: list[dict[str, Any]],
+    metrics: dict[str, Any] | None = None,
+    probe_timeout: float | None = None,
 ) -> Iterator[dict[str, str]]:
-    """A finding for each port."""
+    """A finding for each port, and for the metrics where they are or should be."""
     state = units({UNITS[port["engine"]] for port in ports})
     open_ = connections()
-    bridge = any(port["engine"] == "bridge" for port in ports)
-    served = served_ports() if bridge else {}
+    served_here = any(port["engine"] == "bridge" for port in ports)
+    bridge = ask_bridge() if served_here else Bridge()
 
     def find(port: dict[str, Any]) -> dict[str, str]:
-        about = {"port": port["name"], "listen": port["endpoint"]}
-        try:
-            unit = state[UNITS[port["engine"]]]
-            return {
-                **about,
-                "result": check_port(port, unit, open_, probe_timeout, served, ports),
-                "todo": "",
-            }
-        except Fault as fault:
-            return {**about, "result": fault.result, "todo": fault.todo}
+        unit = state[UNITS[port["engine"]]]
+        about = {"about": f"port {port['name']}", "port": port["name"], "listen": port["endpoint"]}
+        return about | judged(check_port, port, unit, open_, probe_timeout, bridge, ports)
 
     with ThreadPoolExecutor(max_workers=32) as pool:
         yield from pool.map(find, ports)
+    shown = (bridge.metrics or {}).get("listen")
+    if served_here and (metrics or shown):
+        listen = metrics["text"] if metrics else str(shown)
+        about = {"about": "bridge_metrics", "port": "(metrics)", "listen": listen}
+        yield about | judged(check_metrics, metrics, state["ttybridge"], open_, bridge)
+
+
+def judged(check: Callable[..., str], *arguments: Any) -> dict[str, str]:
+    """What a check says, and what to do where it is a fault."""
+    try:
+        return {"result": check(*arguments), "todo": ""}
+    except Fault as fault:
+        return {"result": fault.result, "todo": fault.todo}
 
 
 def patiently(find: Callable[[], list[dict[str, str]]], patience: float) -> list[dict[str, str]]:
@@ -401,7 +496,9 @@ def main(argument: str) -> None:
     print(
         json.dumps(
             patiently(
-                lambda: list(findings(wanted["ports"], wanted.get("probe_timeout"))),
+                lambda: list(
+                    findings(wanted["ports"], wanted.get("metrics"), wanted.get("probe_timeout"))
+                ),
                 wanted.get("patience", 0),
             )
         )

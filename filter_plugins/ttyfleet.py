@@ -9,7 +9,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
-from ttybridge.inventory import check_host, check_listeners, inert, ports_of_host
+from ttybridge.inventory import check_host, check_listeners, inert, listener, ports_of_host
 from ttybridge.portmap import check_ser2net, parse_portmap
 from ttybridge.values import all_printable
 
@@ -23,6 +23,11 @@ def ttyfleet_faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]])
 def ttyfleet_ports(entries: Any, defaults: Any = None) -> list[dict[str, Any]]:
     """The ports of one host, every key filled in, as `ports_of_host` says."""
     return list(inert(ports_of_host(entries, defaults)))
+
+
+def ttyfleet_listen(written: Any) -> dict[str, Any] | None:
+    """A listener as {address, port, text}; None where nothing is written."""
+    return listener(written)
 
 
 def ttyfleet_listen_faults(
@@ -45,19 +50,23 @@ def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]])
     faults = []
     for host in hosts:
         noted = hostvars[host]
-        if "verify_unreadable" in noted:
-            faults += [f"{host}: {line}" for line in noted["verify_unreadable"].splitlines()]
+        if why := noted["verify_unreadable"]:
+            faults += [f"{host}: {line}" for line in why.splitlines()]
+            shown = "host not read back" if noted.get("verify_provisioned", True) else why
             for port in noted["serial_ports_checked"]:
-                rows.append((host, port["name"], port["endpoint"], "host not read back"))
+                rows.append((host, port["name"], port["endpoint"], shown))
             continue
         for found in noted["verify_findings"]:
             rows.append((host, found["port"], found["listen"], found["result"]))
             if found["todo"]:
-                faults.append(f"{host}: port {found['port']}: {found['result']}; {found['todo']}")
+                faults.append(f"{host}: {found['about']}: {found['result']}; {found['todo']}")
         if noted["verify_differing"]:
             differs = f"not as the inventory says: {', '.join(noted['verify_differing'])}"
             rows.append((host, "-", "-", differs))
             faults.append(f"{host}: {differs}; run playbook.yml (--diff shows what it writes)")
+        for fault in noted["verify_further"]:
+            rows.append((host, "-", "-", fault.partition(";")[0]))
+            faults.append(f"{host}: {fault}")
     widths = [max(len(row[column]) for row in rows) for column in range(3)] + [0]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -78,6 +87,7 @@ class FilterModule:
         """The filters by the names that playbooks use."""
         return {
             "ttyfleet_faults": ttyfleet_faults,
+            "ttyfleet_listen": ttyfleet_listen,
             "ttyfleet_listen_faults": ttyfleet_listen_faults,
             "ttyfleet_ports": ttyfleet_ports,
             "ttyfleet_printable": ttyfleet_printable,

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -478,6 +479,33 @@ def test_a_reload_touches_only_what_changed(adapter: Adapter, make_port: MakePor
             await bench.connect(changed)
             await adapter.send(b"x")
             assert await client.receive(1) == b"x"
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_takes_the_device_that_has_the_name_now(
+    adapter: Adapter, make_port: MakePort, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        other = Adapter(tmp_path / "other")
+        port, bystander = make_port(), make_port(name="bystander", device="/nonexistent/tty")
+        async with serving(port, bystander) as bench:
+            client, unaffected = await bench.connect(port), await bench.connect(bystander)
+            assert bench.status()["device"]["problem"] is None
+            kept = os.readlink(adapter.path)
+            adapter.path.unlink()
+            adapter.path.symlink_to(os.readlink(other.path))
+            assert "is another device now" in bench.status()["device"]["problem"]
+            await bench.server.apply([port, bystander])
+            assert bench.status()["device"]["problem"] is None
+            assert await client.rest() == b""
+            newcomer = await bench.connect(port)
+            await other.send(b"other")
+            assert await newcomer.receive(5) == b"other"
+            await unaffected.send(b"still here")
+            adapter.path.unlink()
+            adapter.path.symlink_to(kept)
+        other.unplug()
 
     asyncio.run(scenario())
 

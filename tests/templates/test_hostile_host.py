@@ -24,7 +24,7 @@ READ = {
         "release": "12",
         "fault": "",
         "packages": {"ser2net": EVIL},
-        "units": [],
+        "units": ["ser2net.service.d/ttyfleet.conf"],
         "programs": [EVIL],
     },
     **{"program": EVIL, "ser2net": {"before": "", "foreign": [], "kept": [], "ours": []}},

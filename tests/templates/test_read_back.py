@@ -46,6 +46,7 @@ def open_(tmp_path: Path) -> list[read_back.Connection]:
 
 WELL: dict[str, Any] = {"present": True, "problem": None, "refused_settings": []}
 SERVED: dict[str, Any] = {"a": {"device": WELL, "log": None, "listen_problem": None}}
+BRIDGE = read_back.Bridge(SERVED)
 
 
 def port(number: int, address: str = "", **keys: Any) -> dict[str, Any]:
@@ -208,7 +209,7 @@ def test_a_port_in_use_is_not_probed(
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     probed = port(9999, probe={"send": "\r", "expect": "login:"})
     assert (
-        read_back.check_port(probed, UNIT, open_, 5, SERVED, [probed])
+        read_back.check_port(probed, UNIT, open_, 5, BRIDGE, [probed])
         == "in use by 192.0.2.7:49153"
     )
 
@@ -219,7 +220,7 @@ def test_a_port_whose_allow_keeps_the_host_out_is_not_probed(
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
     shut = {**port(9999, probe={"send": "\r", "expect": "login:"}), "allow": ["192.0.2.0/24"]}
-    found = read_back.check_port(shut, UNIT, [], 5, SERVED, [shut])
+    found = read_back.check_port(shut, UNIT, [], 5, BRIDGE, [shut])
     assert found == "listens, device is there; not probed: allow keeps the host itself out"
 
 
@@ -255,25 +256,151 @@ def test_two_ports_on_one_tty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("served", "words"),
+    ("bridge", "words"),
     [
-        ({}, "ttybridge does not serve it"),
+        (read_back.Bridge(), "ttybridge does not serve it"),
         (
-            {"a": {"device": {"problem": "/dev/x is in use by another program"}}},
+            read_back.Bridge(problem="no daemon answers"),
+            "ttybridge does not say what it serves: no daemon answers",
+        ),
+        (
+            read_back.Bridge(SERVED, reload_problem="port a: listen: missing"),
+            "ttybridge has not taken its configuration: port a: listen: missing",
+        ),
+        (
+            read_back.Bridge({"a": {"device": {"problem": "/dev/x is in use by another program"}}}),
             "/dev/x is in use by another program",
         ),
         (
-            {"a": {"device": {"problem": None, "refused_settings": ["bytesize 7"]}}},
+            read_back.Bridge(
+                {"a": {"device": {"problem": None, "refused_settings": ["bytesize 7"]}}}
+            ),
             "the device refuses bytesize 7",
         ),
         (
-            {"a": {"device": WELL, "log": {"file": "/l", "problem": "no space is left"}}},
+            read_back.Bridge(
+                {"a": {"device": WELL, "log": {"file": "/l", "problem": "no space is left"}}}
+            ),
             "its log /l is not written: no space is left",
         ),
     ],
 )
-def test_a_port_that_ttybridge_cannot_serve(served: dict[str, Any], words: str) -> None:
-    assert fault(read_back.check_served, "a", served).result == words
+def test_a_port_that_ttybridge_cannot_serve(bridge: read_back.Bridge, words: str) -> None:
+    assert fault(read_back.check_served, "a", bridge).result == words
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the commands of the host: nothing else is found."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
+
+
+def command(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_a_program_that_is_missing_or_fails_is_no_traceback(commands: Path) -> None:
+    missing = read_back.Bridge(problem="/usr/local/bin/ttybridge: No such file or directory")
+    assert read_back.ask_bridge() == missing
+    command(commands, "ttybridge", "echo 'no daemon  answers' >&2; exit 1")
+    assert read_back.ask_bridge() == read_back.Bridge(problem="no daemon answers")
+    command(commands, "ttybridge", "exit 3")
+    assert read_back.ask_bridge() == read_back.Bridge(problem="status 3")
+
+
+def test_an_earlier_program_that_says_less(commands: Path) -> None:
+    command(commands, "ttybridge", """echo '{"pid": 1, "ports": [{"name": "a"}]}'""")
+    assert read_back.ask_bridge() == read_back.Bridge({"a": {"name": "a"}})
+
+
+def test_why_a_unit_failed(commands: Path) -> None:
+    unit = {**UNIT, "ActiveState": "activating", "Result": "exit-code"}
+    command(commands, "journalctl", 'echo "$*"')
+    said = fault(read_back.check_unit, "ser2net", unit).result
+    assert said.startswith("ser2net.service is activating (exit-code): ")
+    assert "_SYSTEMD_UNIT=ser2net.service PRIORITY=3" in said
+    said = fault(read_back.check_unit, "ser2net", {**unit, "Result": "success"}).result
+    assert said.startswith("ser2net.service is activating: --quiet")
+    stopped = {**unit, "ActiveState": "inactive", "Result": "success"}
+    assert fault(read_back.check_unit, "ser2net", stopped).result == "ser2net.service is inactive"
+    command(commands, "journalctl", "exit 0")
+    said = fault(read_back.check_unit, "ser2net", unit).result
+    assert said == "ser2net.service is activating (exit-code)"
+
+
+@pytest.fixture
+def metrics(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """Where an HTTP server answers a request once, with what the test asks for."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(9999)
+                client.sendall(request.param)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        number = server.getsockname()[1]
+        yield {"address": "127.0.0.1", "port": number, "text": f"127.0.0.1:{number}"}
+
+
+def answer_of(wanted: dict[str, Any]) -> str:
+    # This very process listens, as the service's own user does on a host.
+    unit = {**UNIT, "UID": str(os.getuid())}
+    return read_back.check_metrics(wanted, unit, read_back.connections(), BRIDGE)
+
+
+@pytest.mark.parametrize("metrics", [b"HTTP/1.0 200 OK\r\n\r\nttybridge_info 1\n"], indirect=True)
+def test_metrics_that_answer(metrics: dict[str, Any]) -> None:
+    assert answer_of(metrics) == "shows metrics"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "words"),
+    [
+        (b"HTTP/1.0 200 OK\r\n\r\nhello\n", "answers 200, not with metrics"),
+        (b"HTTP/1.0 404 Not Found\r\n\r\nttybridge_info\n", "answers 404, not with metrics"),
+        (b"", "metrics do not answer: "),
+        (b"login: ", "metrics do not answer: login: "),
+    ],
+    indirect=["metrics"],
+)
+def test_metrics_that_are_something_else(metrics: dict[str, Any], words: str) -> None:
+    assert fault(answer_of, metrics).result.startswith(words)
+
+
+def test_metrics_that_are_not_where_they_are_wanted() -> None:
+    wanted = {"address": "127.0.0.1", "port": 9410, "text": "127.0.0.1:9410"}
+    bridge = read_back.Bridge(metrics={"listen": "127.0.0.1:9410", "problem": "in use"})
+    found = fault(read_back.check_metrics, wanted, UNIT, [], bridge)
+    assert found.result == "ttybridge does not listen: in use"
+    bridge = read_back.Bridge(metrics={"listen": "9410", "problem": None})
+    found = fault(read_back.check_metrics, None, UNIT, [], bridge)
+    assert found.result == "ttybridge still shows its metrics at 9410"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown", "rows"),
+    [
+        (None, None, 1),
+        (None, "9410", 2),
+        ({"address": "", "port": 9410, "text": "9410"}, None, 2),
+    ],
+)
+def test_metrics_have_a_finding_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any] | None, shown: str | None, rows: int
+) -> None:
+    bridge = read_back.Bridge(SERVED, metrics={"listen": shown, "problem": None})
+    monkeypatch.setattr(read_back, "units", lambda names: dict.fromkeys(names, UNIT))
+    monkeypatch.setattr(read_back, "ask_bridge", lambda: bridge)
+    monkeypatch.setattr(read_back, "check_port", lambda *_: "listens")
+    found = list(read_back.findings([port(1)], wanted, 5))
+    assert [one["about"] for one in found] == ["port a", "bridge_metrics"][:rows]
+    assert found[0]["todo"] == ""
+    assert all(one["todo"] and one["listen"] == "9410" for one in found[1:])
 
 
 def test_an_answer_that_speaks_of_use_is_no_refusal(device: Any) -> None:
@@ -286,14 +413,19 @@ def test_an_answer_that_speaks_of_use_is_no_refusal(device: Any) -> None:
 def test_a_port_that_connects_has_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     connecting = {**port(0), "listen": None, "endpoint": "-> pc:1"}
-    assert read_back.check_port(connecting, UNIT, [], None, {}, [connecting]) == "connects"
-    found = read_back.check_port(connecting, UNIT, [], 5, SERVED, [connecting])
+    assert (
+        read_back.check_port(connecting, UNIT, [], None, read_back.Bridge(), [connecting])
+        == "connects"
+    )
+    found = read_back.check_port(connecting, UNIT, [], 5, BRIDGE, [connecting])
     assert found == "connected, device is there"
-    away = {"a": {**SERVED["a"], "listen_problem": "cannot connect to pc:1: no answer"}}
+    away = read_back.Bridge(
+        {"a": {**SERVED["a"], "listen_problem": "cannot connect to pc:1: no answer"}}
+    )
     assert fault(read_back.check_port, connecting, UNIT, [], 5, away, [connecting]).result == (
         "cannot connect to pc:1: no answer"
     )
-    away = {"a": {**SERVED["a"], "device": {"problem": "/dev/x is away"}}}
+    away = read_back.Bridge({"a": {**SERVED["a"], "device": {"problem": "/dev/x is away"}}})
     assert (
         fault(read_back.check_port, connecting, UNIT, [], 5, away, [connecting]).result
         == "/dev/x is away"
@@ -329,6 +461,21 @@ def test_probe_through_tls(tls: dict[str, str]) -> None:
         thread.join()
 
 
+def test_tls_files_that_ttybridge_could_not_use(tls: dict[str, str], tmp_path: Path) -> None:
+    good: dict[str, str | None] = {**tls, "client_ca": None}
+    read_back.check_tls(good)
+    read_back.check_tls({**good, "client_ca": tls["certificate"]})
+    another = tmp_path / "another"
+    command = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out"
+    subprocess.run([*command.split(), str(another)], check=True, capture_output=True)
+    other = {**good, "key": str(another)}
+    assert fault(read_back.check_tls, other).result.endswith(": KEY_VALUES_MISMATCH")
+    missing = {**good, "key": str(tmp_path / "none")}
+    assert fault(read_back.check_tls, missing).result.endswith(": No such file or directory")
+    Path(tls["key"]).write_text("nonsense")
+    assert fault(read_back.check_tls, good).result.startswith(f"tls: {tls['certificate']}, ")
+
+
 def test_probe_through_tls_of_a_port_without(device: Any) -> None:
     number, answer, _ = device
     answer(b"login:")
@@ -342,6 +489,7 @@ def test_a_port_that_asks_for_a_clients_certificate_is_not_probed(
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
     keys: dict[str, Any] = {"tls": {"client_ca": "/ca"}, "probe": {"send": "", "expect": "login:"}}
+    monkeypatch.setattr(read_back, "check_tls", lambda _: None)
     asking = port(1, **keys)
-    found = read_back.check_port(asking, UNIT, [], 5, SERVED, [asking])
+    found = read_back.check_port(asking, UNIT, [], 5, BRIDGE, [asking])
     assert found == "listens, device is there; not probed: tls asks for a client's certificate"

@@ -112,6 +112,12 @@ class Device:
         """Whether something has the device's name; cheap enough to ask often."""
         return os.path.exists(self._port.path)
 
+    def is_another(self) -> bool:
+        """Whether its name leads to another device than the one that is open."""
+        with contextlib.suppress(OSError):
+            return self.is_open and os.fstat(self._fd).st_rdev != os.stat(self._port.path).st_rdev
+        return False
+
     def fileno(self) -> int:
         """The open tty's descriptor."""
         return self._fd

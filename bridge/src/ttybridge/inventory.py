@@ -81,6 +81,12 @@ def ports_of_host(entries: object, defaults: object = None) -> list[dict[str, An
     return [_with_files(port) for port in parse_portmap(entries, defaults)]
 
 
+def listener(written: object) -> dict[str, Any] | None:
+    """A sound setting such as bridge_metrics, as {address, port, text}; None where it is off."""
+    listen = _settings({"bridge_metrics": written})[0].get("bridge_metrics")
+    return {**dataclasses.asdict(listen), "text": str(listen)} if listen else None
+
+
 def check_listeners(
     ports: Sequence[Mapping[str, Any]], metrics: object, read: Mapping[str, Any]
 ) -> list[str]:

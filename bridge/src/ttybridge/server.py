@@ -124,7 +124,13 @@ class Link(abc.ABC):
             "listening": self.is_open,
             "listen_problem": self.problem,
         }
-        return {**self.served.status(), **listen}
+        status = {**self.served.status(), **listen}
+        if self.served.device.is_another():
+            status["device"]["problem"] = (
+                f"{port.path} is another device now than the one that is open: "
+                "sudo systemctl reload ttybridge takes the other"
+            )
+        return status
 
     def _tune(self, sock: socket.socket) -> None:
         port = self.served.port
@@ -488,9 +494,13 @@ class Server:
             raise ListenError(problems)
 
     async def apply(self, ports: Sequence[Port]) -> None:
-        """Serve `ports` from now on; a port whose entry is the same is not touched."""
+        """Serve `ports` from now on; a port whose entry and device are the same is not touched."""
         wanted = {port.name: port for port in ports}
-        stale = [link for name, link in self._links.items() if link.served.port != wanted.get(name)]
+        stale = [
+            link
+            for name, link in self._links.items()
+            if link.served.port != wanted.get(name) or link.served.device.is_another()
+        ]
         await asyncio.gather(*(self._stop(link) for link in stale))
         left = self._predecessor.share_out(ports) if self._predecessor else {}
         self._predecessor = None

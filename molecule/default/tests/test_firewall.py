@@ -184,3 +184,72 @@ def test_the_firewall_comes_changes_and_goes_and_touches_nothing_else(
     with lab.host.sudo():
         assert lab.host.check_output("nft list table inet foreign") == foreign
     assert lab.pids() == daemons
+
+
+# What nft says where the kernel has no firewall.
+NO_FIREWALL = "Error: Could not process rule: Operation not supported"
+
+
+@pytest.fixture
+def no_firewall(host: Host) -> Iterator[None]:
+    """An nft that loads nothing, and no table; all is as it was afterwards."""
+    stub = f"#!/bin/sh\necho '{NO_FIREWALL}' >&2\nexit 1\n"
+    with host.sudo():
+        host.run_expect([0], "nft delete table inet ttyfleet")
+        host.run_expect([0], "printf %s >/run/nft && chmod +x /run/nft", stub)
+        host.run_expect([0], "mount --bind /run/nft /usr/sbin/nft")
+        yield
+        host.run("umount /usr/sbin/nft; systemctl reset-failed ser2net ttyfleet-firewall")
+        host.run_expect([0], "systemctl start ttyfleet-firewall ser2net")
+
+
+def state(host: Host, *units: str) -> list[str]:
+    return str(host.run("systemctl is-active " + " ".join(units)).stdout).split()
+
+
+@pytest.mark.usefixtures("no_firewall")
+def test_ser2net_does_not_start_without_the_table(lab: Lab, guarded: dict[str, int]) -> None:
+    at = f"ser2net-pair ({guarded['ser2net']})"
+    host = lab.host
+    with host.sudo():
+        # As at boot: both are down, and the firewall is started first.
+        host.run_expect([0], "systemctl stop ttyfleet-firewall ser2net")
+        assert host.run("systemctl start ser2net").rc != 0
+        assert state(host, "ttyfleet-firewall", "ttybridge") == ["failed", "active"]
+        said = host.check_output("journalctl --unit ser2net --lines 20 --output cat")
+        words = "ser2net is not started: the table of /etc/ttyfleet.nft cannot be loaded"
+        assert f"{words}, and without it everyone may connect to {at}:" in said
+    for source in (lab.other_address, STRANGE_IPV4):
+        assert lab.connect(guarded["ser2net"], source) == "refused"
+    assert lab.connect(guarded["bridge"], lab.other_address) == "in"
+    verify = run_playbook("verify.yml", INVENTORY, "--limit", lab.name)
+    assert f"{lab.name}: port ser2net-pair: ser2net.service is" in verify.stdout
+    assert f"{words}, and without it everyone may connect to {at}" in verify.stdout
+    assert f"(without it everyone may connect to {at} of ser2net)" in verify.stdout
+    play = run_playbook("playbook.yml", INVENTORY, "--limit", lab.name)
+    assert play.returncode != 0
+    assert (
+        f"{lab.name}: the firewall's table /etc/ttyfleet.nft cannot be written or loaded: "
+    ) in play.stdout
+    assert f"{NO_FIREWALL}; ser2net does not start without it, since everyone could" in play.stdout
+    with host.sudo():
+        host.run_expect([0], "umount /usr/sbin/nft")
+        # It tries again until it may.
+        host.run_expect([0], "until systemctl -q is-active ser2net; do sleep 0.1; done")
+    assert lab.outcomes(guarded["ser2net"]) == ["in", "in", "refused", "refused"]
+
+
+def test_ser2net_has_the_table_whenever_it_serves(lab: Lab, guarded: dict[str, int]) -> None:
+    host, port = lab.host, guarded["ser2net"]
+    with host.sudo():
+        host.run_expect([0], "nft delete table inet ttyfleet")
+        host.run_expect([0], "systemctl restart ser2net")
+        assert lab.outcomes(port) == ["in", "in", "refused", "refused"]
+        host.run_expect([0], "systemctl stop ttyfleet-firewall")
+        assert state(host, "ser2net", "ttybridge") == ["inactive", "active"]
+        host.run_expect([0], "systemctl start ser2net")
+        assert lab.outcomes(port) == ["in", "in", "refused", "refused"]
+        daemons = lab.pids()
+        host.run_expect([0], "systemctl reload ttyfleet-firewall")
+        host.run_expect([0], "systemctl restart nftables && systemctl stop nftables")
+    assert lab.pids() == daemons

@@ -132,7 +132,13 @@ def before() -> dict[str, State]:
 
 
 @pytest.fixture(scope="session")
-def steps(before: dict[str, State]) -> list[Run]:
+def bare(before: dict[str, State]) -> Run:
+    """What is said of Pis that ttyfleet has never seen."""
+    return playbook("verify.yml")
+
+
+@pytest.fixture(scope="session")
+def steps(bare: Run) -> list[Run]:
     """The five steps; a client of the port loop is connected from the first to the last."""
     runs = [playbook("playbook.yml")]
     assert runs[0].status == 0, runs[0].output
@@ -146,10 +152,21 @@ def steps(before: dict[str, State]) -> list[Run]:
 
 
 @pytest.fixture(scope="session")
-def rolled_back(steps: list[Run], tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+def verified(steps: list[Run]) -> Run:
+    """What is said of a Pi that was rebooted after the playbook, with a tty as its UART."""
+    subprocess.run([ROOT / "script" / "lab", "restart", FRESH], check=True)
+    ssh(FRESH, "ln -s serial/by-name/header /dev/serial0")
+    return playbook("verify.yml", hosts=[FRESH])
+
+
+@pytest.fixture(scope="session")
+def rolled_back(
+    steps: list[Run], verified: Run, tmp_path_factory: pytest.TempPathFactory
+) -> list[Run]:
     """Another version of the program, from a clone of its own, and back, on one host.
 
-    A client of the port loop is connected all the time.
+    In between, what is said of the other version, without and with bridge_version. A client of the
+    port loop is connected all the time.
     """
     clone = tmp_path_factory.mktemp("clone") / "ttyfleet"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "molecule"))
@@ -159,30 +176,77 @@ def rolled_back(steps: list[Run], tmp_path_factory: pytest.TempPathFactory) -> l
     address = ssh(FRESH, "hostname -I").split()[0]
     with socket.create_connection((address, 10001), 10) as client:
         runs = [playbook("playbook.yml", "--tags=bridge", hosts=[FRESH], clone=clone)]
-        runs[0].echo = echo(client)
+        keep = f"bridge_version={version(runs[0])}"
+        runs += [playbook("verify.yml", *words, hosts=[FRESH]) for words in ((), ("-e", keep))]
         for each in versions:
             extra = f"bridge_version={each}"
-            run = playbook("playbook.yml", "--tags=bridge", "-e", extra, hosts=[FRESH])
-            run.echo = echo(client)
-            runs.append(run)
+            runs.append(playbook("playbook.yml", "--tags=bridge", "-e", extra, hosts=[FRESH]))
+            runs[-1].echo = echo(client)
     return runs
 
 
+# The daemon runs on, without its program.
+BROKEN = """
+rm -r /usr/local/lib/ttybridge /etc/ttybridge
+dpkg --purge --force-depends python3-serial ser2net >/dev/null 2>&1
+"""
+
+
 @pytest.fixture(scope="session")
-def removed(rolled_back: list[Run]) -> list[Run]:
-    """ttyfleet taken off, a second time, and on the fresh host the packages, too."""
+def broken(steps: list[Run]) -> list[Run]:
+    """A Pi of which much is lost, and the playbook again."""
+    ssh(STEPPED, BROKEN)
+    return [playbook(f"{name}.yml", hosts=[STEPPED]) for name in ("verify", "playbook")]
+
+
+@pytest.fixture(scope="session")
+def removed(rolled_back: list[Run], broken: list[Run]) -> list[Run]:
+    """ttyfleet taken off, a second time, and on the fresh host the packages, too.
+
+    Before that, what is said of all hosts, on one of which a first run was cut short.
+    """
     kept = [STEPPED, FOUND]
-    return [
-        playbook("remove.yml", hosts=kept),
-        playbook("remove.yml", hosts=kept),
-        playbook("remove.yml", "-e", "remove_packages=true", hosts=[FRESH]),
-    ]
+    runs = [playbook("remove.yml", hosts=kept), playbook("remove.yml", hosts=kept)]
+    left = "/etc/udev/rules.d/60-ttyfleet.rules /usr/local/lib/ttybridge/ttybridge-0"
+    ssh(FOUND, f"mkdir /usr/local/lib/ttybridge; touch {left}")
+    runs.append(playbook("verify.yml"))
+    ssh(FOUND, f"rm {left}; rmdir /usr/local/lib/ttybridge")
+    return [*runs, playbook("remove.yml", "-e", "remove_packages=true", hosts=[FRESH])]
 
 
 def version(run: Run) -> str:
     """The version of the program that a host uses."""
     link = run.after[FRESH].files["usr/local/bin/ttybridge"]
     return link.rpartition("ttybridge-")[2].strip("|")
+
+
+def is_not_provisioned_yet(run: Run, host: str) -> bool:
+    """Whether verify.yml says so of each port and of the host, and nothing else of the host."""
+    words = "not provisioned yet: run playbook.yml"
+    rows = re.findall(rf"^ *{host} +\S+ +\d+ +(.+)", run.output, re.MULTILINE)
+    faults = re.findall(rf"^ *{host}: (?!ok=)(.*)", run.output, re.MULTILINE)
+    return len(rows) >= 4 and {*rows} == {*faults} == {words}
+
+
+def test_a_pi_that_was_never_provisioned_is_told_so(bare: Run) -> None:
+    assert bare.status != 0
+    for host in HOSTS:
+        assert is_not_provisioned_yet(bare, host), bare.output
+    assert "Traceback" not in bare.output
+    assert "non-zero return code" not in bare.output
+    assert bare.output.count("fatal: ") == 1
+
+
+def test_a_pi_with_a_uart_port_is_green_once_it_was_rebooted(verified: Run) -> None:
+    assert verified.status == 0, verified.output
+    assert re.search(rf"{FRESH} +header +10003 +listens, device is there\n", verified.output)
+
+
+def test_a_pi_that_was_not_rebooted_is_told_so(broken: list[Run]) -> None:
+    assert (
+        f"\n{STEPPED}: has not been rebooted since its UARTs changed; run sudo reboot there, or "
+        "playbook.yml with -e uart_reboot=true\n"
+    ) in broken[0].output
 
 
 @pytest.mark.parametrize(
@@ -222,7 +286,7 @@ def test_the_last_step_is_as_if_it_were_the_first(
 def test_a_program_is_rolled_back_to_the_one_before(
     steps: list[Run], rolled_back: list[Run]
 ) -> None:
-    newer, refused, back, again = rolled_back
+    newer, _, _, refused, back, again = rolled_back
     assert version(newer).startswith("99.0+"), newer.output
     assert refused.status != 0
     assert (
@@ -240,8 +304,41 @@ def test_a_client_stays_connected_when_the_program_is_changed_for_another(
     rolled_back: list[Run],
 ) -> None:
     pids = [run.after[FRESH].pids["ttybridge"] for run in rolled_back]
-    assert pids[0] == pids[1] != pids[2] == pids[3]
-    assert [run.echo for run in rolled_back] == [b"still here\n"] * 4
+    assert pids[0] == pids[1] == pids[2] == pids[3] != pids[4] == pids[5]
+    assert [run.echo for run in rolled_back[3:]] == [b"still here\n"] * 3
+
+
+def test_verify_leaves_the_choice_between_two_programs(
+    steps: list[Run], rolled_back: list[Run]
+) -> None:
+    newer, told, kept, *_ = rolled_back
+    assert told.status != 0
+    faults = re.findall(rf"^ *{FRESH}: (.*)", told.output, re.MULTILINE)
+    assert {*faults} == {
+        f"runs ttybridge {version(newer)}, and this clone has {version(steps[0])}; "
+        f"run playbook.yml to use that, or set bridge_version: {version(newer)} to keep the one "
+        "that runs"
+    }
+    assert kept.status == 0, kept.output
+
+
+def test_verify_names_all_that_is_lost_and_the_playbook_brings_it_back(
+    steps: list[Run], broken: list[Run]
+) -> None:
+    verify, repaired = broken
+    assert verify.status != 0
+    assert "Traceback" not in verify.output
+    missing = "ttybridge does not say what it serves: /usr/local/bin/ttybridge: No such file or"
+    assert f"\n{STEPPED}: port loop: {missing} directory; run playbook.yml\n" in verify.output
+    gone = f"\n{STEPPED}: port core-switch: ser2net is not installed; run playbook.yml\n"
+    assert gone in verify.output
+    assert (
+        f"\n{STEPPED}: not as the inventory says: the package python3-serial, which is not "
+        "installed, ttybridge's program, ttybridge's configuration, the package ser2net, which is "
+        "not installed; run playbook.yml"
+    ) in verify.output
+    assert repaired.status == 0, repaired.output
+    assert steps[-1].after[STEPPED].changes(repaired.after[STEPPED]) == {}
 
 
 def test_taking_it_off_puts_back_what_the_user_had(
@@ -273,10 +370,18 @@ def test_taking_it_off_again_changes_nothing(removed: list[Run], host: str) -> N
     assert re.search(rf"{host} +: ok=\d+ +changed=0 ", removed[1].output), removed[1].output
 
 
+def test_verify_goes_on_with_others_where_some_are_not_provisioned(removed: list[Run]) -> None:
+    output = removed[2].output
+    assert is_not_provisioned_yet(removed[2], STEPPED), output
+    assert is_not_provisioned_yet(removed[2], FOUND), output
+    assert re.search(rf"{FRESH} +header +10003 +listens, device is there\n", output), output
+    assert "Traceback" not in output
+
+
 def test_taking_it_off_with_its_packages_leaves_nothing(
     before: dict[str, State], removed: list[Run]
 ) -> None:
-    assert removed[2].status == 0, removed[2].output
-    after = removed[2].after[FRESH]
+    assert removed[3].status == 0, removed[3].output
+    after = removed[3].after[FRESH]
     assert before[FRESH].packages == after.packages
     assert before[FRESH].changes(after) == {}

@@ -339,6 +339,24 @@ def test_the_kernel_lets_a_daemon_open_serial_devices_and_no_others(
 # From here on the machine is provisioned otherwise, so these are the last.
 
 
+def test_ports_whose_adapters_change_places_in_the_port_map_serve_the_other_one(
+    machine: Machine, tmp_path: Path
+) -> None:
+    def exchange(variables: dict[str, Any]) -> None:
+        usb = {port["name"]: port["usb"] for port in variables["serial_ports"]}
+        usb["left"]["path"], usb["right"]["path"] = usb["right"]["path"], usb["left"]["path"]
+
+    far_end = machine.replug("right")
+    machine.wait_to_serve("left")
+    machine.playbook("playbook.yml", machine.inventory_with(tmp_path, exchange))
+    try:
+        with machine.connect(TCP_PORTS["left"]) as client:
+            client.sendall(b"to the right")
+            assert receive(far_end, 12) == b"to the right"
+    finally:
+        machine.playbook("playbook.yml")
+
+
 def test_a_wrong_product_id_fails_verify_and_this_scenario_with_the_name_of_the_port(
     machine: Machine, tmp_path: Path
 ) -> None:
