@@ -331,7 +331,7 @@ def test_verify_names_all_that_is_lost_and_the_playbook_brings_it_back(
     missing = "ttybridge does not say what it serves: /usr/local/bin/ttybridge: No such file or"
     assert f"\n{STEPPED}: port loop: {missing} directory; run playbook.yml\n" in verify.output
     gone = f"\n{STEPPED}: port core-switch: ser2net is not installed; run playbook.yml\n"
-    assert gone in verify.output
+    assert gone in verify.output, verify.output
     assert (
         f"\n{STEPPED}: not as the inventory says: the package python3-serial, which is not "
         "installed, ttybridge's program, ttybridge's configuration, the package ser2net, which is "
