@@ -336,8 +336,8 @@ def test_verify_names_all_that_is_lost_and_the_playbook_brings_it_back(
     assert (
         f"\n{STEPPED}: not as the inventory says: the package python3-serial, which is not "
         "installed, ttybridge's program, ttybridge's configuration, the package ser2net, which is "
-        "not installed; run playbook.yml"
-    ) in verify.output
+        "not installed, ser2net's configuration; run playbook.yml"
+    ) in verify.output, verify.output
     assert repaired.status == 0, repaired.output
     assert steps[-1].after[STEPPED].changes(repaired.after[STEPPED]) == {}
 
