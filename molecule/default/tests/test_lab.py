@@ -13,8 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -252,28 +250,6 @@ def test_eight_faults_on_two_hosts_come_in_one_message_and_nothing_is_changed(
     for fault in FAULTS:
         assert fault in run.stdout, run.stdout
     assert run.stdout.count("fatal: ") == 1
-
-
-def provision(name: str, **changed: str) -> str:
-    """What verify.yml prints of a host after the playbook has changed some variables alone."""
-    words = [word for key, value in changed.items() for word in ("-e", f"{key}={value}")]
-    for playbook in ("playbook.yml", "verify.yml"):
-        run = run_playbook(playbook, INVENTORY, "--limit", name, *words)
-        assert run.returncode == 0, run.stdout
-    return run.stdout
-
-
-def test_metrics_move_when_nothing_else_changes(host: Host, name: str, address: str) -> None:
-    pid = host.check_output("systemctl show -p MainPID ttybridge")
-    elsewhere = f"{address}:9411"
-    verify = provision(name, bridge_metrics=elsewhere)
-    assert re.search(rf"{name} +\(metrics\) +{elsewhere} +shows metrics\n", verify), verify
-    with urllib.request.urlopen(f"http://{elsewhere}/metrics", timeout=10) as page:
-        assert b"ttybridge_info" in page.read()
-    assert re.search(rf"{name} +\(metrics\) +127.0.0.1:9410 +shows metrics\n", provision(name))
-    with pytest.raises(urllib.error.URLError, match="refused"):
-        urllib.request.urlopen(f"http://{elsewhere}/metrics", timeout=10)
-    assert host.check_output("systemctl show -p MainPID ttybridge") == pid
 
 
 @pytest.fixture

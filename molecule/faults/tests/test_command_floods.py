@@ -1,7 +1,7 @@
 """One client floods a port with commands: the daemon stays, and the clients of other ports with it.
 
-    FLOOD_SECONDS=60 pytest -s molecule/default/tests/test_command_floods.py \
-      --ansible-inventory=molecule/default/inventory
+    FLOOD_SECONDS=60 pytest -s molecule/faults/tests/test_command_floods.py \
+      --ansible-inventory=molecule/faults/inventory
 
 prints how long a byte takes there and back on another port. It fails nothing.
 """
