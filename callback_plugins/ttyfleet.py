@@ -12,7 +12,7 @@ from ansible.plugins.callback.default import CallbackModule as Default
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
-from ttybridge.values import all_printable
+from ttybridge.model.values import all_printable
 
 DOCUMENTATION = """
 name: ttyfleet

@@ -9,9 +9,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
-from ttybridge.inventory import check_host, check_listeners, inert, listener, ports_of_host
-from ttybridge.portmap import check_ser2net, parse_portmap
-from ttybridge.values import all_printable
+from ttybridge.model.check import check_ser2net, parse_portmap
+from ttybridge.model.values import all_printable
+from ttybridge.setup.inventory import check_host, check_listeners, inert, listener, ports_of_host
 
 
 def ttyfleet_faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:

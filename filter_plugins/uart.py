@@ -11,9 +11,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
-from ttybridge.boot_config import Boot, plan
-from ttybridge.inventory import inert
-from ttybridge.portmap import parse_portmap
+from ttybridge.model.check import parse_portmap
+from ttybridge.setup.boot_config import Boot, plan
+from ttybridge.setup.inventory import inert
 
 _TEXTS = ("config", "cmdline", "kept", "running")
 

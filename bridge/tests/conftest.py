@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ttybridge.portmap import Port, parse_portmap
-from ttybridge.server import Server
+from ttybridge.model.check import parse_portmap
+from ttybridge.model.ports import Port
+from ttybridge.serve.server import Server
 
 TIMEOUT = 10.0
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ttybridge.discover import Proposal, propose, read_machine
+from ttybridge.setup.discover.machine import read_machine
+from ttybridge.setup.discover.proposal import Proposal, propose
 
 USB = "platform/scb/fd500000.pcie/pci0000:00/0000:00:00.0/0000:01:00.0/usb1/1-1"
 BY_PATH = "platform-fd500000.pcie-pci-0000:01:00.0-usb-0"

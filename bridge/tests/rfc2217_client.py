@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TIMEOUT, TcpClient
-from ttybridge.device import Device
+from ttybridge.line.device import Device
 
 DONT, DO, WONT, WILL = 254, 253, 252, 251
 BINARY, ECHO, SGA, COM_PORT = 0, 1, 3, 44
@@ -142,8 +142,8 @@ class Uart:
         """The breaks and changes of DTR and RTS, in their order."""
         self.on_break: Callable[[], None] = lambda: None
         monkeypatch.setattr(Device, "_ioctl", self._ioctl_of())
-        monkeypatch.setattr("ttybridge.comport.LOOK_SECONDS", 0.02)
-        monkeypatch.setattr("ttybridge.write_queue.BREAK_SECONDS", 0.05)
+        monkeypatch.setattr("ttybridge.line.comport.LOOK_SECONDS", 0.02)
+        monkeypatch.setattr("ttybridge.line.write_queue.BREAK_SECONDS", 0.05)
 
     def _ioctl_of(self) -> Callable[[Device, int, bytes | int], bytes | None]:
         def ioctl(device: Device, request: int, argument: bytes | int = 0) -> bytes | None:

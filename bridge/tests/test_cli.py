@@ -16,7 +16,8 @@ import pytest
 
 from conftest import TIMEOUT, Adapter, eventually
 from process import LOOPS, command, daemon, entry, environment, run, tcp_port
-from ttybridge import cli, control
+from ttybridge import cli
+from ttybridge.daemon import control
 
 SOUND = '[[port]]\nname = "sw"\ndevice = "/dev/ttyUSB0"\nlisten = 9999\n'
 

@@ -19,8 +19,8 @@ from typing import Any
 import jinja2
 import pytest
 
-from ttybridge import importer
-from ttybridge.portmap import Port, as_variables
+from ttybridge.model.ports import Port, as_variables
+from ttybridge.setup.ser2net import importer
 
 from .servers import ROOT, free_tcp_port
 from .wait import EVERY_BYTE, TIMEOUT, wait_until

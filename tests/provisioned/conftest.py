@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from ttybridge.inventory import without_marks
-from ttybridge.portmap import Port, parse_portmap
+from ttybridge.model.check import parse_portmap
+from ttybridge.model.ports import Port
+from ttybridge.setup.inventory import without_marks
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 
 from testinfra.host import Host
 
-from ttybridge.portmap import Port, Probe
-from ttybridge.values import Listen
+from ttybridge.model.ports import Port, Probe
+from ttybridge.model.values import Listen
 
 testinfra_hosts = ["ansible://serial_servers"]
 

@@ -17,8 +17,8 @@ import socket
 import subprocess
 import sys
 
-from ttybridge.server import open_listener
-from ttybridge.values import Listen, ListenAddress
+from ttybridge.model.values import Listen, ListenAddress
+from ttybridge.net.sockets import open_listener
 
 # For what comes at once, or else is a fault.
 SECONDS = 10

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ttybridge.portmap import Port
-from ttybridge.values import Choice, Integer, Kind, OffOr, Switch, Table
+from ttybridge.model.ports import Port
+from ttybridge.model.values import Choice, Integer, Kind, OffOr, Switch, Table
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())

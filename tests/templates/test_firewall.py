@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ttybridge.portmap import Port, parse_portmap
-from ttybridge.values import ListenAddress
+from ttybridge.model.check import parse_portmap
+from ttybridge.model.ports import Port
+from ttybridge.model.values import ListenAddress
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

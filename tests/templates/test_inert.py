@@ -23,11 +23,15 @@ from hypothesis import strategies as st
 from tests.templates.ansible_here import ROOT, Inventory
 
 from recorded import USB, Pi
-from ttybridge import config, discover, importer, yaml_text
-from ttybridge.config import ConfigError
-from ttybridge.discover import propose, read_machine
-from ttybridge.inventory import ports_of_host
-from ttybridge.portmap import as_entry
+from ttybridge.model import config
+from ttybridge.model.config import ConfigError
+from ttybridge.model.ports import as_entry
+from ttybridge.setup import yaml_text
+from ttybridge.setup.discover import report
+from ttybridge.setup.discover.machine import read_machine
+from ttybridge.setup.discover.proposal import propose
+from ttybridge.setup.inventory import ports_of_host
+from ttybridge.setup.ser2net import importer
 
 HERE = Path(__file__).resolve().parent
 PORTS = "serial_ports | ttyfleet_ports(serial_ports_defaults | default({}))"
@@ -169,8 +173,8 @@ def test_any_usb_device(
         for name in ("ttyUSB0", "ttyUSB1", "ttyUSB2"):
             pi.link(f"dev/serial/by-id/{by_id}-{name}", f"dev/{name}")
             pi.link(f"dev/serial/by-path/{by_path}-{name}", f"dev/{name}")
-        host_vars = discover.report(root=pi.root)
-        new = discover.report(only_new=True, root=pi.root)
+        host_vars = report.report(root=pi.root)
+        new = report.report(only_new=True, root=pi.root)
         entries = [proposal.entry for proposal in propose(read_machine(pi.root))]
     assert len(entries) == 3
     meant = as_json(ports_of_host(entries))

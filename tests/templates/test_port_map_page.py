@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ttybridge.portmap import ENGINE_HONOURS, FIREWALL_HONOURS, SER2NET_SINCE, Port
-from ttybridge.values import Integer, Kind, OffOr, StopBits, Switch, Table
+from ttybridge.model.ports import ENGINE_HONOURS, FIREWALL_HONOURS, SER2NET_SINCE, Port
+from ttybridge.model.values import Integer, Kind, OffOr, StopBits, Switch, Table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "port-map.md"
 BEGIN, END = "<!-- keys -->\n", "<!-- end of keys -->\n"

@@ -16,8 +16,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttybridge import schema
-from ttybridge.portmap import Port, as_entry, check_portmap, parse_portmap
+from ttybridge.model.check import check_portmap, parse_portmap
+from ttybridge.model.ports import Port, as_entry
+from ttybridge.setup import schema
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "inventory" / "serial_ports.schema.json"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ttybridge import config
-from ttybridge.portmap import Site, check_portmap, parse_portmap
+from ttybridge.model import config
+from ttybridge.model.check import Site, check_portmap, parse_portmap
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from ttybridge import __version__, config, control, discover, importer
-from ttybridge.values import Listen, printable
+from ttybridge import __version__
+from ttybridge.daemon import control
+from ttybridge.model import config
+from ttybridge.model.values import Listen, printable
+from ttybridge.setup.discover import report
+from ttybridge.setup.ser2net import importer
 
 CONFIG = Path("/etc/ttybridge/ttybridge.toml")
 
@@ -120,7 +124,7 @@ def _kick(options: argparse.Namespace) -> int:
 
 
 def _discover(options: argparse.Namespace) -> None:
-    print(printable(discover.report(options.json, options.new)), end="")
+    print(printable(report.report(options.json, options.new)), end="")
 
 
 def _import(options: argparse.Namespace) -> int:
@@ -173,7 +177,7 @@ def _client(port: dict[str, Any], client: dict[str, Any]) -> str:
 
 def _serve(options: argparse.Namespace) -> int:
     try:
-        from ttybridge import daemon
+        from ttybridge.daemon import main as daemon
     except ModuleNotFoundError as error:
         # Only serving needs pyserial: a machine that checks a configuration need not have it.
         raise config.ConfigError(

@@ -24,7 +24,8 @@ from testinfra.host import Host
 
 from client import receive
 from playbook import run_playbook
-from ttybridge.portmap import Port, parse_portmap
+from ttybridge.model.check import parse_portmap
+from ttybridge.model.ports import Port
 
 testinfra_hosts = ["ansible://serial_servers"]
 

@@ -23,7 +23,8 @@ import pytest
 from testinfra.host import Host
 
 from client import receive
-from ttybridge.portmap import Port, parse_portmap
+from ttybridge.model.check import parse_portmap
+from ttybridge.model.ports import Port
 
 testinfra_hosts = ["ansible://serial_servers"]
 

@@ -1,0 +1,260 @@
+"""Metrics for Prometheus: the daemon's status over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import logging
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ttybridge import __version__
+from ttybridge.model.values import Listen
+from ttybridge.net.sockets import BACKLOG, RETRY_SECONDS, open_listener
+
+log = logging.getLogger(__name__)
+
+# How long a scrape may take from connecting to the last byte, in seconds.
+ANSWER_SECONDS = 5.0
+
+# Connections that are answered at once; more are closed without a word, so that a flood of them
+# does not use up the file descriptors.
+ANSWERED_AT_ONCE = 8
+
+# Bytes that the request line and the header fields may have together.
+REQUEST_LIMIT = 16384
+
+# Name, meaning and place in the status of a port; a name that ends in _total is a counter.
+PORT_METRICS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
+    (
+        "ttybridge_device_present",
+        "1 while the serial device of the port is open, 0 while it is away or cannot be opened.",
+        lambda port: port["device"]["present"],
+    ),
+    (
+        "ttybridge_listening",
+        "1 while clients can come to the port, 0 while it can neither listen nor connect to one.",
+        lambda port: port["listening"],
+    ),
+    (
+        "ttybridge_clients",
+        "Clients that are connected to the port now.",
+        lambda port: len(port["clients"]),
+    ),
+    (
+        "ttybridge_device_received_bytes_total",
+        "Bytes that came from the serial device.",
+        lambda port: port["counters"]["from_device"],
+    ),
+    (
+        "ttybridge_device_sent_bytes_total",
+        "Bytes that went to the serial device.",
+        lambda port: port["counters"]["to_device"],
+    ),
+    (
+        "ttybridge_device_reconnects_total",
+        "How often the serial device was opened again after it had gone away.",
+        lambda port: port["counters"]["reconnects"],
+    ),
+    (
+        "ttybridge_refused_clients_total",
+        "Clients that were not let in: the port was in use, or their address is not allowed.",
+        lambda port: port["counters"]["refused_clients"],
+    ),
+    (
+        "ttybridge_closed_slow_clients_total",
+        "Clients that were closed because they lagged too far behind the others.",
+        lambda port: port["counters"]["closed_slow_clients"],
+    ),
+    (
+        "ttybridge_log_lost_bytes_total",
+        "Bytes that are missing from the log of the port because they could not be written.",
+        lambda port: port["log"]["lost"],
+    ),
+)
+
+
+class MetricsError(Exception):
+    """There can be no metrics; the message says why and what to do."""
+
+
+class Exporter:
+    """Where the metrics are served, if anywhere; a reload may move it.
+
+    `status` returns what `ttybridge status --json` prints.
+    """
+
+    def __init__(self, status: Callable[[], dict[str, Any]]) -> None:
+        self._status = status
+        self._listen: Listen | None = None
+        self._server: asyncio.Server | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._problem: str | None = None
+
+    def status(self) -> dict[str, Any]:
+        """Where metrics are wanted, and why they are not there, as the daemon's status shows it."""
+        return {
+            "listen": str(self._listen) if self._listen else None,
+            "listening": self._server is not None,
+            "problem": self._problem,
+        }
+
+    async def leave(self, listen: Listen | None = None) -> None:
+        """Close the listener, unless it is at `listen` already."""
+        if self._server and self._listen == listen:
+            return
+        if self._task:
+            self._task.cancel()
+        if self._server:
+            self._server.close()
+            await asyncio.sleep(0)  # uvloop lets go of the socket in its next turn
+        self._listen = self._server = self._task = self._problem = None
+
+    async def move(self, listen: Listen | None) -> None:
+        """Listen there alone, or begin to try again where another program listens."""
+        await self.leave(listen)
+        if listen is None or self._server:
+            return
+        self._listen = listen
+        await self._open(listen)
+        if not self._server:
+            self._task = asyncio.create_task(self._try_again(listen))
+
+    async def _try_again(self, listen: Listen) -> None:
+        while not self._server:
+            await asyncio.sleep(RETRY_SECONDS)
+            await self._open(listen)
+
+    async def _open(self, listen: Listen) -> None:
+        try:
+            self._server = await serve(listen, self._status)
+        except (OSError, MetricsError) as error:
+            # The ports are worth more than their figures.
+            words = str(getattr(error, "strerror", None) or error)
+            if words != self._problem:
+                log.error("no metrics on %s: %s", listen, words)
+            self._problem = words
+        else:
+            self._problem = None
+            log.info("metrics on %s", listen)
+
+
+async def serve(listen: Listen, status: Callable[[], dict[str, Any]]) -> asyncio.Server:
+    """Answer `GET /metrics` in Prometheus' text format until the server is closed.
+
+    `status` returns what `ttybridge status --json` prints; it is called in this event loop.
+    Raises `OSError` where it cannot listen, `MetricsError` where prometheus_client is missing.
+    """
+    page = _page(status)
+    turns = asyncio.Semaphore(ANSWERED_AT_ONCE)
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if turns.locked():
+            writer.transport.abort()
+            return
+        writer.transport.set_write_buffer_limits(0)  # drained is sent
+        try:
+            async with turns, asyncio.timeout(ANSWER_SECONDS):
+                writer.write(_answer(await _request(reader), page))
+                await writer.drain()
+        except (TimeoutError, OSError):
+            writer.transport.abort()  # the asker hung or left
+        finally:
+            writer.close()
+
+    sock = open_listener(listen)
+    # asyncio accepts `backlog` connections at a time. Where no descriptor is left, it logs each
+    # failure among them and tries each again by a timer of its own: they would multiply.
+    server = await asyncio.start_server(converse, sock=sock, limit=REQUEST_LIMIT, backlog=1)
+    sock.listen(BACKLOG)
+    return server
+
+
+async def _request(reader: asyncio.StreamReader) -> bytes:
+    """Return request line and header fields; nothing where they are too long or not whole."""
+    try:
+        return await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return b""
+
+
+def _answer(request: bytes, page: Callable[[], bytes]) -> bytes:
+    """Return the HTTP/1.1 answer (RFC 9112) to a request."""
+    match = re.match(rb"([A-Z]+) ([!-~]+) HTTP/1\.[01]\r\n", request)
+    method, target = match.groups() if match else (b"", b"")
+    if not match:
+        code, body = "400 Bad Request", b"write GET /metrics HTTP/1.1\n"
+    elif target.partition(b"?")[0] != b"/metrics":
+        code, body = "404 Not Found", b"the metrics are at /metrics\n"
+    elif method not in (b"GET", b"HEAD"):
+        code, body = "405 Method Not Allowed", b"the metrics can only be read\n"
+    else:
+        code, body = "200 OK", page()
+    fields = (
+        f"HTTP/1.1 {code}\r\n"
+        "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Allow: GET, HEAD\r\n"
+        "Connection: close\r\n\r\n"
+    ).encode()
+    return fields if method == b"HEAD" else fields + body
+
+
+def _page(status: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
+    """Return what makes the page of all metrics from the status of the moment."""
+    importlib.invalidate_caches()  # it may have been installed since the start
+    try:
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            InfoMetricFamily,
+            Metric,
+        )
+        from prometheus_client.registry import Collector
+    except ModuleNotFoundError as error:
+        raise MetricsError(
+            f"Python's module {error.name} is missing: sudo apt install python3-prometheus-client"
+        ) from None
+
+    class Status(Collector):
+        def collect(self) -> Iterator[Metric]:
+            ports = status()["ports"]
+            yield InfoMetricFamily(
+                "ttybridge", "The version of ttybridge that runs.", {"version": __version__}
+            )
+            for name, meaning, read in PORT_METRICS:
+                family = (
+                    CounterMetricFamily(name, meaning, labels=["port"])
+                    if name.endswith("_total")
+                    else GaugeMetricFamily(name, meaning, labels=["port"])
+                )
+                for port in ports:
+                    value = _number(read, port)
+                    if value is not None:
+                        family.add_metric([port["name"]], value)
+                yield family
+            errors = CounterMetricFamily(
+                "ttybridge_line_errors_total",
+                "What the driver of the serial device counted: characters lost for want of time "
+                "(overrun) or room (buffer_overrun), received damaged (frame, parity), and breaks.",
+                labels=["port", "kind"],
+            )
+            for port in ports:
+                for kind, count in (port.get("line_errors") or {}).items():
+                    errors.add_metric([port["name"], kind], count)
+            yield errors
+
+    registry = CollectorRegistry()
+    registry.register(Status())
+    return functools.partial(generate_latest, registry)
+
+
+def _number(read: Callable[[dict[str, Any]], Any], port: dict[str, Any]) -> float | None:
+    """Return a number from the status of a port, None where the port has no such thing."""
+    try:
+        return float(read(port))
+    except (KeyError, TypeError):
+        return None

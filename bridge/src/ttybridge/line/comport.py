@@ -1,0 +1,270 @@
+"""What the RFC 2217 clients of a port may do to its line, and what they are told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import termios
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass
+from typing import Protocol
+
+from ttybridge.line.device import Device
+from ttybridge.line.write_queue import WriteQueue
+from ttybridge.protocol import rfc2217
+
+# How often modem lines and line errors are looked at, in seconds, while somebody wants to know.
+LOOK_SECONDS = 0.1
+
+# When to give up waiting for bytes to leave, none of which does, in seconds.
+BLOCKED_SECONDS = 2.0
+
+SIGNATURE = "ttybridge"
+
+_MODEM_LINES = {
+    termios.TIOCM_CTS: rfc2217.CTS,
+    termios.TIOCM_DSR: rfc2217.DSR,
+    termios.TIOCM_RI: rfc2217.RI,
+    termios.TIOCM_CD: rfc2217.CD,
+}
+_LINE_ERRORS = {
+    "overrun": rfc2217.OVERRUN,
+    "buffer_overrun": rfc2217.OVERRUN,
+    "parity": rfc2217.PARITY_ERROR,
+    "frame": rfc2217.FRAMING_ERROR,
+    "break": rfc2217.BREAK_DETECT,
+}
+
+# A tty without modem lines (a pty) seems ready: a client that waits for them would wait for ever.
+_ALWAYS_READY = rfc2217.CTS | rfc2217.DSR | rfc2217.CD
+
+
+@dataclass
+class State:
+    """What a client has asked to be told, and the modem lines that it was last told."""
+
+    signature: str = ""
+    modemstate_mask: int = 255
+    linestate_mask: int = 0
+    modem_lines: int = 0
+
+
+class Member(Protocol):
+    """A client that has agreed to COM-PORT-OPTION."""
+
+    com_port: State
+
+    @property
+    def sender(self) -> Hashable:
+        """By what the write queue knows it."""
+
+    def may_write(self) -> bool:
+        """Whether the device takes what it sends."""
+
+    def say(self, payload: bytes) -> None:
+        """Send it a subnegotiation."""
+
+    def suspend(self, on: bool) -> None:
+        """Send it nothing of the device for now, or go on."""
+
+
+class ComPort:
+    """The line of a port as its RFC 2217 clients share it.
+
+    The first of them that may write owns the settings, the others are told what is in force. When
+    the last has left, the line is again as the port map says.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        queue: WriteQueue,
+        purge: Callable[[bool, bool], None],
+    ) -> None:
+        self._device = device
+        self._queue = queue
+        self._purge = purge
+        self._members: list[Member] = []
+        self._errors: dict[str, int] | None = None
+        self._has_modem_lines = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._restore: asyncio.TimerHandle | None = None
+
+    def join(self, member: Member) -> None:
+        """A client speaks RFC 2217 from now on."""
+        if member not in self._members:
+            self._members.append(member)
+            member.com_port.modem_lines = lines = self._modem_lines()
+            member.say(rfc2217.notify("modemstate", lines & member.com_port.modemstate_mask))
+            self._begin_to_watch()
+
+    def rejoin(self, member: Member) -> None:
+        """A client spoke RFC 2217 with a predecessor already."""
+        self._members.append(member)
+
+    def resumed(self) -> None:
+        """All members that a predecessor had are here again, but those that left meanwhile."""
+        self.device_changed()
+        if not self._members:  # the line may still be as the last of them wanted it
+            self._restore_when_sent(self._queue.senders())
+
+    def leave_all(self) -> None:
+        """Do nothing more: a successor goes on."""
+        for timer in (self._timer, self._restore):
+            if timer:
+                timer.cancel()
+        self._members.clear()
+
+    def leave(self, member: Member) -> None:
+        """A client has gone."""
+        if member in self._members:
+            self._members.remove(member)
+            if not self._members and not self._restore:
+                self._restore_when_sent({member.sender, *self._queue.departed()})
+
+    def device_changed(self) -> None:
+        """The device came or went; without it no modem line is up."""
+        self._errors = self._device.line_errors()
+        self._look()
+
+    def answer(self, member: Member, request: rfc2217.Request) -> None:
+        """Do what a client asks for, where it may, and answer it."""
+        owns = self._owner() is member
+        if self._restore and isinstance(request, rfc2217.CHANGES_THE_LINE):
+            self._restore_now()
+        match request:
+            case rfc2217.Signature(text):
+                self._signature(member, text)
+            case rfc2217.SetLine(name, value):
+                if owns and value is not None:
+                    self._device.set(name, value)
+                member.say(rfc2217.line_setting(name, self._device.setting(name)))
+            case rfc2217.SetFlow(words, inbound):
+                # A tty has one setting for both directions: the outbound one sets it.
+                if owns and words is not None and not inbound:
+                    self._device.set("flow", words)
+                member.say(rfc2217.flow(self._device.setting("flow"), inbound))
+            case rfc2217.SetControl(line, on):
+                if owns and on is not None:
+                    self._set_control(line, on)
+                member.say(rfc2217.control(line, self._control(line)))
+            case rfc2217.Poll(of):
+                self._poll(member, of)
+            case rfc2217.SetMask(of, mask):
+                self._set_mask(member, of, mask)
+            # Not answered: the same words from here would ask the client to be silent (section 5).
+            case rfc2217.Suspend():
+                member.suspend(True)
+            case rfc2217.Resume():
+                member.suspend(False)
+            case rfc2217.Purge(code):
+                if owns:
+                    self._purge(request.received, request.unsent)
+                member.say(rfc2217.purged(code))
+
+    def _owner(self) -> Member | None:
+        return next((member for member in self._members if member.may_write()), None)
+
+    def _restore_when_sent(self, senders: Collection[Hashable]) -> None:
+        """Restore the configured line once the bytes of departed clients are out."""
+        if self._queue.is_moving(BLOCKED_SECONDS, senders):
+            loop = asyncio.get_running_loop()
+            self._restore = loop.call_later(LOOK_SECONDS, self._restore_when_sent, senders)
+        else:
+            self._restore_now()
+
+    def _restore_now(self) -> None:
+        if self._restore:
+            self._restore.cancel()
+            self._restore = None
+        self._device.restore()
+
+    def _signature(self, member: Member, text: bytes) -> None:
+        if text:
+            member.com_port.signature = text.decode("ascii", "replace")
+        else:
+            member.say(rfc2217.signature(SIGNATURE))
+
+    def _set_control(self, line: rfc2217.ControlLine, on: bool) -> None:
+        if line == "break":
+            self._device.set_break(on)
+        else:
+            self._device.set_modem_line(line, on)
+
+    def _control(self, line: rfc2217.ControlLine) -> bool:
+        state = self._device.line
+        return {"break": state.break_on, "dtr": state.dtr, "rts": state.rts}[line]
+
+    def _set_mask(self, member: Member, of: rfc2217.Kind, mask: int | None) -> None:
+        state = member.com_port
+        if mask is not None and of == "linestate":
+            state.linestate_mask = mask
+        elif mask is not None:
+            state.modemstate_mask = mask
+        in_force = state.linestate_mask if of == "linestate" else state.modemstate_mask
+        member.say(rfc2217.mask(of, in_force))
+        self._begin_to_watch()
+
+    def _poll(self, member: Member, of: rfc2217.Kind) -> None:
+        state = member.com_port
+        if of == "linestate":
+            member.say(rfc2217.notify("linestate", 0))  # what happens is told when it happens
+            return
+        lines = self._modem_lines()
+        bits = rfc2217.modemstate(lines, state.modem_lines) & state.modemstate_mask
+        state.modem_lines = lines
+        member.say(rfc2217.notify("modemstate", bits))
+
+    def _modem_lines(self) -> int:
+        bits = self._device.modem_lines()
+        self._has_modem_lines = bits is not None
+        if bits is None:
+            return _ALWAYS_READY if self._device.is_open else 0
+        return sum(line for bit, line in _MODEM_LINES.items() if bits & bit)
+
+    def _begin_to_watch(self) -> None:
+        """Somebody may want to know from now on: of what was before nobody is told."""
+        if not self._timer:
+            self._errors = self._device.line_errors()
+        self._watch()
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._look()
+
+    def _look(self) -> None:
+        """Tell each client what has changed and what it wants to know."""
+        lines, errors = self._modem_lines(), self._new_errors()
+        for member in tuple(self._members):
+            state = member.com_port
+            bits = rfc2217.modemstate(lines, state.modem_lines)
+            if (lines ^ state.modem_lines | bits & ~rfc2217.MODEM_LINES) & state.modemstate_mask:
+                member.say(rfc2217.notify("modemstate", bits & state.modemstate_mask))
+            state.modem_lines = lines
+            if errors & state.linestate_mask:
+                member.say(rfc2217.notify("linestate", errors & state.linestate_mask))
+        self._watch()
+
+    def _new_errors(self) -> int:
+        """Bits of the line state for what was counted since the last look."""
+        before, self._errors = self._errors, self._device.line_errors()
+        if before is None or self._errors is None:
+            return 0
+        bits = 0
+        for name, bit in _LINE_ERRORS.items():
+            if self._errors[name] != before[name]:
+                bits |= bit
+        return bits
+
+    def _watch(self) -> None:
+        """Look again soon, while there is something to see and somebody who wants to."""
+        states = [member.com_port for member in self._members]
+        wanted = any(
+            (state.modemstate_mask and self._has_modem_lines)
+            or (state.linestate_mask and self._errors is not None)
+            for state in states
+        )
+        if wanted and not self._timer:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)
+        elif self._timer and not wanted:
+            self._timer.cancel()
+            self._timer = None

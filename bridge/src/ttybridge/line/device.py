@@ -1,0 +1,451 @@
+"""One tty through pyserial: open with its line settings, read, write, close. Never blocks."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import termios
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import serial
+from serial.rs485 import RS485Settings
+from serial.serialposix import CMSPAR, TCGETS2, TCSETS2
+
+from ttybridge.model.ports import Port, Rs485
+
+# One read takes what the line discipline holds; more would only be a larger empty buffer.
+READ_SIZE = 65536
+
+# A pty stays exclusive while its other end is open, so one killed daemon would lock out the next.
+_PTY_MAJORS = range(136, 144)  # Linux, Documentation/admin-guide/devices.txt
+
+# asm-generic/ioctls.h
+_TIOCSBRK, _TIOCCBRK, _TIOCGICOUNT = 0x5427, 0x5428, 0x545D
+
+# struct termios2 (asm-generic/termbits.h): the flags for input, output, control and local, the line
+# discipline, the control characters, both speeds.
+_TERMIOS2 = struct.Struct("4IB19s2I")
+_N_TTY = 0
+_LINE_FLAGS = (
+    termios.CBAUD
+    | termios.CSIZE
+    | termios.CSTOPB
+    | termios.PARENB
+    | termios.PARODD
+    | CMSPAR
+    | termios.CRTSCTS
+)
+# As the kernel begins (INIT_C_CC in asm-generic/termios.h), in the order of their places: intr,
+# quit, erase, kill, eof, time, min, swtc, start, stop, susp, eol, reprint, discard, werase, lnext.
+_CONTROL_CHARACTERS = b"\x03\x1c\x7f\x15\x04\x00\x01\x00\x11\x13\x1a\x00\x12\x0f\x17\x16".ljust(
+    19, b"\0"
+)
+
+# Of struct serial_icounter_struct (linux/serial.h): our names and the places of the counts.
+_COUNTS = {"frame": 6, "overrun": 7, "parity": 8, "break": 9, "buffer_overrun": 10}
+
+LINE_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "flow")
+
+ModemLine = Literal["dtr", "rts"]
+_MODEM_LINES = {"dtr": termios.TIOCM_DTR, "rts": termios.TIOCM_RTS}
+
+_GONE = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO)
+
+_PARITIES = {
+    "none": serial.PARITY_NONE,
+    "even": serial.PARITY_EVEN,
+    "odd": serial.PARITY_ODD,
+    "mark": serial.PARITY_MARK,
+    "space": serial.PARITY_SPACE,
+}
+
+
+class DeviceError(Exception):
+    """The device cannot be used now; the message says why and what to do."""
+
+
+class DeviceLost(Exception):
+    """The device went away while it was open."""
+
+
+@dataclass
+class Line:
+    """How the line shall be, whether or not the device is there; settings by the port map's names.
+
+    At first as the port map says, later as an RFC 2217 client wants it.
+    """
+
+    settings: dict[str, Any]
+    dtr: bool
+    rts: bool
+    break_on: bool = False
+
+    @classmethod
+    def of(cls, port: Port) -> Line:
+        """The line as the port map says."""
+        settings = {name: getattr(port, name) for name in LINE_SETTINGS}
+        # The kernel raises both when a tty is opened, so what is to be kept is on.
+        return cls(settings, dtr=port.dtr != "off", rts=port.rts != "off")
+
+
+class Device:
+    """The device of one port, open or not."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._tty: serial.Serial | None = None
+        self._fd = -1
+        self._refused_rs485 = False
+        self.line = Line.of(port)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be read and written."""
+        return self._tty is not None
+
+    def exists(self) -> bool:
+        """Whether something has the device's name; cheap enough to ask often."""
+        return os.path.exists(self._port.path)
+
+    def is_another(self) -> bool:
+        """Whether its name leads to another device than the one that is open."""
+        with contextlib.suppress(OSError):
+            return self.is_open and os.fstat(self._fd).st_rdev != os.stat(self._port.path).st_rdev
+        return False
+
+    def fileno(self) -> int:
+        """The open tty's descriptor."""
+        return self._fd
+
+    def open(self) -> None:
+        """Open the device and set the line; `DeviceError` where that fails."""
+        path = self._port.path
+        tty = serial.Serial()
+        tty.port = path
+        tty.exclusive = True
+        tty.dtr, tty.rts = self.line.dtr, self.line.rts
+        try:
+            _open_with(tty, _pyserial_settings(self.line.settings))
+            self._refused_rs485 = not _set_rs485(tty, self._port.rs485)
+            _make_known(tty.fileno(), hangup=self._port.hangup)
+            _keep_to_ourselves(tty.fileno())
+        except (OSError, ValueError, termios.error) as error:
+            tty.close()
+            raise DeviceError(_words(path, error)) from error
+        self._tty, self._fd = tty, tty.fileno()
+        if self.line.break_on:
+            self._ioctl(_TIOCSBRK)
+
+    def adopt(self, fd: int) -> None:
+        """Go on with a tty that a predecessor had open, with `line` as it left it.
+
+        `DeviceError`, with the descriptor closed, where the device's name is another's by now.
+        """
+        path = self._port.path
+        try:
+            if os.fstat(fd).st_rdev != os.stat(path).st_rdev:
+                raise DeviceError(f"{path} is another device now")
+            _make_known(fd, hangup=self._port.hangup)  # the predecessor may be an older version
+            self._tty, self._fd = _opened(fd, _pyserial_settings(self.line.settings)), fd
+        except OSError as error:
+            os.close(fd)
+            raise DeviceError(_words(path, error)) from error
+        except BaseException:
+            os.close(fd)
+            raise
+        self._refused_rs485 = not _set_rs485(self._tty, self._port.rs485)
+
+    @property
+    def bytes_per_second(self) -> float:
+        """What the line carries, a start and a stop bit to each byte."""
+        return float(self.line.settings["baudrate"]) / 10
+
+    def line_settings(self) -> dict[str, Any]:
+        """The line settings in force, by the port map's names; none where it is not open."""
+        if not self.is_open:
+            return {}
+        try:
+            return _line_settings(self._fd)
+        except OSError:
+            return {}
+
+    def refused_settings(self) -> list[str]:
+        """Line settings that the device did not take, such as "bytesize 7"."""
+        refused = [
+            f"{name} {self.line.settings[name]}"
+            for name, actual in self.line_settings().items()
+            if not _near(name, actual, self.line.settings[name])
+        ]
+        return [*refused, "rs485"] if self._refused_rs485 else refused
+
+    def setting(self, name: str) -> Any:
+        """The line setting in force; where the device is away, the one that it will get.
+
+        A baudrate that the clock only nearly makes counts as the one that was asked for: clients
+        take any other answer for a refusal.
+        """
+        wanted = self.line.settings[name]
+        actual = self.line_settings().get(name, wanted)
+        return wanted if _near(name, actual, wanted) else actual
+
+    def set(self, name: str, value: Any) -> None:
+        """Change a line setting; what the device refuses stays as it is."""
+        in_force = self.setting(name)
+        self.line.settings[name] = value
+        if in_force == value or self._tty is None:
+            return
+        _set_each(self._tty, _pyserial_settings(self.line.settings))
+        with contextlib.suppress(OSError):  # gone: the next read says so
+            _make_known(self._fd, hangup=self._port.hangup)
+        actual = self.line_settings().get(name, value)
+        self.line.settings[name] = value if _near(name, actual, value) else actual
+
+    def set_modem_line(self, name: ModemLine, on: bool) -> None:
+        """Raise or drop DTR or RTS; a tty without modem lines only remembers it."""
+        if getattr(self.line, name) == on:
+            return
+        setattr(self.line, name, on)
+        bits = struct.pack("I", _MODEM_LINES[name])
+        self._ioctl(termios.TIOCMBIS if on else termios.TIOCMBIC, bits)
+
+    def set_break(self, on: bool) -> None:
+        """Begin or end a break (TIOCSBRK, TIOCCBRK)."""
+        if self.line.break_on != on:
+            self.line.break_on = on
+            self._ioctl(_TIOCSBRK if on else _TIOCCBRK)
+
+    def restore(self) -> None:
+        """Make the line as the port map says again."""
+        configured = Line.of(self._port)
+        self.set_break(False)
+        for name in LINE_SETTINGS:
+            self.set(name, configured.settings[name])
+        self.line.settings = configured.settings  # also what the device refuses, to say so
+        self.set_modem_line("dtr", configured.dtr)
+        self.set_modem_line("rts", configured.rts)
+
+    def modem_lines(self) -> int | None:
+        """TIOCM_CTS, TIOCM_DSR, TIOCM_RI and TIOCM_CD as they are; None where there are none."""
+        bits = self._ioctl(termios.TIOCMGET, bytes(4))
+        return struct.unpack("I", bits)[0] if bits else None
+
+    def line_errors(self) -> dict[str, int] | None:
+        """Errors and breaks since the driver took the device; None where it does not count."""
+        counts = self._ioctl(_TIOCGICOUNT, bytes(80))
+        if not counts:
+            return None
+        numbers = struct.unpack("20i", counts)
+        return {name: numbers[place] for name, place in _COUNTS.items()}
+
+    def purge(self, received: bool, unsent: bool) -> None:
+        """Discard what the tty has received or not yet sent (tcflush)."""
+        queue = {
+            (True, False): termios.TCIFLUSH,
+            (False, True): termios.TCOFLUSH,
+            (True, True): termios.TCIOFLUSH,
+        }.get((received, unsent))
+        if self.is_open and queue is not None:
+            with contextlib.suppress(termios.error):
+                termios.tcflush(self._fd, queue)
+
+    def _ioctl(self, request: int, argument: bytes | int = 0) -> bytes | None:
+        """Return the answer, None where the device is away or has no such thing (a pty)."""
+        if not self.is_open:
+            return None
+        try:
+            answer = fcntl.ioctl(self._fd, request, argument)
+        except OSError:
+            return None
+        return answer if isinstance(answer, bytes) else None
+
+    def read(self) -> bytes:
+        """Return what is there, b"" where nothing is; `DeviceLost` where the device is gone."""
+        try:
+            data = os.read(self._fd, READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return b""
+        except OSError as error:
+            raise DeviceLost(error.strerror) from error
+        if not data:  # with VMIN=1 only a hung-up tty reads as empty
+            raise DeviceLost("hung up")
+        return data
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Return how many bytes the tty took; `DeviceLost` where the device is gone."""
+        try:
+            return os.write(self._fd, data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise DeviceLost(error.strerror) from error
+
+    @property
+    def tells_unsent(self) -> bool:
+        """Whether `unsent` is true: a pty says that it holds nothing, whatever it holds."""
+        return os.major(os.fstat(self._fd).st_rdev) not in _PTY_MAJORS
+
+    def unsent(self) -> int:
+        """Bytes that the tty took and the line has not yet carried (TIOCOUTQ)."""
+        count = array.array("i", [0])
+        try:
+            fcntl.ioctl(self._fd, termios.TIOCOUTQ, count)
+        except OSError:
+            return 0
+        return count[0]
+
+    def close(self) -> None:
+        """Close; what the line has not carried is discarded, since close would wait for it."""
+        if self._tty is None:
+            return
+        # Only then: on a pty, which never waits, it would discard what the other end is to read.
+        if self.unsent():
+            self.purge(received=False, unsent=True)
+        tty, self._tty = self._tty, None
+        with contextlib.suppress(OSError):
+            tty.close()
+
+
+def _pyserial_settings(line: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "baudrate": line["baudrate"],
+        "bytesize": line["bytesize"],
+        "parity": _PARITIES[line["parity"]],
+        "stopbits": line["stopbits"],
+        "rtscts": line["flow"] == "rtscts",
+        "xonxoff": line["flow"] == "xonxoff",
+    }
+
+
+def _open_with(tty: serial.Serial, settings: dict[str, Any]) -> None:
+    """Open with all settings; where the device refuses some, with the others.
+
+    A console with one wrong setting may still help; a port that is not served never does.
+    """
+    tty.apply_settings(settings)
+    try:
+        tty.open()
+    except (termios.error, ValueError):
+        plain = serial.Serial().get_settings()
+        tty.apply_settings({name: plain[name] for name in settings})
+        tty.open()
+        _set_each(tty, settings)
+
+
+def _opened(fd: int, settings: dict[str, Any]) -> serial.Serial:
+    """A tty that is open already. pyserial's open() would discard what it has received."""
+    tty = serial.Serial()
+    tty.apply_settings(settings)
+    tty.fd = fd
+    tty.pipe_abort_read_r, tty.pipe_abort_read_w = os.pipe()
+    tty.pipe_abort_write_r, tty.pipe_abort_write_w = os.pipe()
+    tty.is_open = True
+    return tty
+
+
+def _set_each(tty: serial.Serial, settings: dict[str, Any]) -> None:
+    """Set what differs, one by one; what the device refuses stays as it is."""
+    for name, value in settings.items():
+        before = getattr(tty, name)
+        if before == value:
+            continue
+        try:
+            setattr(tty, name, value)
+        except (termios.error, ValueError, OSError, OverflowError):
+            # pyserial keeps the refused value and would fail the next setting with it.
+            with contextlib.suppress(termios.error, ValueError, OSError):
+                setattr(tty, name, before)
+
+
+def _set_rs485(tty: serial.Serial, rs485: Rs485 | None) -> bool:
+    """Return whether the device does RS-485 as it is asked to."""
+    if rs485 is None:
+        return True
+    settings = RS485Settings(
+        rts_level_for_tx=rs485.rts_on_send,
+        rts_level_for_rx=not rs485.rts_on_send,
+        loopback=rs485.rx_during_tx,
+        # pyserial wants seconds and cuts off what is below a millisecond.
+        delay_before_tx=(rs485.delay_before_send + 0.5) / 1000,
+        delay_before_rx=(rs485.delay_after_send + 0.5) / 1000,
+    )
+    try:
+        tty.rs485_mode = settings
+    except (ValueError, OSError):
+        tty.rs485_mode = None
+        return False
+    return True
+
+
+def _near(name: str, actual: Any, wanted: Any) -> bool:
+    """Whether a line setting is what was wanted: a clock is divided down to a baudrate."""
+    if name == "baudrate":
+        return bool(abs(actual - wanted) * 100 <= 3 * wanted)
+    return bool(actual == wanted)
+
+
+def _keep_to_ourselves(fd: int) -> None:
+    """TIOCEXCL keeps other programs out, also those that know nothing of pyserial's lock."""
+    if os.major(os.fstat(fd).st_rdev) not in _PTY_MAJORS:
+        fcntl.ioctl(fd, termios.TIOCEXCL)
+
+
+def _make_known(fd: int, hangup: bool) -> None:
+    """Set all that pyserial leaves as another program may have left it.
+
+    What pyserial sets stays: the bits of the line settings, and that XON and XOFF count. A break is
+    no byte (IGNBRK): the driver counts it. A byte with a parity or framing error passes as it was
+    received (no INPCK), and is counted. VMIN=1 tells "nothing to read" (EAGAIN) from "hung up"
+    (empty). The control characters are those of a new tty: XON and XOFF need theirs, and the next
+    program finds the others.
+    """
+    raw = fcntl.ioctl(fd, TCGETS2, bytes(_TERMIOS2.size))
+    iflag, _, cflag, _, _, _, ispeed, ospeed = _TERMIOS2.unpack(raw)
+    iflag = termios.IGNBRK | iflag & (termios.IXON | termios.IXOFF)
+    cflag = cflag & _LINE_FLAGS | termios.CREAD | termios.CLOCAL | (termios.HUPCL if hangup else 0)
+    known = _TERMIOS2.pack(iflag, 0, cflag, 0, _N_TTY, _CONTROL_CHARACTERS, ispeed, ospeed)
+    if known != raw:
+        fcntl.ioctl(fd, TCSETS2, known)
+
+
+def _line_settings(fd: int) -> dict[str, Any]:
+    """What the kernel says of a tty: some drivers ignore what they cannot do (termios(3))."""
+    raw = fcntl.ioctl(fd, TCGETS2, bytes(_TERMIOS2.size))
+    iflag, _, cflag, _, _, _, _, baudrate = _TERMIOS2.unpack(raw)
+    parity = "none"
+    if cflag & termios.PARENB:
+        odd, stick = bool(cflag & termios.PARODD), bool(cflag & CMSPAR)
+        parity = {(0, 0): "even", (1, 0): "odd", (0, 1): "space", (1, 1): "mark"}[odd, stick]
+    bytesize = {termios.CS5: 5, termios.CS6: 6, termios.CS7: 7}.get(cflag & termios.CSIZE, 8)
+    stopbits = 1.0
+    if cflag & termios.CSTOPB:
+        stopbits = 1.5 if bytesize == 5 else 2.0
+    flow = "rtscts" if cflag & termios.CRTSCTS else "xonxoff" if iflag & termios.IXON else "none"
+    return {
+        "baudrate": baudrate,
+        "bytesize": bytesize,
+        "parity": parity,
+        "stopbits": stopbits,
+        "flow": flow,
+    }
+
+
+def _words(path: str, error: Exception) -> str:
+    # pyserial wraps a termios.error, which is not an OSError, in an exception without errno.
+    causes = (error, error.__context__)
+    code = next((c.args[0] for c in causes if c and c.args and isinstance(c.args[0], int)), 0)
+    if code in _GONE:
+        return f"{path} does not answer: {os.strerror(code)}"
+    if code == errno.EACCES:
+        return f"{path}: permission denied: the daemon's user must be in the device's group"
+    if code == errno.EPERM:
+        return f"{path}: not permitted: the unit's DeviceAllow= must name this kind of device"
+    if code in (errno.EBUSY, errno.EAGAIN):
+        return f"{path} is in use by another program: end it (fuser {path} shows it)"
+    if code in (errno.ENOTTY, errno.EISDIR):
+        return f"{path} is not a serial device"
+    return f"{path}: {os.strerror(code) if code else error}"

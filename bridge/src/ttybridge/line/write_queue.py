@@ -1,0 +1,442 @@
+"""What clients have sent and the device has not taken yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+
+from ttybridge.line.device import Device, DeviceLost
+from ttybridge.line.pace import Pace
+
+# Bytes of one sender that wait before it may be asked to wait too, and when it may go on.
+HIGH_WATER, LOW_WATER = 65536, 16384
+
+# Bytes that wait for one device in all before senders above HIGH_WATER are asked to wait. It is
+# more than two kernels hold between them, so that the end of a connection is seen although the
+# device takes nothing: a FIN comes only after the bytes before it.
+MOST_AHEAD = 8 * 1024 * 1024
+
+# Bytes that a pty may hold which takes no more; it does not say how many (measured: 15 to 30 KiB).
+PTY_SIZE = 65536
+
+# How long a break lasts, in seconds: tcsendbreak(3) takes 0.25 to 0.5.
+BREAK_SECONDS = 0.25
+
+# How long a break waits for what was sent before it, and how often it looks, in seconds.
+BREAK_WAITS_SECONDS = 2.0
+LOOK_SECONDS = 0.01
+
+# Small pieces of one sender are put together up to this many bytes: each piece costs memory of its
+# own, a hundred times that of a single byte.
+PIECE_SIZE = 256
+
+# Breaks that wait at once; further ones are dropped: a packet full of them would hold the line for
+# hours.
+MOST_BREAKS = 8
+
+# Where senders take turns: the line time of one turn, in seconds, and its most bytes. With what the
+# tty holds (pace.py) a keystroke stays below a second behind somebody's paste.
+TURN_SECONDS, TURN_SIZE = 0.5, 512
+
+
+@dataclass
+class State:
+    """What the queue counts, in bytes since the daemon started."""
+
+    written: int = 0
+    """Bytes that the device has taken."""
+    dropped: int = 0
+    """Bytes that it was not given."""
+
+
+_Lane = deque[tuple[Hashable, memoryview | None]]
+"""What waits in the order of its arrival: each piece with its sender, None for a break."""
+
+
+class WriteQueue:
+    """The way from the clients of a port to its device.
+
+    Where senders take turns (`fair`), each has a lane of its own, and the lane that was served
+    longest ago comes next: one keystroke does not wait behind another's paste. A turn never cuts a
+    piece that fits in it. Elsewhere all bytes go out in the order of their arrival.
+
+    `on_lost` is called when the device goes away in a write, `on_full` with a sender and whether it
+    is to wait.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        on_lost: Callable[[DeviceLost], None],
+        on_full: Callable[[Hashable, bool], None],
+        fair: bool = False,
+    ) -> None:
+        self._device = device
+        self._on_lost = on_lost
+        self._on_full = on_full
+        self._fair = fair
+        self._loop = asyncio.get_running_loop()
+        self._lanes: dict[Hashable, _Lane] = {}
+        """By sender where they take turns, else one; the one that was served last is the last."""
+        self._serving: _Lane | None = None
+        """The lane whose turn has begun."""
+        self._turn = 0
+        """Bytes that it may still write."""
+        self._held: dict[Hashable, int] = {}
+        """Bytes that wait, by sender."""
+        self._last: dict[Hashable, int] = {}
+        """The value of `written` after each sender's last byte, while it may be in the tty."""
+        self._waiting: set[Hashable] = set()
+        """Senders that were asked to wait."""
+        self._departed: set[Hashable] = set()
+        """Senders that will send no more."""
+        self._breaks = 0
+        self._break: asyncio.TimerHandle | None = None
+        self._break_due = 0.0
+        self._pause: asyncio.TimerHandle | None = None
+        """Until the tty holds less, where senders take turns."""
+        self._pace = Pace(device)
+        self._carried = 0
+        self.state = State()
+        self.size = 0
+        """Bytes that wait."""
+        self.moved_at = self._loop.time()
+        """When something last went to the device, or when the device went away."""
+
+    @property
+    def full(self) -> bool:
+        """Whether a sender was asked to wait."""
+        return bool(self._waiting)
+
+    @property
+    def breaking(self) -> bool:
+        """Whether a break is on the line, or waits for what was sent before it."""
+        return self._break is not None
+
+    def add(self, sender: Hashable, data: bytes) -> None:
+        """Write now, or when the device takes more."""
+        rest = memoryview(data)
+        if not (self.size or self._breaks or self._break) and self._has_room(len(data)):
+            rest = self._write(sender, rest)
+        if rest:
+            if not self.size:
+                self.moved_at = self._loop.time()
+            self._append(sender, rest)
+            if self._fair:
+                self.write()
+            else:
+                self._watch()
+            self._ask_to_wait(sender)
+
+    def _has_room(self, size: int) -> bool:
+        """Whether nobody could have to wait for bytes that are written now."""
+        return not self._fair or (self._device.is_open and self._pace.room() >= size)
+
+    def _append(self, sender: Hashable, data: memoryview) -> None:
+        lane = self._lane(sender)
+        self.size += len(data)
+        self._held[sender] = self._held.get(sender, 0) + len(data)
+        if lane:
+            other, last = lane[-1]
+            if other is sender and last is not None and len(last) + len(data) <= PIECE_SIZE:
+                lane.pop()
+                data = memoryview(b"".join((last, data)))
+        lane.append((sender, data))
+
+    def _lane(self, sender: Hashable) -> _Lane:
+        key = sender if self._fair else None
+        if key not in self._lanes:  # nobody has waited longer for a turn
+            self._lanes = {key: deque(), **self._lanes}
+        return self._lanes[key]
+
+    def add_break(self, sender: Hashable) -> None:
+        """Break the line after what was sent before; never later for a device that is away.
+
+        A break that waits already is not repeated.
+        """
+        lane = self._lane(sender)
+        repeated = bool(lane) and lane[-1] == (sender, None)
+        if self._device.is_open and self._breaks < MOST_BREAKS and not repeated:
+            lane.append((sender, None))
+            self._breaks += 1
+            self._break_due = self._loop.time() + BREAK_WAITS_SECONDS
+            self.write()
+
+    def write(self) -> None:
+        """Give the device what it takes."""
+        while self._device.is_open and not self._break:
+            lane = self._next_lane()
+            if not lane:
+                break
+            sender, data = lane[0]
+            if data is None:
+                self._begin_break(lane)
+                continue
+            size = self._share(lane, len(data))
+            if not size:
+                self._pause_until_room()
+                break
+            rest = self._write(sender, data[:size])
+            if not self._device.is_open:  # lost: what may stay has been decided
+                break
+            self._took(lane, size - len(rest))
+            if rest:
+                break
+        self._watch()
+
+    def _next_lane(self) -> _Lane | None:
+        """The lane whose turn it is, else the one that was served longest ago."""
+        return self._serving or next((lane for lane in self._lanes.values() if lane), None)
+
+    def _share(self, lane: _Lane, size: int) -> int:
+        """How many of the next `size` bytes of a lane may be written now."""
+        if not self._fair:
+            return size
+        if not self._serving:
+            in_time = round(TURN_SECONDS * self._device.bytes_per_second)
+            most = max(1, min(TURN_SIZE, in_time))
+            self._serving, self._turn = lane, _whole_pieces(lane, most) or most
+        alone = len(self._held) == 1
+        return min(size if alone else min(size, self._turn), self._pace.room())
+
+    def _took(self, lane: _Lane, size: int) -> None:
+        """The device has taken the first bytes of a lane."""
+        sender, data = lane.popleft()
+        assert data is not None
+        if size < len(data):
+            lane.appendleft((sender, data[size:]))
+        self.size -= size
+        self._release(sender, size)
+        self._turn -= size
+        if self._turn <= 0 or not lane:
+            self._end_turn(lane)
+
+    def _end_turn(self, lane: _Lane) -> None:
+        """Let the other lanes come first."""
+        self._serving = None
+        if len(self._lanes) > 1:
+            key = next(key for key, each in self._lanes.items() if each is lane)
+            self._lanes[key] = self._lanes.pop(key)
+
+    def _release(self, sender: Hashable, size: int) -> None:
+        held = self._held[sender] = self._held[sender] - size
+        if not held:
+            del self._held[sender]
+
+    def holds(self, sender: Hashable) -> int:
+        """Return how many bytes of a sender wait."""
+        return self._held.get(sender, 0)
+
+    def senders(self) -> set[Hashable]:
+        """Return all of whom something waits here or in the tty."""
+        return {*self._held} | self.in_tty()
+
+    def is_moving(self, patience: float, senders: Collection[Hashable] | None = None) -> bool:
+        """Whether bytes are on their way out, and some have left in the last so many seconds.
+
+        Where `senders` are given, only their bytes count.
+        """
+        if not self._device.is_open:
+            return False
+        unsent = self._device.unsent()
+        carried = self.state.written - unsent
+        if carried != self._carried:
+            self._carried = carried
+            self.moved_at = self._loop.time()
+        if senders is None:
+            waits = self.size + unsent > 0
+        else:
+            waits = any(self._waits(sender, carried) for sender in senders)
+        return waits and self._loop.time() - self.moved_at < patience
+
+    def _waits(self, sender: Hashable, carried: int) -> bool:
+        return sender in self._held or self._last.get(sender, 0) > carried
+
+    def most_in_tty(self) -> int:
+        """Return how many bytes the tty may hold that the line has not carried."""
+        if not self._device.is_open:
+            return 0
+        if self._device.tells_unsent:
+            return self._device.unsent()
+        return PTY_SIZE if self.size else 0
+
+    def in_tty(self) -> set[Hashable]:
+        """Return the senders of whom the tty may hold bytes that the line has not carried."""
+        if not self._device.is_open:
+            return set()
+        carried = self.state.written - self.most_in_tty()
+        self._last = {who: last for who, last in self._last.items() if last > carried}
+        return {*self._last}
+
+    def depart(self, sender: Hashable, most: int) -> int:
+        """A sender has left: keep so many of its bytes; return the number of bytes dropped."""
+        self._departed.add(sender)
+        self._waiting.discard(sender)
+        return self.keep_first(sender, most)
+
+    def departed(self) -> set[Hashable]:
+        """Return the senders that have left and whose last bytes are still on their way."""
+        there = self.in_tty()
+        for sender in [who for who in self._departed if who not in self._held and who not in there]:
+            self._departed.remove(sender)
+            if self._fair and not self._lane(sender):
+                del self._lanes[sender]
+        return {*self._departed}
+
+    def items(self) -> Iterator[tuple[Hashable, memoryview | None]]:
+        """All that waits: senders with their bytes, or with None for a break."""
+        for lane in [*self._lanes.values()]:
+            yield from lane
+
+    def resume(self, items: Iterable[tuple[Hashable, bytes | None]]) -> None:
+        """Begin with what a predecessor had not written; a sender that has left is None."""
+        for sender, data in items:
+            if data is None:
+                self._lane(sender).append((sender, None))
+                self._breaks += 1
+            else:
+                self._append(sender, memoryview(data))
+        self._break_due = self._loop.time() + BREAK_WAITS_SECONDS
+        self._departed |= {None} & self._held.keys()
+        self._watch()
+        for sender in [*self._held]:
+            self._ask_to_wait(sender)
+
+    def leave(self) -> None:
+        """Write nothing more: a successor goes on. It repeats a break that has not ended."""
+        self._stop_watching()
+        if self._break:
+            self._break.cancel()
+            self._break = None
+            if self._device.line.break_on:
+                self._device.set_break(False)
+                self._lane(None).appendleft((None, None))
+                self._breaks += 1
+
+    def keep_only(self, senders: Collection[Hashable]) -> int:
+        """Drop what others sent, and every break; return the number of bytes dropped."""
+        before = self.size
+        for sender in self._held.keys() - {*senders}:
+            self.keep_first(sender, 0)
+        self._breaks = 0
+        for key, lane in self._lanes.items():
+            self._lanes[key] = deque(piece for piece in lane if piece[1] is not None)
+        self._serving = None
+        self._watch()
+        return before - self.size
+
+    def keep_first(self, sender: Hashable, most: int) -> int:
+        """Drop what a sender sent beyond its first bytes; return the number of bytes dropped."""
+        excess = self.holds(sender) - most
+        if excess <= 0:
+            return 0
+        lane = self._lane(sender)
+        pieces = [*lane]
+        lane.clear()
+        for who, data in pieces:
+            piece = data
+            if who is sender and piece is not None:
+                piece = piece[: max(0, most)]
+                most -= len(piece)
+            if piece is None or piece:
+                lane.append((who, piece))
+        if not lane and self._serving is lane:
+            self._end_turn(lane)
+        self.size -= excess
+        self.state.dropped += excess
+        self._release(sender, excess)
+        self._watch()
+        return excess
+
+    def device_closed(self) -> None:
+        """The device is about to be closed: stop watching it."""
+        self._stop_watching()
+        self._last.clear()
+        self._pace.begin()
+        self.moved_at = self._loop.time()
+        if self._break:
+            self._break.cancel()
+            self._break = None
+            self._device.line.break_on = False
+
+    def _write(self, sender: Hashable, data: memoryview) -> memoryview:
+        """Return what the device did not take."""
+        if not self._device.is_open:
+            return data
+        try:
+            count = self._device.write(data)
+        except DeviceLost as reason:
+            self._on_lost(reason)
+            return data
+        if count:
+            self.state.written += count
+            if self._fair:
+                self._pace.wrote(count)
+            self._last[sender] = self.state.written
+            self.moved_at = self._loop.time()
+        return data[count:]
+
+    def _begin_break(self, lane: _Lane) -> None:
+        if self._device.unsent() and self._loop.time() < self._break_due:
+            self._break = self._loop.call_later(LOOK_SECONDS, self._go_on)
+            return
+        lane.popleft()
+        self._breaks -= 1
+        self._end_turn(lane)
+        self._device.set_break(True)
+        self._break = self._loop.call_later(BREAK_SECONDS, self._end_break)
+
+    def _end_break(self) -> None:
+        self._device.set_break(False)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._break = None
+        self.write()
+
+    def _pause_until_room(self) -> None:
+        """Look again when the line has carried half of what the tty may hold."""
+        if not self._pause:
+            self._pause = self._loop.call_later(self._pace.pause, self._end_pause)
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        self.write()
+
+    def _watch(self) -> None:
+        if self._device.is_open:
+            if (self.size or self._breaks) and not self._break and not self._pause:
+                self._loop.add_writer(self._device.fileno(), self.write)
+            else:
+                self._loop.remove_writer(self._device.fileno())
+        for sender in [who for who in self._waiting if self._may_go_on(who)]:
+            self._waiting.remove(sender)
+            self._on_full(sender, False)
+
+    def _stop_watching(self) -> None:
+        if self._pause:
+            self._pause.cancel()
+            self._pause = None
+        if self._device.is_open:
+            self._loop.remove_writer(self._device.fileno())
+
+    def _ask_to_wait(self, sender: Hashable) -> None:
+        much = self.size > MOST_AHEAD and self.holds(sender) > HIGH_WATER
+        if much and sender not in self._waiting:
+            self._waiting.add(sender)
+            self._on_full(sender, True)
+
+    def _may_go_on(self, sender: Hashable) -> bool:
+        return self.holds(sender) < LOW_WATER or self.size < MOST_AHEAD // 2
+
+
+def _whole_pieces(lane: _Lane, most: int) -> int:
+    """Return the size of the first pieces that fit into so many bytes, up to a break."""
+    size = 0
+    for _, data in lane:
+        if data is None or size + len(data) > most:
+            break
+        size += len(data)
+    return size

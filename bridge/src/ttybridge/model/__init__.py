@@ -1,0 +1,1 @@
+"""What a port is: values, keys, faults, configuration. The standard library only."""

@@ -1,0 +1,1 @@
+"""One TCP connection or listener; nothing here knows a port."""

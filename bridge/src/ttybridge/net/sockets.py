@@ -1,0 +1,172 @@
+"""Sockets of listeners and clients: made, set up, asked how they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ttybridge.model.values import Listen, Remote
+
+# How often what does not work is tried again, in seconds: a listener that another program holds, a
+# connection to a listener elsewhere, accepting without free file descriptors.
+RETRY_SECONDS = 1.0
+
+# How long a connection to a listener elsewhere, and a TLS handshake, may take.
+CONNECT_SECONDS = 10.0
+
+# Connections that the kernel holds for a listener until they are accepted.
+BACKLOG = 128
+
+_IP_FREEBIND = 15  # linux/in.h
+_IPV6_FREEBIND = 78  # linux/in6.h
+
+# Of struct tcp_info (linux/tcp.h).
+_TCP_INFO_SIZE = 104
+TCP_ESTABLISHED, TCP_CLOSE = 1, 7
+
+
+def open_listener(listen: Listen) -> socket.socket:
+    """Return a listening socket; without an address it takes IPv4 and IPv6.
+
+    The address need not be on the host yet (IP_FREEBIND), so no boot order is wrong.
+    """
+    family = socket.AF_INET6 if ":" in listen.address or _dual(listen) else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not _dual(listen)))
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        address = listen.address or ("::" if family == socket.AF_INET6 else "0.0.0.0")
+        # Also turns the scope of a link-local address (fe80::1%eth0) into a number.
+        ((*_, place),) = socket.getaddrinfo(address, listen.port, family, socket.SOCK_STREAM)
+        sock.bind(place)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def open_connection(remote: Remote) -> socket.socket:
+    """Return a socket that is connected to a listener elsewhere; `OSError` where none answers."""
+    failure: OSError = socket.gaierror(socket.EAI_NONAME, "no such host")
+    for family, kind, protocol, _, address in await _resolve(remote):
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await asyncio.get_running_loop().sock_connect(sock, address)
+            # Where nobody listens on this machine, the kernel at last takes that very TCP port for
+            # this side and connects the socket to itself.
+            if sock.getsockname() == sock.getpeername():
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
+            return sock
+        except OSError as error:  # TimeoutError is one
+            sock.close()
+            failure = error
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+    raise failure
+
+
+async def _resolve(remote: Remote) -> list[Any]:
+    """Return what getaddrinfo(3) says of a host.
+
+    A thread of its own: the event loop's own would keep a stop waiting for a silent name server.
+    """
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[Any]] = loop.create_future()
+
+    def look_up() -> None:
+        settle: Callable[[], None]
+        try:
+            places = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
+            settle = functools.partial(found.set_result, places)
+        except OSError as error:
+            settle = functools.partial(found.set_exception, error)
+        except UnicodeError:
+            unknown = socket.gaierror(socket.EAI_NONAME, "this can be no host's name")
+            settle = functools.partial(found.set_exception, unknown)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(lambda: None if found.done() else settle())
+
+    threading.Thread(target=look_up, daemon=True).start()
+    return await found
+
+
+def connect_words(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
+
+
+def _dual(listen: Listen) -> bool:
+    return not listen.address and socket.has_dualstack_ipv6()
+
+
+def listen_words(listen: Listen, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"cannot listen on {listen}: another program holds TCP port {listen.port} "
+            f"(ss -ltnp 'sport = :{listen.port}' shows it): end it or choose another port"
+        )
+    if error.errno == errno.EACCES:
+        return f"cannot listen on {listen}: ports below 1024 need CAP_NET_BIND_SERVICE"
+    return f"cannot listen on {listen}: {error.strerror}"
+
+
+class TcpInfo(NamedTuple):
+    """What the kernel knows of a connection (TCP_INFO, tcp(7))."""
+
+    state: int
+    in_flight: bool
+    """Whether the other side has something to acknowledge."""
+    silent_for: float
+    """Seconds since it last acknowledged something."""
+
+
+def tcp_info(sock: socket.socket) -> TcpInfo:
+    """Return what the kernel knows of a connection."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+    state, probes = info[0], info[3]
+    (unacknowledged,) = struct.unpack_from("I", info, 24)
+    (silent_for,) = struct.unpack_from("I", info, 56)  # in milliseconds
+    # One probe of a closed window may be on its way just now; a second had no answer to the first.
+    return TcpInfo(state, unacknowledged > 0 or probes > 1, silent_for / 1000)
+
+
+def peer_name(address: str, port: int) -> str:
+    """A client's address as people write it: IPv4 without its IPv6 clothes, IPv6 in brackets."""
+    address = plain_address(address)
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def plain_address(address: str) -> str:
+    """192.0.2.1 for ::ffff:192.0.2.1, which is how a listener for both families sees it."""
+    return address.removeprefix("::ffff:") if "." in address else address
+
+
+def tune(sock: socket.socket, keepalive: int, raw: bool) -> None:
+    """Set up the connection of a client; `keepalive` in seconds."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # telnet marks bytes of its stream as urgent (RFC 854, Synch): without this they were missing.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, int(not raw))
+    if keepalive:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, keepalive // 4))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)

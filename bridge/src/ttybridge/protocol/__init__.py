@@ -1,0 +1,1 @@
+"""What is spoken with clients and terminals: bytes in, bytes and events out."""

@@ -1,0 +1,1 @@
+"""Ports: they join lines and connections."""

@@ -1,0 +1,1 @@
+"""What the controller and the commands need: inventory, import, discover, schema."""

@@ -1,0 +1,1 @@
+"""Serial adapters of a machine, as port map entries."""

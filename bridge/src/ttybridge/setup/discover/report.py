@@ -1,0 +1,136 @@
+"""What `ttybridge discover` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ttybridge.model.ports import Port
+from ttybridge.setup import yaml_text
+from ttybridge.setup.discover.machine import Machine, read_machine
+from ttybridge.setup.discover.proposal import Proposal, propose
+
+# What an entry without line settings gets: no adapter tells what hangs on it.
+LINE_SETTINGS = (
+    "Line settings that an entry lacks are those of serial_ports_defaults in the inventory, else",
+    f"baudrate {Port.baudrate}, bytesize {Port.bytesize}, parity {Port.parity}, "
+    f"stopbits {Port.stopbits:g}, flow {Port.flow}: write what the device has.",
+)
+
+NOTHING_FOUND = """\
+No serial adapter and no UART was found. To find out why:
+  lsusb                   is the adapter there at all? If not: another cable, socket or powered hub
+  sudo dmesg | tail -30   right after plugging it in: which driver took it, or what went wrong
+  lsmod | grep usbserial  is the driver loaded? pl2303, ftdi_sio, cp210x, ch341 or cdc_acm:
+                          sudo modprobe NAME; a kernel without its modules has been upgraded: reboot
+A Raspberry Pi's own UART appears with enable_uart=1 in config.txt, after a reboot."""
+
+
+def report(as_json: bool = False, only_new: bool = False, root: Path = Path("/")) -> str:
+    """What `ttybridge discover` prints: YAML for host_vars, or a JSON object with every fact.
+
+    With `only_new` it is the entries alone, for the end of a port map, of what is free and not
+    served by ttyfleet; "" where there is none. `root` is where /sys, /proc, /dev, /run, /etc are.
+    """
+    machine = read_machine(root)
+    proposals = propose(machine)
+    if only_new:
+        new = [one for one in proposals if not (one.reserved or one.tty.by_name)]
+        return "".join(f"  # {line}\n" for line in LINE_SETTINGS if new) + to_entries(new)
+    return to_json(machine, proposals) if as_json else to_yaml(machine, proposals)
+
+
+def to_yaml(machine: Machine, proposals: Sequence[Proposal]) -> str:
+    """The variable `serial_ports` as a person would write it, with all that is to be known."""
+    lines = [f"# {' '.join(filter(None, (machine.host, _in_brackets(machine.model))))}"]
+    lines += [f"# {note}" for note in machine.notes]
+    if not machine.all_seen:
+        lines.append(
+            "# Some processes could not be looked into, which takes root: one may have a port."
+        )
+    if not proposals:
+        lines += [f"# {line}" for line in NOTHING_FOUND.splitlines()]
+    else:
+        lines.append("# Name each port after what hangs on it.")
+        lines += [f"# {line}" for line in LINE_SETTINGS]
+    if all(proposal.reserved for proposal in proposals):
+        # An empty value would be no list.
+        lines.append("serial_ports: []" + ("  # remove [] with the #" if proposals else ""))
+    else:
+        lines.append("serial_ports:")
+    return "\n".join(lines) + "\n" + to_entries(proposals)
+
+
+def to_entries(proposals: Sequence[Proposal]) -> str:
+    """The entries alone, each below an empty line and what is to be known of it."""
+    lines = [line for one in proposals for line in ("", *_about(one), *_entry(one))]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _about(proposal: Proposal) -> Iterator[str]:
+    tty = proposal.tty
+    where = f"USB path {tty.adapter.path}" if tty.adapter else "a UART"
+    yield f"  # {tty.device}, {where}" + (f", driver {tty.driver}" if tty.driver else "")
+    if tty.adapter:
+        yield f"  # {tty.adapter}"
+    for link in (*tty.aliases, *tty.by_id[:1], *tty.by_path[:1]):
+        yield f"  # {link}"
+    yield f"  # Matched {proposal.match.why}."
+    if proposal.match.alternative:
+        yield f"  # Or {_inline(proposal.match.alternative)}, {proposal.match.alternative_why}."
+    for warning in proposal.warnings:
+        yield f"  # Warning: {warning}"
+    for holder in tty.holders:
+        yield f"  # In use: {holder.text}"
+    if tty.by_name:
+        yield "  # ttyfleet has it already: keep the entry that you have."
+    if proposal.reserved:
+        yield "  # Not proposed, since it is in use. To take it, remove the # from these lines:"
+
+
+def _entry(proposal: Proposal) -> Iterator[str]:
+    entry = proposal.entry
+    keys = _inline(proposal.match.keys)
+    for line in (
+        f"- name: {yaml_text.text(entry['name'])}",
+        f"  {keys}",
+        f"  listen: {entry['listen']}",
+    ):
+        yield f"  {'# ' if proposal.reserved else ''}{line}"
+
+
+def _in_brackets(text: str) -> str:
+    return f"({text})" if text else ""
+
+
+def _inline(match: Mapping[str, Any]) -> str:
+    """`usb: {...}` or `device: ...` on one line."""
+    if "usb" not in match:
+        return f"device: {yaml_text.text(match['device'])}"
+    # Texts in quotes in any case: the next adapter's could be a number to YAML.
+    texts = {
+        key: yaml_text.quoted(value) if isinstance(value, str) else value
+        for key, value in match["usb"].items()
+    }
+    return f"usb: {{{', '.join(f'{key}: {value}' for key, value in texts.items())}}}"
+
+
+def to_json(machine: Machine, proposals: Sequence[Proposal]) -> str:
+    """The object {host, model, all_seen, notes, ports}; a port has every fact and its entry."""
+    document = {
+        "host": machine.host,
+        "model": machine.model,
+        "all_seen": machine.all_seen,
+        "notes": machine.notes,
+        "ports": [_as_object(proposal) for proposal in proposals],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _as_object(proposal: Proposal) -> dict[str, Any]:
+    facts = dataclasses.asdict(proposal)
+    tty = facts.pop("tty")
+    return {"device": proposal.tty.device, **tty, "reserved": proposal.reserved, **facts}

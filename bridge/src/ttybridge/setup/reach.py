@@ -1,0 +1,79 @@
+"""What to type on another machine to reach each port of a port map; docs/clients.md has more.
+
+    python3 -m ttybridge.setup.reach HOST <VARIABLES
+
+HOST is how other machines call this one; VARIABLES are the host's, as `ansible-inventory --host`
+prints them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ttybridge.model.check import PortMapError, parse_portmap
+from ttybridge.model.ports import Port
+from ttybridge.model.values import Listen
+from ttybridge.setup.inventory import without_marks
+
+
+def instructions(ports: Sequence[Port], host: str) -> str:
+    """A few lines for each port, its name in front of the first."""
+    width = max((len(port.name) for port in ports), default=0)
+    lines = []
+    for port in ports:
+        names = [port.name]
+        for line in _of_port(port, host):
+            lines.append(f"{names.pop() if names else '':{width}}  {line}\n")
+    return "".join(lines)
+
+
+def _of_port(port: Port, host: str) -> list[str]:
+    """Commands and URLs, for a port that has a listener."""
+    if not port.listen:
+        return [f"connects to {port.connect} itself"]
+    address = _address(port.listen, host)
+    note = "" if address == host else f"    # {_from_where(address)}"
+    url = str(Listen(address, port.listen.port))
+    words = f"{address} {port.listen.port}"
+    if port.tls:
+        return [f"TLS, at {url}: docs/clients.md#tls{note}"]
+    if port.protocol == "raw":
+        return [
+            f"nc {words}{note}",
+            f"socat -,rawer,escape=0x1d tcp:{url}    # Ctrl-] ends it",
+            f"pyserial: socket://{url}",
+        ]
+    pyserial = [f"pyserial: rfc2217://{url}"] if port.protocol == "rfc2217" else []
+    return [f"telnet {words}{note}", *pyserial]
+
+
+def _address(listen: Listen, host: str) -> str:
+    if not listen.address or ipaddress.ip_address(listen.address).is_unspecified:
+        return host
+    return listen.address
+
+
+def _from_where(address: str) -> str:
+    if ipaddress.ip_address(address).is_loopback:
+        return "on this machine only"
+    return "this address only"
+
+
+def main(host: str, variables: dict[str, Any]) -> None:
+    """Print the instructions."""
+    try:
+        known = without_marks(variables)
+        ports = parse_portmap(known["serial_ports"], known.get("serial_ports_defaults"))
+    except PortMapError:
+        # Ansible's own expressions, which it prints as they are written.
+        print("docs/clients.md has what to type for each kind of port")
+    else:
+        print(instructions(ports, host), end="")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.load(sys.stdin))

@@ -1,0 +1,95 @@
+"""The port map as JSON Schema, for editors (yaml-language-server) that complete and check it.
+
+It takes less than the port map does where an editor helps more so, and more where a schema cannot
+say it: what ports have in common, whether a file is there, what ser2net's version can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ttybridge.model.ports import ENGINE_HONOURS, FIREWALL_HONOURS, IDENTITY, SER2NET_SINCE, Port
+from ttybridge.model.values import as_written, schema_of_keys
+from ttybridge.setup.inventory import SETTINGS
+
+
+def host_vars() -> dict[str, Any]:
+    """The schema of a file in host_vars/ or group_vars/; other variables may stand there, too."""
+    port = schema_of_keys(Port)
+    for key in [*ENGINE_HONOURS["ser2net"], *SER2NET_SINCE, *FIREWALL_HONOURS]:
+        table, _, inner = key.rpartition(".")
+        keys = _keys_of(port, table) if table else port["properties"]
+        keys[inner]["description"] += f" ({_limit(key)})"
+    common = {key: kind for key, kind in port["properties"].items() if key not in IDENTITY}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Serial ports of a host (ttyfleet)",
+        "type": "object",
+        "properties": {
+            "serial_ports": {
+                "description": "Every serial port of the host; [] for none.",
+                "type": "array",
+                "items": {
+                    **port,
+                    "required": ["name"],
+                    "allOf": [
+                        {"oneOf": [{"required": ["listen"]}, {"required": ["connect"]}]},
+                        {"oneOf": [{"required": ["usb"]}, {"required": ["device"]}]},
+                        *(_honoured(engine) for engine in ENGINE_HONOURS),
+                    ],
+                },
+            },
+            "serial_ports_defaults": {
+                "description": "Values for every port; a port's own entry overrides them.",
+                **port,
+                "properties": common,
+            },
+            **{
+                name: {"description": words, **kind.schema}
+                for name, (kind, words) in SETTINGS.items()
+            },
+        },
+    }
+
+
+def _keys_of(port: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """The keys of a table that a port may have instead of off."""
+    _, mapping = port["properties"][table]["anyOf"]
+    keys: dict[str, Any] = mapping["properties"]
+    return keys
+
+
+def _limit(key: str) -> str:
+    if key in SER2NET_SINCE:
+        value, version = SER2NET_SINCE[key]
+        return f"ser2net: {as_written(value)} from {'.'.join(map(str, version))} on"
+    if key in FIREWALL_HONOURS:
+        return "ser2net: with serial_firewall: true"
+    values = ENGINE_HONOURS["ser2net"][key]
+    if values == (None,):
+        return "not with ser2net"
+    return f"ser2net: {' or '.join(str(as_written(value)) for value in values)} only"
+
+
+def _honoured(engine: str) -> dict[str, Any]:
+    """What an entry that names its engine may ask of it."""
+    properties: dict[str, Any] = {}
+    for key, values in ENGINE_HONOURS[engine].items():
+        table, _, inner = key.rpartition(".")
+        limit = _one_of(values)
+        if not table:
+            # A listener elsewhere has no value that says that there is none.
+            properties[key] = False if key == "connect" else limit
+        else:
+            at = properties.setdefault(table, {"properties": {}})
+            at["properties"][inner] = limit
+    named = {"properties": {"engine": {"const": engine}}, "required": ["engine"]}
+    return {"if": named, "then": {"properties": properties}}
+
+
+def _one_of(values: tuple[Any, ...] | range) -> dict[str, Any]:
+    if isinstance(values, range):
+        return {"minimum": values.start, "maximum": values.stop - 1}
+    written = [as_written(value) for value in values]
+    return {"enum": [*written, *(word == "on" for word in written if word in ("on", "off"))]}

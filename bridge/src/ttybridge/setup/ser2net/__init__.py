@@ -1,0 +1,1 @@
+"""A configuration of ser2net, as a port map."""

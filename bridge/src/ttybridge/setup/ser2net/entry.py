@@ -1,0 +1,577 @@
+"""A ser2net connection as an entry of the port map, and what of it the port map cannot say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ttybridge.model.ports import LOG_DIRECTORIES
+from ttybridge.model.values import label, shown
+from ttybridge.setup.ser2net import gensio
+from ttybridge.setup.ser2net.banner import banner, doubled
+from ttybridge.setup.ser2net.connection import Connection, Option, Remark
+
+# ser2net's own; the roles set better ones, the bridge needs none.
+_TUNING = (
+    "chardelay", "chardelay-scale", "chardelay-min", "chardelay-max", "disable-chardelay",
+    "dev-to-net-bufsize", "net-to-dev-bufsize", "accepter-retry-time", "connector-retry-time",
+    "nodelay", "reuseaddr", "readbuf", "writebuf", "drain_time", "char_drain_wait", "custspeed",
+)  # fmt: skip
+_TUNING_NOTE = "buffers, delays and retries: ttyfleet sets its own"
+
+_SWITCHES = (
+    "kickolduser", "remctl", "telnet-brk-on-sync", "no-con-to-acc", "no-acc-to-con", "mdns",
+    "mdns-sysattrs", *(f"trace{which}-{what}" for which in ("", "-read", "-write", "-both")
+    for what in ("hexdump", "timestamp")),
+)  # fmt: skip
+_OLD_NAMES = {
+    "telnet_brk_on_sync": "telnet-brk-on-sync",
+    **{
+        f"{old}{what}": f"{new}{what}"
+        for old, new in (("tr-", "trace-read-"), ("tw-", "trace-write-"), ("tb-", "trace-both-"))
+        for what in ("hexdump", "timestamp")
+    },
+    "hexdump": "trace-hexdump",
+    "timestamp": "trace-timestamp",
+}
+_LISTS = ("remaddr", "connback", "allowed-users", "mdns-txt")
+
+# Options without a counterpart, with what to say of them.
+_LOST = {
+    "signature": "a client is told ttyfleet's own",
+    "openstr": "nothing is sent to the device but what clients send",
+    "closestr": "nothing is sent to the device but what clients send",
+    "closeon": "what the device sends closes no connection",
+    "sendon": "data is passed on as it comes",
+    "connback": "`connect` connects from the start, not at the first byte",
+    "telnet-brk-on-sync": "a telnet sync sends no break",
+    "led-rx": "no LED shows traffic",
+    "led-tx": "no LED shows traffic",
+    "authdir": "`tls` with `client_ca` says who may connect",
+    "pamauth": "`tls` with `client_ca` says who may connect",
+    "allowed-users": "`tls` with `client_ca` says who may connect",
+    "trace-write": "a log holds what the device sends, or both directions (trace-both)",
+    **dict.fromkeys(
+        ("trace-hexdump", "trace-read-hexdump", "trace-write-hexdump", "trace-both-hexdump"),
+        "a log holds the bytes as they are",
+    ),
+    **dict.fromkeys(
+        (
+            "mdns", "mdns-sysattrs", "mdns-interface", "mdns-nettype", "mdns-name", "mdns-type",
+            "mdns-domain", "mdns-host", "mdns-port", "mdns-txt",
+        ),
+        "the port is not announced",
+    ),
+}  # fmt: skip
+# Options without which a port would be open to what ser2net keeps from it.
+_NEEDED = {
+    "no-con-to-acc": "a client would read what it must not",
+    "no-acc-to-con": "a client would write where it must not",
+}
+_PORT_OPTIONS = {
+    *_TUNING, *_SWITCHES, *_LOST, *_NEEDED, "banner", "max-connections", "remaddr", "rs485",
+    "trace-read", "trace-both",
+}  # fmt: skip
+
+_PARITIES = ("NONE", "EVEN", "ODD", "MARK", "SPACE")
+_SERIAL_SWITCHES = ("xonxoff", "rtscts", "local", "hangup-when-done", "nobreak", "wronly")
+# Words that are for the device also where they stand among the options of a port.
+_SERIAL_WORD = re.compile(
+    r"[0-9].*|-?(?:XONXOFF|RTSCTS|LOCAL|HANGUP_WHEN_DONE|NOBREAK)|NONE|EVEN|ODD|MARK|SPACE"
+)
+_SERIAL_DEFAULTS = (
+    "speed", "databits", "stopbits", "parity", "xonxoff", "rtscts", "local", "hangup_when_done",
+    "nobreak", "rs485", "nouucplock",
+)  # fmt: skip
+_TLS_OPTIONS = ("key", "cert", "CA", "clientauth")
+_TLS_FILES = {"key": "/etc/ser2net/ser2net.key", "cert": "/etc/ser2net/ser2net.crt"}
+_PORT_DEFAULTS = sorted({*_PORT_OPTIONS, *_OLD_NAMES} - {*_SERIAL_DEFAULTS})
+_CLASSES = ("", "ser2net", "serialdev", "sergensio", "telnet", "tcp", "ssl")
+_DEFAULTS = {
+    *_PORT_OPTIONS,
+    *_OLD_NAMES,
+    *_SERIAL_DEFAULTS,
+    *_TLS_OPTIONS,
+    "rfc2217",
+    "tcpd",
+    "authdir-admin",
+}
+
+_UNSTABLE = re.compile(r"/dev/tty(?:USB|ACM)[0-9]+")
+
+
+class LeftOut(Exception):
+    """Why a connection cannot be a port of the port map."""
+
+
+@dataclass
+class Draft:
+    """An entry in the making, and what there is to tell of it."""
+
+    connection: Connection
+    engine: str
+    entry: dict[str, Any] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
+
+    def lose(self, line: int, text: str) -> None:
+        """Tell of something that the entry does not say."""
+        self.remarks.append(Remark(line, text))
+
+    def note(self, line: int, text: str) -> None:
+        """Tell of something that is not lost."""
+        self.remarks.append(Remark(line, text, lost=False))
+
+
+def translate(connection: Connection, engine: str, taken: set[str]) -> Draft:
+    """Return the entry of a connection; it is empty where the connection has to be left out.
+
+    `taken` are names of other entries. Whether the engine can honour each value, and whether each
+    is one, is for `check_portmap` to say.
+    """
+    draft = Draft(connection, engine)
+    try:
+        _translate(draft, taken)
+    except (LeftOut, ValueError) as reason:
+        draft.entry.clear()
+        draft.lose(connection.line, f"port {shown(connection.name)} is left out: {reason}")
+    return draft
+
+
+def _translate(draft: Draft, taken: set[str]) -> None:
+    connection, entry = draft.connection, draft.entry
+    _tell_of_defaults(draft)
+    if connection.state == "off":
+        raise LeftOut("it is off")
+    if connection.state == "rawlp":
+        raise LeftOut("rawlp is for a printer, which is no tty")
+    listen, telnet, tls = _accepter(draft)
+    entry["name"] = _name(connection, listen, taken)
+    entry["listen"] = listen
+    device, words = _connector(draft)
+    entry["device"] = device
+    entry["engine"] = draft.engine
+    options = [
+        *_defaults(draft, _PORT_DEFAULTS, "ser2net"),
+        *connection.options,
+    ]
+    serial = [option for option in options if _SERIAL_WORD.fullmatch(option.name)]
+    chosen = _chosen(draft, [option for option in options if option not in serial])
+    remctl = chosen.pop("remctl", None)
+    entry["protocol"] = _protocol(draft, telnet, remctl)
+    _line_settings(draft, [*words, *serial, *_of(chosen, "rs485")])
+    entry["idle_timeout"] = connection.timeout
+    _sharing(draft, chosen)
+    _allow(draft, chosen)
+    if tls:
+        entry["tls"] = tls
+    _log(draft, chosen)
+    _banner(draft, chosen)
+    _tell_of_options(draft, chosen)
+
+
+def _tell_of_defaults(draft: Draft) -> None:
+    for default in draft.connection.defaults:
+        if default.of not in _CLASSES:
+            words = f"default {label(default.name)} of class {label(default.of)}: no counterpart"
+            draft.lose(default.line, words)
+        elif default.name not in _DEFAULTS:
+            draft.lose(default.line, f"default {label(default.name)}: no counterpart")
+        elif default.name == "tcpd":
+            _tcpd(draft, default.line, default.value)
+
+
+def _defaults(draft: Draft, names: Iterable[str], of: str) -> Iterator[Option]:
+    """The defaults of a class of gensio as options: its own before those for all."""
+    in_force = {default.name: default for default in draft.connection.defaults if not default.of}
+    in_force |= {one.name: one for one in draft.connection.defaults if of and one.of == of}
+    for name in names:
+        if name in in_force and in_force[name].value is not None:
+            yield Option(in_force[name].line, name, in_force[name].value)
+
+
+def _name(connection: Connection, listen: str, taken: set[str]) -> str:
+    port = listen.rpartition(":")[2]
+    label = re.sub(r"[^A-Za-z0-9_.-]+", "-", connection.label)[:50].lstrip("_.-")
+    wanted = label or f"port-{port}"
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+# The listener.
+
+
+def _accepter(draft: Draft) -> tuple[str, Option | None, dict[str, str]]:
+    """Return what to listen on, the telnet layer as an option, and the TLS files."""
+    connection = draft.connection
+    line = connection.line
+    layers = gensio.layers(connection.accepter)
+    telnet = Option(line, "telnet") if connection.state == "telnet" else None
+    tls: dict[str, str] = {}
+    for layer in layers[:-1]:
+        if layer.name == "telnet" and not telnet and not tls:
+            telnet = _telnet(draft, layer.options)
+        elif layer.name == "ssl" and not tls:
+            tls = _tls(draft, layer.options)
+        else:
+            raise LeftOut(f"{layer.name}: no counterpart in its accepter")
+    last = layers[-1]
+    if last.name not in ("", "tcp"):
+        raise LeftOut(f"its accepter is {last.name}: a port listens on TCP")
+    for option in last.options:
+        name, _, value = option.partition("=")
+        if name == "tcpd":
+            _tcpd(draft, line, value)
+        else:
+            _layer_option(draft, "tcp", option)
+    protocol, listen = gensio.listener(last.rest)
+    if protocol != "tcp":
+        raise LeftOut(f"its accepter is {protocol}: a port listens on TCP")
+    if re.fullmatch("0+", listen):
+        raise LeftOut("its accepter is standard input: a port listens on TCP")
+    if "localhost" in last.rest and "::1" not in listen:
+        draft.note(line, "localhost: 127.0.0.1 is listened on, not ::1")
+    return listen, telnet, tls
+
+
+def _telnet(draft: Draft, options: tuple[str, ...]) -> Option:
+    rfc2217 = next((o.value for o in _defaults(draft, ["rfc2217"], "telnet")), "false")
+    for option in options:
+        name, equals, value = option.partition("=")
+        if name.lower() == "rfc2217":
+            rfc2217 = value if equals else "true"
+        else:
+            _layer_option(draft, "telnet", option)
+    if gensio.truth(rfc2217) is None:
+        draft.lose(draft.connection.line, f"rfc2217={label(rfc2217)}: neither true nor false")
+    return Option(draft.connection.line, "telnet", "rfc2217" if gensio.truth(rfc2217) else None)
+
+
+def _layer_option(draft: Draft, layer: str, option: str) -> None:
+    if option.partition("=")[0] in _TUNING:
+        draft.note(draft.connection.line, _TUNING_NOTE)
+    else:
+        draft.lose(draft.connection.line, f"{layer}({shown(option)[1:-1]}): no counterpart")
+
+
+def _tcpd(draft: Draft, line: int, value: str | None) -> None:
+    if value != "off":
+        draft.lose(line, "tcpd: /etc/hosts.allow and hosts.deny: no counterpart but `allow`")
+
+
+def _tls(draft: Draft, options: tuple[str, ...]) -> dict[str, str]:
+    files = dict(_TLS_FILES)
+    given = [(o.name, o.value) for o in _defaults(draft, _TLS_OPTIONS, "ssl")]
+    for option in options:
+        name, equals, value = option.partition("=")
+        if name in _TLS_OPTIONS:
+            given.append((name, value if equals else "true"))
+        else:
+            _layer_option(draft, "ssl", option)
+    files |= {name: value for name, value in given if value}
+    clientauth = gensio.truth(files.get("clientauth", "false"))
+    if clientauth and "CA" not in files:
+        raise LeftOut("ssl(clientauth) without CA=: any client could connect")
+    if "CA" in files and not clientauth:
+        draft.note(draft.connection.line, "ssl(CA=): without clientauth ser2net asks for nothing")
+    tls = {"certificate": files["cert"], "key": files["key"]}
+    return {**tls, "client_ca": files["CA"]} if clientauth else tls
+
+
+def _protocol(draft: Draft, telnet: Option | None, remctl: Option | None) -> str:
+    wanted = remctl is not None and remctl.value == "true"
+    if telnet is None:
+        if remctl and wanted:
+            draft.note(remctl.line, "remctl: it is nothing without telnet")
+        return "raw"
+    # A telnet layer in the accepter does not ask for remctl (port.c).
+    by_state = draft.connection.state == "telnet"
+    return "rfc2217" if telnet.value == "rfc2217" or (wanted and by_state) else "telnet"
+
+
+# The device.
+
+
+def _connector(draft: Draft) -> tuple[str, list[Option]]:
+    """Return the device and the words that stand with it."""
+    line = draft.connection.line
+    for layer in gensio.layers(draft.connection.connector):
+        if layer.name == "keepopen":
+            _bridge_does(draft, line, "keepopen")
+        elif layer.name == "serialdev" or (not layer.name and layer.rest.startswith("/")):
+            for option in layer.options:
+                _layer_option(draft, "serialdev", option)
+            device, _, words = layer.rest.partition(",")
+            return device.strip(), _words(line, words)
+        else:
+            what = layer.name or layer.rest.partition(" ")[0]
+            raise LeftOut(f"its device is {shown(what)}, which is no tty")
+    raise LeftOut("its connector has no device")
+
+
+def _words(line: int, text: str) -> list[Option]:
+    options = (word.partition("=") for word in gensio.words(text, gensio.BLANKS + ","))
+    return [Option(line, name, value if equals else None) for name, equals, value in options]
+
+
+def _bridge_does(draft: Draft, line: int, word: str) -> None:
+    """Tell of what engine bridge does always, and ser2net as the roles configure it never."""
+    if draft.engine == "ser2net":
+        draft.lose(
+            line, f"{word}: no counterpart with engine ser2net; engine bridge always does it"
+        )
+
+
+def _line_settings(draft: Draft, options: list[Option]) -> None:
+    """Put into the entry what the words for the device say; what comes later wins."""
+    line = draft.connection.line
+    settings: dict[str, Any] = {}
+    switches: dict[str, Option] = {}
+    for option in [*_defaults(draft, _SERIAL_DEFAULTS, "serialdev"), *options]:
+        found = _setting(option)
+        switch = _switch(option, _SERIAL_SWITCHES)
+        if found:
+            settings |= found
+        elif switch:
+            switches[switch.name] = switch
+        elif option.name in _TUNING:
+            draft.note(option.line, _TUNING_NOTE)
+        elif option.name.lower() == "rs485":
+            settings["rs485"] = _rs485(draft, option)
+        elif option.name == "nouucplock":
+            draft.lose(option.line, "nouucplock: no counterpart: other programs are kept off")
+        else:
+            raise LeftOut(f"{_as_written(option)}: no setting of a serial line")
+    on = {name: option for name, option in switches.items() if option.value == "true"}
+    if "wronly" in on:
+        raise LeftOut("wronly is for a printer, which is no tty")
+    flows = [name for name in ("rtscts", "xonxoff") if name in on]
+    if len(flows) == 2:
+        draft.lose(on["xonxoff"].line, "xonxoff: only one flow control at once, here rtscts")
+    for name in ("local", "nobreak"):
+        if name in on:
+            _bridge_does(draft, on[name].line, name)
+    draft.entry |= {name: value for name, value in settings.items() if value is not None}
+    draft.entry["flow"] = flows[0] if flows else "none"
+    draft.entry["hangup"] = "hangup-when-done" in on
+    if _UNSTABLE.fullmatch(draft.entry["device"]):
+        where = "`ttybridge discover` says what to write as usb: in its place"
+        draft.note(line, f"{draft.entry['device']}: whichever adapter was found first; {where}")
+
+
+def _setting(option: Option) -> dict[str, Any] | None:
+    """What a word says of the line, as keys of an entry; None where it is another word."""
+    name, value = option.name.lower(), option.value
+    if value is None:
+        counted = re.fullmatch(r"(?:([5-8])databits|1(stopbit)|2(stopbits))", name)
+        if counted:
+            if counted[1]:
+                return {"bytesize": int(counted[1])}
+            return {"stopbits": 1 if counted[2] else 2}
+        return {"parity": name} if option.name in _PARITIES else gensio.speed(name)
+    if name == "speed":
+        return gensio.speed(value)
+    if name == "parity" and value.upper() in _PARITIES:
+        return {"parity": value.lower()}
+    if (name, value) in (
+        ("databits", "5"),
+        ("databits", "6"),
+        ("databits", "7"),
+        ("databits", "8"),
+    ):
+        return {"bytesize": int(value)}
+    if (name, value) in (("stopbits", "1"), ("stopbits", "2")):
+        return {"stopbits": int(value)}
+    if name in ("dtr", "rts") and gensio.truth(value) is not None:
+        return {name: "on" if gensio.truth(value) else "off"}
+    return None
+
+
+def _switch(option: Option, names: tuple[str, ...]) -> Option | None:
+    """An option that is on or off by one name, true or false; None where it is neither."""
+    name = option.name.removeprefix("-")
+    name = _OLD_NAMES.get(name, name).lower()
+    name = "hangup-when-done" if name == "hangup_when_done" else name
+    if name not in names:
+        return None
+    on = gensio.truth(option.value)
+    if option.name.startswith("-"):
+        on = False if option.value is None else None
+    return None if on is None else Option(option.line, name, "true" if on else "false")
+
+
+def _rs485(draft: Draft, option: Option) -> dict[str, Any] | None:
+    """RS-485 in gensio's form, or in that of ser2net 3, which has 0 or 1 for its two words."""
+    if not option.value or option.value.lower() == "off":
+        return None
+    before, _, rest = option.value.partition(":")
+    after, *words = rest.split(":")
+    if words and set(words) <= {"0", "1"} and len(words) <= 2:
+        words = [
+            "rts_on_send" if words[0] == "1" else "rts_after_send",
+            *(["rx_during_tx"] if words[1:] == ["1"] else []),
+        ]
+    unknown = set(words) - {"rts_on_send", "rts_after_send", "rx_during_tx"}
+    if unknown or not before.isdecimal() or not after.isdecimal():
+        raise LeftOut(f"rs485: {shown(option.value)} has no counterpart")
+    if ("rts_on_send" in words) == ("rts_after_send" in words):
+        # As the kernel does: uart_sanitize_serial_rs485() of serial_core.c.
+        draft.note(option.line, "rs485: RTS is on while sending, as Linux sets it then")
+    return {
+        "rts_on_send": "rts_on_send" in words or "rts_after_send" not in words,
+        "rx_during_tx": "rx_during_tx" in words,
+        "delay_before_send": int(before[:9]),
+        "delay_after_send": int(after[:9]),
+    }
+
+
+# The other options of a port.
+
+
+def _chosen(draft: Draft, options: list[Option]) -> dict[str, Option]:
+    """The options by their names of today; what comes later wins, lists grow."""
+    chosen: dict[str, Option] = {}
+    for option in options:
+        if not option.name:
+            continue
+        switch = _switch(option, _SWITCHES)
+        name = option.name.lower()
+        if switch:
+            chosen[switch.name] = switch
+        elif name in _LISTS and name in chosen and option.value:
+            joined = f"{chosen[name].value};{option.value}"
+            chosen[name] = Option(option.line, name, joined)
+        elif name.removeprefix("-") in _TUNING:
+            draft.note(option.line, _TUNING_NOTE)
+        elif name in _PORT_OPTIONS and name not in _SWITCHES:
+            chosen[name] = Option(option.line, name, option.value)
+        else:
+            draft.lose(option.line, f"{_as_written(option)}: unknown option")
+    return chosen
+
+
+def _of(chosen: dict[str, Option], name: str) -> list[Option]:
+    return [chosen.pop(name)] if name in chosen else []
+
+
+def _sharing(draft: Draft, chosen: dict[str, Option]) -> None:
+    kick = chosen.pop("kickolduser", None)
+    kicks = kick is not None and kick.value == "true"
+    clients = 1
+    for option in _of(chosen, "max-connections"):
+        number = gensio.number(option.value or "")
+        if number is None:
+            draft.lose(option.line, f"{_as_written(option)}: not a number")
+        clients = max(number or 1, 1)
+        if clients > 1024:
+            draft.lose(option.line, f"{_as_written(option)}: 1024 clients at most")
+            clients = 1024
+    if clients > 1:
+        draft.entry |= {"sharing": "shared", "max_clients": clients}
+        if kick and kicks:
+            words = "a client beyond max-connections is refused, and none is closed for it"
+            draft.lose(kick.line, f"kickolduser: no counterpart with max-connections: {words}")
+    elif kicks:
+        draft.entry["sharing"] = "replace"
+
+
+def _allow(draft: Draft, chosen: dict[str, Option]) -> None:
+    for option in _of(chosen, "remaddr"):
+        addresses = [part.strip() for part in (option.value or "").split(";") if part.strip()]
+        if addresses:
+            draft.entry["allow"] = [_network(address) for address in addresses]
+            if draft.engine == "ser2net":
+                draft.note(option.line, "remaddr: `allow`, for the host's firewall to do")
+
+
+def _network(address: str) -> str:
+    """The network of `[ipv4,|ipv6,][tcp,]host[,0]`."""
+    parts = [part for part in address.split(",") if part not in ("ipv4", "ipv6", "tcp")]
+    if address.startswith("!") or len(parts) > 2 or not parts or parts[1:] not in ([], ["0"]):
+        raise LeftOut(f"remaddr {shown(address)} has no counterpart: `allow` names networks only")
+    return parts[0]
+
+
+def _log(draft: Draft, chosen: dict[str, Option]) -> None:
+    both, read = chosen.pop("trace-both", None), chosen.pop("trace-read", None)
+    traced = both or read
+    stamps = [
+        chosen.pop(f"trace{which}-timestamp", None) for which in ("", "-read", "-write", "-both")
+    ]
+    stamp = next((option for option in stamps if option and option.value == "true"), None)
+    if not traced or not traced.value:
+        return
+    if both and read:
+        draft.lose(read.line, "trace-read beside trace-both: a port has one log")
+    bridge = draft.engine == "bridge"
+    file = _log_file(draft, traced)
+    draft.entry["log"] = {
+        "file": file,
+        "input": traced is both,
+        "timestamps": bool(stamp and bridge),
+    }
+    if bridge:
+        draft.note(traced.line, "logs: limited in size, as max_size says")
+    else:
+        draft.entry["log"]["max_size"] = 0
+    if stamp and not bridge:
+        draft.lose(stamp.line, "trace-timestamp: no counterpart with engine ser2net")
+
+
+def _log_file(draft: Draft, option: Option) -> str:
+    """The file itself, if its unit may write it and it is one; else one of the port's name."""
+    folder, written = LOG_DIRECTORIES[draft.engine], option.value or ""
+    directory, _, name = written.rpartition("/")
+    changes = "\\" in written
+    if changes or not re.fullmatch(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+        name = f"{draft.entry['name']}.log"
+    file = f"{folder}/{name}"
+    if changes:
+        draft.lose(
+            option.line, f"{label(written)}: no counterpart for its escapes: the log is {file}"
+        )
+    elif directory != folder:
+        draft.note(
+            option.line, f"{label(written)}: its unit writes only in {folder}: the log is {file}"
+        )
+    return file
+
+
+def _banner(draft: Draft, chosen: dict[str, Option]) -> None:
+    connection, entry = draft.connection, draft.entry
+    settings = "{baudrate}" + str(entry.get("parity", "none"))[0].upper() + "{bytesize}{stopbits}"
+    fields = {
+        "d": "{device}",
+        "B": settings,
+        "s": settings,
+        "N": "{name}" if connection.name == entry["name"] else doubled(connection.name),
+        "o": doubled(connection.device_name or connection.name),
+        "p": doubled(connection.accepter),
+    }
+    for option in _of(chosen, "banner"):
+        text, lacks = banner(option.value or "", fields)
+        if lacks:
+            draft.lose(option.line, f"banner: no counterpart for {', '.join(dict.fromkeys(lacks))}")
+        if text and not text.endswith("\n"):
+            draft.note(option.line, "banner: the line's end, CR LF, is sent after it")
+        if text:
+            entry["banner"] = text
+
+
+def _tell_of_options(draft: Draft, chosen: dict[str, Option]) -> None:
+    """Tell of the options that are left, unless they say what is so in any case."""
+    for option in chosen.values():
+        if option.name in _SWITCHES and option.value == "false":
+            continue
+        if option.name in _NEEDED:
+            raise LeftOut(f"{option.name} has no counterpart: {_NEEDED[option.name]}")
+        draft.lose(option.line, f"{option.name}: no counterpart: {_LOST[option.name]}")
+
+
+def _as_written(option: Option) -> str:
+    text = option.name if option.value is None else f"{option.name}={option.value}"
+    return label(text)

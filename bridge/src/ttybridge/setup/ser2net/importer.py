@@ -1,0 +1,153 @@
+"""`ttybridge import`: a ser2net configuration becomes a port map.
+
+What the port map cannot say is told with its line, and a port whose import would be open to more
+than ser2net lets in is left out. The result always passes `check_portmap`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttybridge.model.check import check_portmap, check_ser2net
+from ttybridge.model.config import ConfigError
+from ttybridge.model.ports import Port, as_entry
+from ttybridge.model.values import shown
+from ttybridge.setup import yaml_text
+from ttybridge.setup.ser2net import classic as import_classic
+from ttybridge.setup.ser2net import yaml_form as import_yaml
+from ttybridge.setup.ser2net.connection import Contents, Remark
+from ttybridge.setup.ser2net.entry import Draft, translate
+
+# Keys without which a port still does what it did, and lets in no one else.
+_OPTIONAL = ("idle_timeout", "max_clients", "dtr", "rts", "hangup", "log", "banner")
+
+# What a ser2net configuration says of a port also where it does not name it: no default of the
+# inventory may change that. Keys for which ser2net has nothing but what stands in the file (allow,
+# tls, log, banner) and those that it lacks are the site's to set for every port.
+_SAID = (
+    *("protocol", "engine", "baudrate", "bytesize", "parity", "stopbits", "flow", "dtr", "rts"),
+    *("hangup", "rs485", "sharing", "max_clients", "idle_timeout"),
+)
+
+# The oldest ser2net that a supported release has (bookworm's).
+_OLDEST_SER2NET = "4.3.11"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The ports, and what there is to tell, in the order of its lines."""
+
+    ports: tuple[Port, ...]
+    remarks: tuple[Remark, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the port map has all that the file says."""
+        return not any(remark.lost for remark in self.remarks)
+
+    def lines(self, where: str) -> list[str]:
+        """The remarks for a person, a line each; `where` is the file."""
+        return [
+            f"{where}:{remark.line}: {'' if remark.lost else 'note: '}{remark.text}"
+            for remark in self.remarks
+        ]
+
+
+def load(path: Path, engine: str = "ser2net") -> Imported:
+    """Read a ser2net configuration of any form. Raises `ConfigError` where it cannot be read."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    return parse(text, str(path), engine)
+
+
+def parse(text: str, where: str, engine: str = "ser2net") -> Imported:
+    """Return what a ser2net configuration says as ports of an engine; `where` is its file.
+
+    Raises `ConfigError` for a ser2net.yaml that is not YAML.
+    """
+    yaml = where.endswith((".yaml", ".yml")) or re.search(
+        r"\A%YAML|^(?:connection|default|define)s?:", text, re.MULTILINE
+    )
+    contents = import_yaml.read(text, where) if yaml else import_classic.read(text)
+    return _ports(contents, engine)
+
+
+def _ports(contents: Contents, engine: str) -> Imported:
+    drafts: list[Draft] = []
+    for connection in contents.connections:
+        draft = translate(connection, engine, {draft.entry["name"] for draft in drafts})
+        contents.remarks += draft.remarks
+        if draft.entry and _sound(draft, contents):
+            drafts.append(draft)
+    if not contents.connections:
+        contents.note(1, "no port stands in it")
+    ports = _without_clashes(drafts, contents)
+    for port, draft in ports.items():
+        for fault in check_ser2net([port], _OLDEST_SER2NET):
+            contents.note(draft.connection.line, str(fault))
+    return Imported(tuple(ports), _in_order(contents.remarks))
+
+
+def _sound(draft: Draft, contents: Contents) -> bool:
+    """Take out of an entry what its engine cannot honour; whether it is a port still."""
+    for fault in check_portmap([draft.entry])[1]:
+        key = fault.key.partition(".")[0]
+        what = "" if key in _OPTIONAL else f"port {shown(draft.connection.name)} is left out: "
+        words = f"{what}{fault.key}: {fault.problem}"
+        contents.lose(draft.connection.line, words)
+        draft.entry.pop(key, None)
+        if what:
+            return False
+    return True
+
+
+def _without_clashes(drafts: list[Draft], contents: Contents) -> dict[Port, Draft]:
+    """The ports without those that take something from one above them."""
+    drafts = list(drafts)
+    while True:
+        ports, faults = check_portmap([draft.entry for draft in drafts])
+        if not faults:
+            return dict(zip(ports, drafts, strict=True))
+        name = faults[0].place.rpartition(" ")[2]
+        draft = next(draft for draft in drafts if draft.entry["name"] == name)
+        words = f"{faults[0].key}: {faults[0].problem}"
+        if faults[0].key == "log.file":
+            draft.entry["log"]["file"] = f"{draft.entry['log']['file']}.{name}"
+            contents.note(draft.connection.line, f"{words}: {draft.entry['log']['file']}")
+        else:
+            drafts.remove(draft)
+            left_out = f"port {shown(draft.connection.name)} is left out"
+            contents.lose(draft.connection.line, f"{left_out}: {words}")
+
+
+def _in_order(remarks: list[Remark]) -> tuple[Remark, ...]:
+    """By line; what is told of several ports once a line, a note once."""
+    told: dict[object, Remark] = {}
+    for remark in sorted(remarks, key=lambda remark: remark.line):
+        told.setdefault((remark.line if remark.lost else 0, remark.text), remark)
+    return tuple(told.values())
+
+
+def as_yaml(ports: tuple[Port, ...], where: str) -> str:
+    """Return a port map in YAML, to stand in host_vars; `where` is the file that it comes from."""
+    head = (
+        f"# From {shown(where)[1:-1]} by ttybridge import. docs/migrating.md says how to go on.\n"
+    )
+    if not ports:
+        return f"{head}serial_ports: []\n"
+    if any(port.engine == "ser2net" and port.allow for port in ports):
+        head += "serial_firewall: true\n"
+    entries = []
+    for port in ports:
+        entry = as_entry(port, always=_SAID)
+        keys = [f"{key}: {yaml_text.value(key, value)}" for key, value in entry.items()]
+        entries.append("  - " + "\n    ".join(keys) + "\n")
+    return f"{head}serial_ports:\n{''.join(entries)}"

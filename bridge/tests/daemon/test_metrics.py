@@ -1,0 +1,514 @@
+"""Metrics over real HTTP, on each event loop, read back by Prometheus' own parser."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import importlib
+import itertools
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from conftest import TIMEOUT, Adapter, eventually, free_tcp_port, serving
+from process import LOOPS, Daemon, daemon, entry, environment, tcp_port
+from ttybridge import __version__
+from ttybridge.daemon import metrics
+from ttybridge.model.ports import Port
+from ttybridge.model.values import Listen
+
+PORT = {
+    "name": "sw",
+    "listening": True,
+    "device": {"path": "/dev/ttyUSB0", "present": False, "problem": "it went away"},
+    "clients": [{"address": "192.0.2.1:1"}, {"address": "192.0.2.1:2"}],
+    "counters": {
+        "from_device": 2**40 + 1,
+        "to_device": 7,
+        "reconnects": 3,
+        "refused_clients": 4,
+        "closed_slow_clients": 5,
+    },
+    "line_errors": {"overrun": 1, "frame": 2, "parity": 3, "break": 4, "buffer_overrun": 6},
+    "log": {"file": "/var/log/sw", "problem": None, "lost": 8},
+}
+
+Samples = dict[tuple[str, str, str], float]
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=LOOPS)
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a scenario on one of the event loops that the daemon can have."""
+    uvloop = importlib.import_module("uvloop") if request.param == "uvloop" else None
+
+    def run_on_loop(scenario: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
+            runner.run(scenario)
+
+    return run_on_loop
+
+
+@contextlib.asynccontextmanager
+async def metrics_of(status: Callable[[], dict[str, Any]]) -> AsyncIterator[int]:
+    """Serve metrics for the length of a block; gives the TCP port. No error may go unhandled."""
+    errors: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, error: errors.append(error))
+    number = free_tcp_port()
+    server = await metrics.serve(Listen("127.0.0.1", number), status)
+    try:
+        yield number
+    finally:
+        server.close()
+    assert not errors
+
+
+def nothing() -> dict[str, Any]:
+    """The status of a daemon without ports."""
+    return {"pid": 1, "ports": []}
+
+
+def ask(
+    number: int, method: str = "GET", target: str = "/metrics"
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """Return an answer and its body."""
+    connection = http.client.HTTPConnection("127.0.0.1", number, timeout=TIMEOUT)
+    with contextlib.closing(connection):
+        connection.request(method, target)
+        response = connection.getresponse()
+        return response, response.read()
+
+
+async def scrape(number: int) -> Samples:
+    """Return the samples of a page: name, port and kind of line error, value."""
+    return samples(await page(number))
+
+
+async def page(number: int) -> list[Metric]:
+    """Return the metrics of a page."""
+    response, body = await asyncio.to_thread(ask, number)
+    assert response.status == 200
+    assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return list(text_string_to_metric_families(body.decode()))
+
+
+def samples(families: list[Metric]) -> Samples:
+    return {
+        (sample.name, sample.labels.get("port", ""), sample.labels.get("kind", "")): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name != "ttybridge_info"
+    }
+
+
+async def exchange(number: int, data: bytes) -> bytes:
+    """Send bytes and then nothing more; return what comes until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            writer.write(data)
+            with contextlib.suppress(OSError):
+                writer.write_eof()
+            return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+def descriptors() -> int:
+    """How many file descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_the_metrics_of_a_port_in_use(adapter: Adapter, make_port: Callable[..., Port]) -> None:
+    async def scenario() -> None:
+        port = make_port(sharing="shared", max_clients=1)
+        async with serving(port) as bench, metrics_of(bench.server.status) as number:
+            before = await scrape(number)
+            client = await bench.connect(port)
+            await client.send(b"abc")
+            await adapter.send(b"12345")
+            assert await client.receive(5) == b"12345"
+            refused = await bench.connect(port)
+            assert await refused.rest()
+            in_use = await scrape(number)
+            adapter.unplug()
+            await eventually(lambda: not bench.status()["device"]["present"])
+            away = await scrape(number)
+            adapter.plug()
+            await eventually(lambda: bool(bench.status()["device"]["present"]))
+            back = await scrape(number)
+
+        def values(name: str) -> list[float]:
+            return [page[f"ttybridge_{name}", "sw", ""] for page in (before, in_use, away, back)]
+
+        assert values("listening") == [1, 1, 1, 1]
+        assert values("device_present") == [1, 1, 0, 1]
+        assert values("clients") == [0, 1, 1, 1]
+        assert values("device_received_bytes_total") == [0, 5, 5, 5]
+        assert values("device_sent_bytes_total") == [0, 3, 3, 3]
+        assert values("refused_clients_total") == [0, 1, 1, 1]
+        assert values("device_reconnects_total") == [0, 0, 0, 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_page_has_everything_once(run: Run) -> None:
+    async def scenario() -> None:
+        async with metrics_of(lambda: {"pid": 1, "ports": [PORT]}) as number:
+            families = await page(number)
+        assert samples(families) == {
+            ("ttybridge_device_present", "sw", ""): 0,
+            ("ttybridge_listening", "sw", ""): 1,
+            ("ttybridge_clients", "sw", ""): 2,
+            ("ttybridge_device_received_bytes_total", "sw", ""): 2**40 + 1,
+            ("ttybridge_device_sent_bytes_total", "sw", ""): 7,
+            ("ttybridge_device_reconnects_total", "sw", ""): 3,
+            ("ttybridge_refused_clients_total", "sw", ""): 4,
+            ("ttybridge_closed_slow_clients_total", "sw", ""): 5,
+            ("ttybridge_log_lost_bytes_total", "sw", ""): 8,
+            ("ttybridge_line_errors_total", "sw", "overrun"): 1,
+            ("ttybridge_line_errors_total", "sw", "frame"): 2,
+            ("ttybridge_line_errors_total", "sw", "parity"): 3,
+            ("ttybridge_line_errors_total", "sw", "break"): 4,
+            ("ttybridge_line_errors_total", "sw", "buffer_overrun"): 6,
+        }
+        (info,) = [family for family in families if family.name == "ttybridge_info"]
+        assert [(one.labels, one.value) for one in info.samples] == [({"version": __version__}, 1)]
+        names = [family.name for family in families]
+        assert len(names) == len(set(names))
+        for family in families:
+            assert family.documentation.endswith(".")
+            counted = all(sample.name.endswith("_total") for sample in family.samples)
+            assert family.type == ("counter" if counted else "gauge")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        {"name": "sw"},
+        {"name": "sw", "device": {}, "counters": {}, "log": {}, "line_errors": {}},
+        dict.fromkeys(PORT) | {"name": "sw"},
+    ],
+)
+def test_what_a_port_does_not_have_is_left_out(port: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        async with metrics_of(lambda: {"ports": [port, {**PORT, "name": "other"}]}) as number:
+            found = await scrape(number)
+        assert {name for _, name, _ in found} == {"other"}
+        assert len(found) == 14
+
+    asyncio.run(scenario())
+
+
+def test_names_of_ports_come_back_as_they_are(run: Run) -> None:
+    names = ['say "hi"', "back\\slash", "two\nlines", "\\n", 'a="b",c="d"} 1', "Überseehafen", ""]
+
+    async def scenario() -> None:
+        ports = [{**PORT, "name": name} for name in names]
+        async with metrics_of(lambda: {"ports": ports}) as number:
+            found = await scrape(number)
+        assert {name for _, name, _ in found} == set(names)
+        assert len(found) == 14 * len(names)
+
+    run(scenario())
+
+
+def test_each_scrape_asks_anew(run: Run) -> None:
+    counts = itertools.count(1)
+
+    async def scenario() -> None:
+        def status() -> dict[str, Any]:
+            return {"ports": [{"name": "sw", "counters": {"reconnects": next(counts)}}]}
+
+        async with metrics_of(status) as number:
+            for expected in (1, 2):
+                assert await scrape(number) == {
+                    ("ttybridge_device_reconnects_total", "sw", ""): expected
+                }
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "code"),
+    [
+        ("GET", "/metrics", 200),
+        ("GET", "/metrics?name[]=x", 200),
+        ("HEAD", "/metrics", 200),
+        ("GET", "/", 404),
+        ("HEAD", "/", 404),
+        ("POST", "/metrics/", 404),
+        ("POST", "/metrics", 405),
+        ("DELETE", "/metrics", 405),
+    ],
+)
+def test_http(run: Run, method: str, target: str, code: int) -> None:
+    async def scenario() -> None:
+        async with metrics_of(nothing) as number:
+            response, body = await asyncio.to_thread(ask, number, method, target)
+        assert response.status == code
+        assert response.headers["Connection"] == "close"
+        assert response.headers["Allow"] == "GET, HEAD"
+        length = int(response.headers["Content-Length"])
+        assert length > 0
+        assert len(body) == (0 if method == "HEAD" else length)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /metrics HTTP/2.0\r\n\r\n",
+        b"GET  /metrics HTTP/1.1\r\n\r\n",
+        b"get /metrics HTTP/1.1\r\n\r\n",
+        b"GET /metrics\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: x\r\n",
+        b"GET /metr\x00cs HTTP/1.1\r\n\r\n",
+        b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"",
+    ],
+)
+def test_what_is_no_request_is_told_so(run: Run, request_: bytes) -> None:
+    async def scenario() -> None:
+        async with metrics_of(nothing) as number:
+            assert (await exchange(number, request_)).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+    run(scenario())
+
+
+def test_garbage_and_clients_that_vanish_do_no_harm(run: Run) -> None:
+    chance = random.Random(2217)
+
+    async def scenario() -> None:
+        async with metrics_of(nothing) as number:
+            before = descriptors()
+            for size in (1, 100, 3000, 100_000, 2_000_000):
+                for _ in range(5):
+                    answer = await exchange(number, chance.randbytes(size))
+                    assert answer.startswith(b"HTTP/1.1 400 ") or not answer
+            for _ in range(200):
+                with socket.create_connection(("127.0.0.1", number), TIMEOUT) as client:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    client.send(b"GET /metrics HTTP/1.1\r\n\r\n"[: chance.randrange(1, 30)])
+                await asyncio.sleep(0.001 * chance.randrange(3))
+            assert await page(number)
+            await eventually(lambda: descriptors() <= before)
+
+    run(scenario())
+
+
+def test_a_request_without_end_is_not_kept(run: Run) -> None:
+    async def scenario() -> None:
+        async with metrics_of(nothing) as number:
+            _, writer = await asyncio.open_connection("127.0.0.1", number)
+            writer.write(b"GET /metrics HTTP/1.1\r\n")
+            async with asyncio.timeout(TIMEOUT):
+                with contextlib.suppress(ConnectionError):
+                    while True:
+                        writer.write(b"X-Long: %1000d\r\n" % 1)
+                        await writer.drain()
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_request_that_comes_slowly_is_answered(run: Run) -> None:
+    async def scenario() -> None:
+        async with metrics_of(nothing) as number:
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            for byte in b"GET /metrics HTTP/1.0\r\nHost: pi\r\n\r\n":
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.001)
+            async with asyncio.timeout(TIMEOUT):
+                assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+            writer.close()
+
+    run(scenario())
+
+
+def test_clients_beyond_a_few_at_once_are_closed(run: Run) -> None:
+    async def scenario() -> None:
+        async with metrics_of(nothing) as number:
+            flood = [
+                await asyncio.open_connection("127.0.0.1", number)
+                for _ in range(3 * metrics.ANSWERED_AT_ONCE)
+            ]
+            ends = [asyncio.create_task(reader.read()) for reader, _ in flood]
+            await eventually(
+                lambda: [end.done() for end in ends].count(False) == metrics.ANSWERED_AT_ONCE
+            )
+            for _, writer in flood:
+                writer.close()
+            await asyncio.gather(*ends, return_exceptions=True)
+            assert await page(number)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\n"])
+def test_a_client_that_asks_nothing_is_closed(
+    run: Run, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "ANSWER_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        async with metrics_of(nothing) as number:
+            reader, writer = await asyncio.open_connection("127.0.0.1", number)
+            writer.write(sent)
+            async with asyncio.timeout(TIMEOUT):
+                assert await reader.read() == b""
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_client_that_reads_nothing_is_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "ANSWER_SECONDS", 0.2)
+    # More than the kernel holds for a client that does not read.
+    large = {"ports": [{**PORT, "name": f"{number:0>2000}"} for number in range(500)]}
+    asked = []
+
+    async def scenario() -> None:
+        def status() -> dict[str, Any]:
+            asked.append(True)
+            return large
+
+        async with metrics_of(status) as number:
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(("127.0.0.1", number))
+                with_client = descriptors()
+                client.send(b"GET /metrics HTTP/1.1\r\n\r\n")
+                await eventually(lambda: bool(asked))
+                await eventually(lambda: descriptors() == with_client)
+
+    run(scenario())
+
+
+def test_it_listens_until_it_is_closed(run: Run) -> None:
+    async def scenario() -> None:
+        async with metrics_of(nothing) as number:
+            with pytest.raises(OSError, match="in use"):
+                await metrics.serve(Listen("127.0.0.1", number), nothing)
+            assert await page(number)
+        await asyncio.sleep(0)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.to_thread(ask, number)
+
+    run(scenario())
+
+
+async def reload(process: Daemon, *entries: dict[str, Any], metrics: str = "") -> dict[str, Any]:
+    """Have a daemon reload; return what it says of its metrics once it has."""
+    process.configure(*entries, metrics=metrics)
+    before = process.log.count("reloaded")
+    process.signal(signal.SIGHUP)
+    await eventually(lambda: process.log.count("reloaded") > before)
+    said: dict[str, Any] = (await process.status())["metrics"]
+    return said
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_reload_moves_the_metrics_and_touches_no_port(loop: str, adapter: Adapter) -> None:
+    async def scenario() -> None:
+        sw, free = entry(device=str(adapter.path)), entry()
+        number = tcp_port(free)
+        async with daemon(sw, loop=loop) as process:
+            reader, writer = await process.connect(sw)
+            nowhere = {"listen": None, "listening": False, "problem": None}
+            assert (await process.status())["metrics"] == nowhere
+            # The second address is part of the first: the old listener must close first.
+            for listen in (str(number), f"127.0.0.1:{number}", f"127.0.0.1:{number}"):
+                there = {"listen": listen, "listening": True, "problem": None}
+                assert await reload(process, sw, metrics=listen) == there
+                assert await scrape(number)
+            assert process.log.count(f"metrics on 127.0.0.1:{number}") == 1
+            elsewhere = tcp_port(entry())
+            await reload(process, sw, metrics=f"127.0.0.1:{elsewhere}")
+            assert await scrape(elsewhere)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.to_thread(ask, number)
+            # The port and the metrics change places.
+            free["device"] = "/nonexistent/tty"
+            free["name"] = "more"
+            free["listen"] = f"127.0.0.1:{elsewhere}"
+            await reload(process, sw, free, metrics=f"127.0.0.1:{number}")
+            assert (await process.port("more"))["listening"]
+            assert await scrape(number)
+            assert await reload(process, sw, free) == nowhere
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.to_thread(ask, number)
+            await adapter.send(b"still here")
+            assert await reader.readexactly(10) == b"still here"
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_metrics_come_once_another_program_has_left_their_address(loop: str) -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as squatter:
+            number = squatter.getsockname()[1]
+            async with daemon(loop=loop) as process:
+                listen = f"127.0.0.1:{number}"
+                said = await reload(process, metrics=listen)
+                problem = "Address already in use"
+                assert said == {"listen": listen, "listening": False, "problem": problem}
+                squatter.close()
+                await eventually(lambda: f"metrics on {listen}\n" in process.log.split(problem)[-1])
+                assert process.log.count(problem) == 1
+                assert (await process.status())["metrics"]["problem"] is None
+                response, _ = await asyncio.to_thread(ask, number)
+                assert response.status == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_that_failed_is_told_until_one_succeeds() -> None:
+    async def scenario() -> None:
+        async with daemon() as process:
+            assert (await process.status())["reload_problem"] is None
+            await reload(process, {"name": "sw"})
+            problem = (await process.status())["reload_problem"]
+            assert problem.startswith("not reloaded, all stays as it was:\n")
+            assert "port sw: listen: missing" in problem
+            await reload(process)
+            assert (await process.status())["reload_problem"] is None
+
+    asyncio.run(scenario())
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    number = free_tcp_port()
+    with pytest.raises(metrics.MetricsError) as caught:
+        asyncio.run(metrics.serve(Listen("127.0.0.1", number), nothing))
+    assert str(caught.value) == (
+        "Python's module prometheus_client is missing: sudo apt install python3-prometheus-client"
+    )
+    with pytest.raises(ConnectionRefusedError):
+        ask(number)
+
+
+def test_the_library_is_imported_only_when_metrics_are_asked_for(tmp_path: Path) -> None:
+    program = "import sys, ttybridge.metrics; sys.exit('prometheus_client' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], env=environment(tmp_path), check=True)

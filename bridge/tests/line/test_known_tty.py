@@ -1,0 +1,252 @@
+"""A tty is as it has to be, whatever another program has made of it before."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import struct
+import termios
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from conftest import Adapter, serving
+from rfc2217_client import CONTROL, LINESTATE, LINESTATE_MASK, STOPSIZE, Rfc2217Client, Uart
+from ttybridge.line.device import Device
+from ttybridge.model.ports import Port
+
+MakePort = Callable[..., Port]
+
+# asm-generic/ioctls.h, asm-generic/termbits.h
+_TCGETS2, _TCSETS2 = 0x802C542A, 0x402C542B
+_TERMIOS2 = struct.Struct("4IB19s2I")
+_IXANY, _IUTF8, _BREAK = 0o4000, 0o40000, 9
+
+XON, XOFF = b"\x11", b"\x13"
+
+Fields = tuple[int, int, int, int, int, bytes, int, int]
+
+
+def fields(path: Any) -> Fields:
+    """All of a tty's struct termios2."""
+    with open(path, "rb", buffering=0) as tty:
+        found: Fields = _TERMIOS2.unpack(fcntl.ioctl(tty, _TCGETS2, bytes(_TERMIOS2.size)))
+        return found
+
+
+def spoil(path: Any, to: Fields) -> None:
+    """Set a tty as another program might; the kernel keeps what makes no sense on a pty."""
+    with open(path, "rb", buffering=0) as tty:
+        fcntl.ioctl(tty, _TCSETS2, _TERMIOS2.pack(*to))
+
+
+def one_by_one(known: Fields) -> Iterator[Fields]:
+    """The same with one flag turned over, or with one control character that is another."""
+    iflag, oflag, cflag, lflag, *rest = known
+    for bit in (1 << place for place in range(32)):
+        yield iflag ^ bit, oflag, cflag, lflag, *rest  # type: ignore[misc]
+        yield iflag, oflag ^ bit, cflag, lflag, *rest  # type: ignore[misc]
+        yield iflag, oflag, cflag ^ bit, lflag, *rest  # type: ignore[misc]
+        yield iflag, oflag, cflag, lflag ^ bit, *rest  # type: ignore[misc]
+    for place, character in enumerate(known[5]):
+        for other in {0, 255, ord("x")} - {character}:
+            characters = bytearray(known[5])
+            characters[place] = other
+            yield (*known[:5], bytes(characters), *known[6:])
+
+
+def all_wrong(known: Fields) -> Fields:
+    """Every flag turned over, and every control character another."""
+    iflag, oflag, cflag, lflag, line, characters, ispeed, ospeed = known
+    every = 0xFFFFFFFF
+    other = bytes(each ^ 0x55 for each in characters)
+    return iflag ^ every, oflag ^ every, cflag ^ every, lflag ^ every, line ^ 7, other, ispeed, 50
+
+
+@pytest.fixture
+def known(adapter: Adapter, make_port: MakePort) -> Fields:
+    """What a tty is after it was opened as it came from the kernel."""
+    return after_open(make_port(), adapter)
+
+
+def after_open(port: Port, adapter: Adapter) -> Fields:
+    device = Device(port)
+    device.open()
+    found = fields(adapter.path)
+    device.close()
+    return found
+
+
+def test_the_known_state(known: Fields) -> None:
+    iflag, oflag, cflag, lflag, line, characters, ispeed, ospeed = known
+    assert (iflag, oflag, lflag, line) == (termios.IGNBRK, 0, 0, 0)
+    assert cflag == termios.B9600 | termios.CS8 | termios.CREAD | termios.CLOCAL
+    assert (ispeed, ospeed) == (9600, 9600)
+    new_tty = b"\x03\x1c\x7f\x15\x04\x00\x01\x00\x11\x13\x1a\x00\x12\x0f\x17\x16\x00\x00\x00"
+    assert characters == new_tty
+
+
+def test_each_field_that_was_wrong_is_right_after_open(
+    known: Fields, adapter: Adapter, make_port: MakePort
+) -> None:
+    port, spoilt = make_port(), 0
+    for wrong in one_by_one(known):
+        spoil(adapter.path, wrong)
+        spoilt += fields(adapter.path) != known
+        assert after_open(port, adapter) == known, wrong
+    # All but the flags for which a pty has no use.
+    assert spoilt > 150
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"flow": "xonxoff"},
+        {"flow": "rtscts", "stopbits": 2, "hangup": True},
+        {"baudrate": 12345},
+        {"baudrate": 3000000},
+    ],
+)
+def test_all_fields_that_were_wrong_are_right_after_open(
+    keys: dict[str, Any], adapter: Adapter, make_port: MakePort
+) -> None:
+    port = make_port(**keys)
+    right = after_open(port, adapter)
+    spoil(adapter.path, all_wrong(right))
+    assert fields(adapter.path) != right
+    assert after_open(port, adapter) == right
+
+
+@pytest.mark.parametrize("flow", ["none", "xonxoff"])
+def test_data_pass_unchanged_on_a_tty_that_was_all_wrong(
+    flow: str, known: Fields, adapter: Adapter, make_port: MakePort
+) -> None:
+    every_byte = bytes(range(256)) * 2
+    if flow == "xonxoff":
+        every_byte = every_byte.replace(XON, b"").replace(XOFF, b"")
+
+    async def scenario() -> None:
+        spoil(adapter.path, all_wrong(known))
+        port = make_port(flow=flow)
+        async with serving(port) as bench:
+            client = await bench.connect(port)
+            await adapter.send(every_byte)
+            assert await client.receive(len(every_byte)) == every_byte
+            await client.send(every_byte)
+            assert await adapter.receive(len(every_byte)) == every_byte
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("by", ["port map", "client"])
+def test_xoff_counts_on_a_tty_whose_characters_were_undefined(
+    by: str, known: Fields, adapter: Adapter, make_port: MakePort
+) -> None:
+    async def scenario() -> None:
+        spoil(adapter.path, (*known[:5], bytes(19), *known[6:]))
+        flow = "xonxoff" if by == "port map" else "none"
+        port = make_port(flow=flow, protocol="rfc2217")
+        async with serving(port) as bench:
+            client = Rfc2217Client(await bench.connect(port))
+            await client.agree()
+            if by == "client":
+                assert await client.ask(CONTROL, 2) == b"\x02"
+            await adapter.send(XOFF + b"wait")
+            assert await client.receive(4) == b"wait"
+            await client.send(b"later")
+            await client.catch_up()
+            with pytest.raises(BlockingIOError):
+                os.read(adapter.far, 100)
+            await adapter.send(XON)
+            assert await adapter.receive(5) == b"later"
+
+    asyncio.run(scenario())
+
+
+def test_a_setting_that_is_changed_later_leaves_all_others_known(
+    known: Fields, adapter: Adapter, make_port: MakePort
+) -> None:
+    async def scenario() -> None:
+        port = make_port(protocol="rfc2217")
+        async with serving(port) as bench:
+            client = Rfc2217Client(await bench.connect(port))
+            await client.agree()
+            spoil(adapter.path, (known[0] | _IXANY | _IUTF8, *known[1:5], bytes(19), *known[6:]))
+            assert await client.ask(STOPSIZE, 2) == b"\x02"
+            two_stop_bits = known[2] | termios.CSTOPB
+            assert fields(adapter.path) == (*known[:2], two_stop_bits, *known[3:])
+
+    asyncio.run(scenario())
+
+
+def test_a_tty_of_a_predecessor_becomes_known(
+    known: Fields, adapter: Adapter, make_port: MakePort
+) -> None:
+    predecessor, successor = Device(make_port()), Device(make_port())
+    predecessor.open()
+    iflag = known[0] & ~termios.IGNBRK | termios.BRKINT
+    spoil(adapter.path, (iflag, *known[1:5], bytes(19), *known[6:]))
+    os.write(adapter.far, b"said meanwhile")
+    successor.adopt(os.dup(predecessor.fileno()))
+    assert fields(adapter.path) == known
+    assert successor.read() == b"said meanwhile"
+    successor.close()
+    predecessor.close()
+
+
+def test_a_tty_that_is_known_is_left_alone(
+    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A UART that is set up while it sends may send rubbish."""
+    predecessor = Device(make_port())
+    predecessor.open()
+    asked, ioctl = [], fcntl.ioctl
+
+    def spy(fd: int, request: int, *arguments: Any) -> Any:
+        asked.append(request)
+        return ioctl(fd, request, *arguments)
+
+    monkeypatch.setattr(fcntl, "ioctl", spy)
+    Device(make_port()).adopt(predecessor.fileno())
+    assert _TCGETS2 in asked
+    assert _TCSETS2 not in asked
+
+
+@pytest.mark.parametrize("modem_lines", [True, False])
+@pytest.mark.parametrize("counts", [True, False])
+def test_breaks_of_the_device_are_told_wherever_the_driver_counts_them(
+    modem_lines: bool,
+    counts: bool,
+    adapter: Adapter,
+    make_port: MakePort,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        uart, port = Uart(monkeypatch), make_port(protocol="rfc2217")
+        ioctl = Device._ioctl
+        missing = [] if modem_lines else [termios.TIOCMGET]
+        missing += [] if counts else [0x545D]  # TIOCGICOUNT
+
+        def partly(device: Device, request: int, argument: bytes | int = 0) -> bytes | None:
+            return None if request in missing else ioctl(device, request, argument)
+
+        monkeypatch.setattr(Device, "_ioctl", partly)
+        async with serving(port) as bench:
+            client = Rfc2217Client(await bench.connect(port))
+            await client.agree()
+            assert await client.ask(LINESTATE_MASK, 0x10) == b"\x10"
+            uart.counts[_BREAK] += 1
+            uart.lines = termios.TIOCM_CTS
+            if counts:
+                assert await client.answer(LINESTATE) == b"\x10"
+                assert bench.status()["line_errors"]["break"] == 1
+            if modem_lines:
+                await client.until(lambda: b"\x6b\x11" in client.payloads)
+            await client.catch_up()
+            told = [payload[0] - 100 for payload in client.payloads]
+            assert LINESTATE not in told
+
+    asyncio.run(scenario())

@@ -1,0 +1,619 @@
+"""TLS: who gets in, what goes through, and certificates that change while clients are connected.
+
+The certificates are made by the `openssl` command, with keys that are of use to nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import TIMEOUT, Adapter, eventually, serving
+from process import LOOPS, Daemon, daemon, entry
+from process import tcp_port as written_port
+from ttybridge.model.ports import Port, Tls
+from ttybridge.net.tls import Certificate, CertificateError
+
+MakePort = Callable[..., Port]
+MIB = 1024 * 1024
+
+on_each_loop = pytest.mark.parametrize("loop", LOOPS)
+
+
+def openssl(folder: Path, *words: str) -> None:
+    """Run `openssl WORDS` in a folder."""
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
+def make_certificate(folder: Path, name: str, signer: str = "") -> None:
+    """Make NAME.pem and NAME.key, signed by itself or by another."""
+    signed_by = ["-CA", f"{signer}.pem", "-CAkey", f"{signer}.key"] if signer else []
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
+    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    openssl(folder, "req", "-x509", "-days", "2", *key, *files, *names, *signed_by)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the certificates of two servers, two CAs, and a client of each CA."""
+    folder = tmp_path_factory.mktemp("certificates")
+    for name in ("server", "newer", "ca", "stranger-ca"):
+        make_certificate(folder, name)
+    make_certificate(folder, "client", signer="ca")
+    make_certificate(folder, "stranger", signer="stranger-ca")
+    return folder
+
+
+class Files:
+    """What a port's tls points to; put there by name of a certificate."""
+
+    def __init__(self, folder: Path, made: Path) -> None:
+        self.certificate, self.key = folder / "tls.pem", folder / "tls.key"
+        self.made = made
+        self.put("server")
+
+    def put(self, name: str) -> None:
+        """Replace certificate and key, each as a whole."""
+        for path, suffix in ((self.certificate, "pem"), (self.key, "key")):
+            new = path.with_suffix(".new")
+            new.write_bytes((self.made / f"{name}.{suffix}").read_bytes())
+            if path.is_dir():
+                path.rmdir()
+            new.rename(path)
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The keys of an entry."""
+        return {"tls.certificate": str(self.certificate), "tls.key": str(self.key)}
+
+    def client(self, server: str = "server", own: str = "") -> ssl.SSLContext:
+        """A client that trusts one server, with a certificate of its own or without."""
+        context = ssl.create_default_context(cafile=str(self.made / f"{server}.pem"))
+        if own:
+            context.load_cert_chain(self.made / f"{own}.pem", self.made / f"{own}.key")
+        return context
+
+
+@pytest.fixture
+def files(tmp_path: Path, made: Path) -> Files:
+    """Certificate and key of a port."""
+    return Files(tmp_path, made)
+
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def secured(number: int, context: ssl.SSLContext) -> Streams:
+    """Connect by TLS."""
+    async with asyncio.timeout(TIMEOUT):
+        return await asyncio.open_connection("127.0.0.1", number, ssl=context)
+
+
+async def fails(number: int, context: ssl.SSLContext) -> bool:
+    """Whether a client is turned away: in TLS 1.3 it learns so only when it reads."""
+    try:
+        reader, writer = await secured(number, context)
+        async with asyncio.timeout(TIMEOUT):
+            got = await reader.read(1)
+        writer.close()
+    except OSError:
+        return True
+    return not got
+
+
+async def works(process: Daemon, adapter: Adapter, to: dict[str, Any], client: Any) -> None:
+    """See a byte go each way, and the client leave."""
+    reader, writer = await secured(written_port(to), client)
+    await process.until(lambda port: bool(port["clients"]))
+    await adapter.send(b"x")
+    assert await reader.readexactly(1) == b"x"
+    writer.write(b"y")
+    assert await adapter.receive(1) == b"y"
+    writer.close()
+    await process.until(lambda port: not port["clients"])
+
+
+@on_each_loop
+def test_8_mib_pass_both_ways_at_once(loop: str, adapter: Adapter, files: Files) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        down, up = os.urandom(8 * MIB), os.urandom(8 * MIB)
+        async with daemon(sw, loop=loop) as process:
+            reader, writer = await secured(written_port(sw), files.client())
+            await process.until(lambda port: bool(port["clients"]))
+            writer.write(up)
+            sending = asyncio.create_task(adapter.send(down))
+            receiving = asyncio.create_task(adapter.receive(len(up)))
+            async with asyncio.timeout(3 * TIMEOUT):
+                assert await reader.readexactly(len(down)) == down
+                assert await receiving == up
+            await sending
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_what_is_sent_before_closing_reaches_the_device(
+    loop: str, adapter: Adapter, files: Files
+) -> None:
+    """TLS has no half-close in asyncio: a close is a departure, after which 64 KiB still go out."""
+
+    async def scenario() -> None:
+        sw, data = entry(device=str(adapter.path), **files.keys), os.urandom(60_000)
+        async with daemon(sw, loop=loop) as process:
+            _, writer = await secured(written_port(sw), files.client())
+            writer.write(data)
+            writer.close()
+            assert await adapter.receive(len(data)) == data
+            await process.until(lambda port: not port["clients"])
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_never_reads_is_closed_and_the_other_loses_nothing(
+    adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys, sharing="shared")
+        data = os.urandom(16 * MIB)
+        async with daemon(sw) as process:
+            plain = socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT)
+            never = files.client().wrap_socket(plain, server_hostname="127.0.0.1")
+            await process.until(lambda port: len(port["clients"]) == 1)
+            reader, writer = await secured(written_port(sw), files.client())
+            await process.until(lambda port: len(port["clients"]) == 2)
+            before = process.memory()
+            sending = asyncio.create_task(adapter.send(data))
+            async with asyncio.timeout(3 * TIMEOUT):
+                assert await reader.readexactly(len(data)) == data
+            await sending
+            assert (await process.port())["counters"]["closed_slow_clients"] == 1
+            assert process.memory() - before < 16 * 1024
+            never.close()
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_telnet_over_tls(loop: str, adapter: Adapter, files: Files) -> None:
+    async def scenario() -> None:
+        banner = "this is {name}"
+        sw = entry(device=str(adapter.path), **files.keys, protocol="telnet", banner=banner)
+        async with daemon(sw, loop=loop):
+            reader, writer = await secured(written_port(sw), files.client())
+            async with asyncio.timeout(TIMEOUT):
+                assert await reader.readuntil(b"this is sw\r\n")
+                writer.write(b"\xff\xfd\x03da\xff\xff\xff\xf6")
+                assert await adapter.receive(3) == b"da\xff"
+                await reader.readuntil(b"[ttybridge: sw: here]")
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_a_refused_client_is_told_in_words(loop: str, adapter: Adapter, files: Files) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        async with daemon(sw, loop=loop) as process:
+            _, holder = await secured(written_port(sw), files.client())
+            await process.until(lambda port: bool(port["clients"]))
+            name = "{}:{}".format(*holder.get_extra_info("sockname"))
+            reader, writer = await secured(written_port(sw), files.client())
+            with contextlib.suppress(ConnectionError):
+                writer.write(b"lost in the crossing")
+            async with asyncio.timeout(TIMEOUT):
+                words = await reader.read()
+            assert words.startswith(f"ttybridge: port sw is in use by {name}".encode())
+            writer.close()
+            holder.close()
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_only_clients_with_a_certificate_of_the_ca_get_in(
+    loop: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        ca = str(files.made / "ca.pem")
+        sw = entry(device=str(adapter.path), **files.keys, **{"tls.client_ca": ca})
+        async with daemon(sw, loop=loop) as process:
+            for own in ("", "stranger"):
+                assert await fails(written_port(sw), files.client(own=own))
+                await process.until(lambda port: not port["clients"])
+            await process.until(lambda port: port["counters"]["refused_clients"] == 2)
+            assert "sw: connection refused: TLS: " in process.log
+            await works(process, adapter, sw, files.client(own="client"))
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"",
+        b"\r",
+        b"\x16",
+        b"\x16\x03\x01\x02\x00" + bytes(100),
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"\x16\x03\x01\x40\x00" + bytes(20_000),
+    ],
+)
+def test_a_plain_client_on_a_port_with_tls_harms_nothing(
+    junk: bytes, loop: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        async with daemon(sw, loop=loop) as process:
+            with socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT) as plain:
+                plain.sendall(junk)
+                plain.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(ConnectionError):
+                    assert b"ttybridge" not in await asyncio.to_thread(plain.recv, 1000)
+            await process.until(lambda port: port["counters"]["refused_clients"] == 1)
+            await works(process, adapter, sw, files.client())
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_clients_that_hang_in_the_handshake_are_few_and_hold_up_nobody(
+    loop: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        plain = entry(name="plain", device="/nonexistent/tty")
+        async with daemon(sw, plain, loop=loop) as process:
+            before = process.descriptors()
+            hanging = [
+                socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT)
+                for _ in range(40)
+            ]
+            await works(process, adapter, sw, files.client())
+            for _ in range(100):
+                hanging.append(socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT))
+            _, writer = await process.connect(plain)
+            writer.close()
+            assert process.descriptors() < before + 80
+            for client in hanging:
+                client.close()
+            await eventually(lambda: process.descriptors() <= before + 2)
+            await works(process, adapter, sw, files.client())
+
+    asyncio.run(scenario())
+
+
+class Attacker:
+    """Somebody who keeps hundreds of connections open that never finish their handshake."""
+
+    def __init__(self, number: int, address: str, says: bytes) -> None:
+        self._place = ("127.0.0.1", number)
+        self._address, self._says = address, says
+        self._open: list[socket.socket] = []
+        self._wanted = True
+        self.renewed = 0
+        """How many connections it has opened in place of those that were closed."""
+
+    def attack(self) -> None:
+        """Keep them open, in a thread, until `stop`."""
+        while self._wanted:
+            alive = [each for each in self._open if not _has_ended(each)]
+            for _ in range(300 - len(alive)):
+                alive.append(socket.create_connection(self._place, TIMEOUT, (self._address, 0)))
+                alive[-1].sendall(self._says)
+                alive[-1].setblocking(False)
+            self.renewed += len(alive) - len(set(alive) & set(self._open))
+            self._open = alive
+            time.sleep(0.001)
+
+    def stop(self) -> None:
+        """Open no more, and close all."""
+        self._wanted = False
+
+    def close(self) -> None:
+        for each in self._open:
+            each.close()
+
+
+def _has_ended(client: socket.socket) -> bool:
+    try:
+        ended = not client.recv(1000)
+    except BlockingIOError:
+        return False
+    except OSError:
+        ended = True
+    if ended:
+        client.close()
+    return ended
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("127.0.0.2", b""),
+        ("127.0.0.2", b"\x16\x03\x01\x02\x00\x01"),
+        ("127.0.0.1", b""),
+        ("127.0.0.1", b"\x16\x03\x01\x02\x00\x01"),
+    ],
+)
+def test_who_hangs_in_the_handshake_keeps_nobody_out(
+    address: str, says: bytes, loop: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        async with daemon(sw, loop=loop) as process:
+            attacker = Attacker(written_port(sw), address, says)
+            attacking = asyncio.create_task(asyncio.to_thread(attacker.attack))
+            try:
+                await eventually(lambda: attacker.renewed > 1000)
+                for _ in range(5):  # each at its first try
+                    await works(process, adapter, sw, files.client())
+                assert process.descriptors() < 150
+            finally:
+                attacker.stop()
+                await attacking
+                attacker.close()
+            assert "TLS: dropped for a newcomer" in process.log
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_a_handshake_that_comes_in_small_pieces_succeeds(
+    loop: str, adapter: Adapter, files: Files
+) -> None:
+    def shake_hands(sock: socket.socket) -> ssl.SSLObject:
+        """Send a byte at a time at first, each in a segment of its own."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = files.client().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        while True:
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                hello = outgoing.read()
+                for place in range(10):
+                    sock.sendall(hello[place : place + 1])
+                    time.sleep(0.005)
+                sock.sendall(hello[10:])
+                incoming.write(sock.recv(16384))
+                continue
+            sock.sendall(outgoing.read())
+            return tls
+
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        async with daemon(sw, loop=loop) as process:
+            with socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT) as sock:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                await asyncio.to_thread(shake_hands, sock)
+                await process.until(lambda port: bool(port["clients"]))
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_who_may_not_connect_comes_to_no_handshake(
+    loop: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys, allow=["127.0.0.1/32"])
+        async with daemon(sw, loop=loop) as process:
+            address = ("127.0.0.1", written_port(sw))
+            for _ in range(100):
+                other = socket.create_connection(address, TIMEOUT, ("127.0.0.2", 0))
+                with other, contextlib.suppress(ConnectionError):
+                    assert await asyncio.to_thread(other.recv, 100) == b""
+            await process.until(lambda port: port["counters"]["refused_clients"] == 100)
+            assert "127.0.0.2 may not connect to port sw" in process.log
+            assert "TLS" not in process.log
+            await works(process, adapter, sw, files.client())
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_hangs_in_the_handshake_is_closed(
+    adapter: Adapter, make_port: MakePort, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ttybridge.serve.listeners.CONNECT_SECONDS", 0.5)
+
+    async def scenario() -> None:
+        port = make_port(tls={"certificate": str(files.certificate), "key": str(files.key)})
+        async with serving(port) as bench:
+            client = await bench.connect(port)
+            assert await client.rest() == b""
+            assert bench.status()["counters"]["refused_clients"] == 1
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_a_stop_or_reload_during_handshakes_is_clean(
+    loop: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        async with daemon(sw, loop=loop) as process:
+            address = ("127.0.0.1", written_port(sw))
+            hanging = [socket.create_connection(address, TIMEOUT) for _ in range(10)]
+            process.configure({**sw, "baudrate": 19200})
+            process.signal(signal.SIGHUP)
+            await eventually(lambda: "reloaded: 1 ports" in process.log)
+            await works(process, adapter, sw, files.client())
+            hanging += [socket.create_connection(address, TIMEOUT) for _ in range(10)]
+            assert await process.end() == 0
+            for client in hanging:
+                client.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_reload_keeps_the_clients_of_a_port_that_is_the_same(
+    adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        async with daemon(sw) as process:
+            reader, writer = await secured(written_port(sw), files.client())
+            await process.until(lambda port: bool(port["clients"]))
+            process.configure(sw, entry(name="more", device="/nonexistent/tty"))
+            process.signal(signal.SIGHUP)
+            await eventually(lambda: "reloaded: 2 ports" in process.log)
+            await adapter.send(b"x")
+            assert await reader.readexactly(1) == b"x"
+            process.configure({**sw, "idle_timeout": 5})
+            process.signal(signal.SIGHUP)
+            async with asyncio.timeout(TIMEOUT):
+                assert await reader.read() == b""
+            writer.close()
+            await eventually(lambda: "reloaded: 1 ports" in process.log)
+            await works(process, adapter, sw, files.client())
+
+    asyncio.run(scenario())
+
+
+@on_each_loop
+def test_a_new_certificate_is_for_new_clients_and_drops_no_old_one(
+    loop: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys, sharing="shared")
+        async with daemon(sw, loop=loop) as process:
+            old = await secured(written_port(sw), files.client())
+            await process.until(lambda port: len(port["clients"]) == 1)
+            files.put("newer")
+            new = await secured(written_port(sw), files.client("newer"))
+            await process.until(lambda port: len(port["clients"]) == 2)
+            assert await fails(written_port(sw), files.client("server"))
+            await adapter.send(b"x")
+            for reader, writer in (old, new):
+                assert await reader.readexactly(1) == b"x"
+                writer.write(b"y")
+                assert await adapter.receive(1) == b"y"
+                writer.close()
+
+    asyncio.run(scenario())
+
+
+def _halve(path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def _become_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("which", ["certificate", "key"])
+@pytest.mark.parametrize(
+    "harm", [Path.unlink, _halve, _become_a_folder, lambda path: path.write_bytes(b"")]
+)
+def test_files_that_have_become_bad_leave_the_last_good_ones_in_use(
+    harm: Callable[[Path], None], which: str, adapter: Adapter, files: Files
+) -> None:
+    async def scenario() -> None:
+        sw = entry(device=str(adapter.path), **files.keys)
+        async with daemon(sw) as process:
+            await works(process, adapter, sw, files.client())
+            path: Path = getattr(files, which)
+            harm(path)
+            for _ in range(2):
+                await works(process, adapter, sw, files.client())
+            assert process.log.count("sw: the certificate in use stays: tls") == 1
+            files.put("newer")
+            await works(process, adapter, sw, files.client("newer"))
+
+    asyncio.run(scenario())
+
+
+def test_a_port_listens_once_its_certificate_is_there(adapter: Adapter, files: Files) -> None:
+    async def scenario() -> None:
+        files.key.unlink()
+        sw = entry(device=str(adapter.path), **files.keys)
+        other = entry(name="other", device="/nonexistent/tty")
+        async with daemon(sw, other) as process:
+            problem = (await process.port())["listen_problem"]
+            assert problem == f"tls.key: {files.key}: No such file or directory"
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT)
+            files.put("server")
+            await process.until(lambda port: bool(port["listening"]))
+            await works(process, adapter, sw, files.client())
+            assert process.log.count(problem) == 1
+
+    asyncio.run(scenario())
+
+
+def certificate_of(files: Files, **keys: str) -> Certificate:
+    """What the daemon keeps of a port's certificate."""
+    paths = {"certificate": str(files.certificate), "key": str(files.key), **keys}
+    return Certificate(Tls(**paths), "sw")
+
+
+def test_a_key_with_a_password_is_a_fault_that_says_so(files: Files) -> None:
+    openssl(files.made, "ec", "-in", "server.key", "-aes128", "-passout", "pass:x",
+            "-out", str(files.key))  # fmt: skip
+    with pytest.raises(CertificateError, match=r"key without password, both PEM"):
+        certificate_of(files).context()
+
+
+def test_a_key_of_another_certificate_is_a_fault(files: Files) -> None:
+    other = str(files.made / "newer.key")
+    with pytest.raises(CertificateError, match=r"are not a certificate and its key.*MISMATCH"):
+        certificate_of(files, key=other).context()
+
+
+@pytest.mark.parametrize("text", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nxx\n"])
+def test_a_client_ca_that_is_none_is_a_fault(text: str, files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text(text)
+    with pytest.raises(CertificateError, match=f"tls.client_ca: {path} holds no PEM certificate"):
+        certificate_of(files, client_ca=str(path)).context()
+
+
+def test_a_file_that_the_daemon_may_not_read_is_named(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Also where root runs the tests, who may read everything.
+    def deny(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    with pytest.raises(CertificateError, match=r"tls.certificate: .*: permission denied"):
+        certificate_of(files).context()
+
+
+def test_permission_that_is_given_later_is_noticed(
+    files: Files, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate = certificate_of(files)
+    first = certificate.context()
+    files.put("newer")
+    with monkeypatch.context() as denied:
+        denied.setattr(Path, "read_bytes", lambda _: (_ for _ in ()).throw(PermissionError()))
+        assert certificate.context() is first
+    assert caplog.text.count("permission denied") == 1
+    files.key.chmod(0o640)
+    assert certificate.context() is not first
+
+
+def test_files_that_are_as_they_were_are_not_read_again(files: Files) -> None:
+    certificate = certificate_of(files)
+    assert certificate.context() is certificate.context()
