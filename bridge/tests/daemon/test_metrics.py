@@ -510,5 +510,5 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 
 def test_the_library_is_imported_only_when_metrics_are_asked_for(tmp_path: Path) -> None:
-    program = "import sys, ttybridge.metrics; sys.exit('prometheus_client' in sys.modules)"
+    program = "import sys, ttybridge.daemon.metrics; sys.exit('prometheus_client' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], env=environment(tmp_path), check=True)

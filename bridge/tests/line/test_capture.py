@@ -807,8 +807,8 @@ def descriptors(path: Path) -> list[int]:
 
 HANGS_FOR_EVER = """
 import asyncio, logging, os, sys, threading
-from ttybridge import capture
-from ttybridge.portmap import Log
+from ttybridge.line import capture
+from ttybridge.model.ports import Log
 
 async def scenario():
     one = capture.Capture(Log(file=sys.argv[1]), "sw")

@@ -32,7 +32,7 @@ CLOCK = Clock()
 @pytest.fixture(autouse=True, scope="module")
 def clock() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ttybridge.pace.monotonic", CLOCK)
+        patch.setattr("ttybridge.line.pace.monotonic", CLOCK)
         yield
 
 

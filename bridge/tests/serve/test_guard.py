@@ -63,7 +63,12 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "data"), [(kind, data) for kind, all_ in STRANGERS.items() for data in all_]
+    ("kind", "data"),
+    [
+        pytest.param(kind, data, id=f"{kind}-{number}")
+        for kind, all_ in STRANGERS.items()
+        for number, data in enumerate(all_)
+    ],
 )
 def test_a_client_of_another_kind_of_server_is_recognized(kind: str, data: bytes) -> None:
     assert kind in (stranger(data) or "")
