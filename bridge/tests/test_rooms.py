@@ -51,3 +51,10 @@ def test_a_module_imports_only_what_its_room_may(module: str) -> None:
     may = allowed()[room(module)] | {room(module)}
     strangers = {name for name in imports(MODULES[module]) if room(name) not in {*may, ""}}
     assert strangers == set()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    rest = {name: imports(path) - {name} for name, path in MODULES.items()}
+    while free := {name for name, wanted in rest.items() if not wanted & rest.keys()}:
+        rest = {name: wanted for name, wanted in rest.items() if name not in free}
+    assert rest == {}

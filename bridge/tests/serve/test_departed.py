@@ -12,8 +12,8 @@ import pytest
 
 from conftest import Adapter, Bench, TcpClient, eventually, serving
 from process import LOOPS, daemon, entry, tcp_port
+from ttybridge.line.departed import DEPARTED_SIZE
 from ttybridge.model.ports import Port
-from ttybridge.serve.port import DEPARTED_SIZE
 
 MakePort = Callable[..., Port]
 
@@ -28,8 +28,8 @@ on_each_loop = pytest.mark.parametrize("loop", LOOPS)
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that takes nothing counts as stuck after 0.3 s."""
-    monkeypatch.setattr("ttybridge.serve.port.STUCK_SECONDS", 0.3)
-    monkeypatch.setattr("ttybridge.serve.port.STUCK_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("ttybridge.line.departed.STUCK_SECONDS", 0.3)
+    monkeypatch.setattr("ttybridge.line.departed.STUCK_LOOK_SECONDS", 0.02)
 
 
 def reset(client: TcpClient) -> None:

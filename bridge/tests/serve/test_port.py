@@ -291,7 +291,7 @@ def test_what_a_departed_client_typed_does_not_wait_for_a_device_that_was_never_
 def test_a_client_that_overfilled_an_absent_device_does_not_hold_the_port_for_ever(
     adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttybridge.serve.port.STUCK_SECONDS", 0.5)
+    monkeypatch.setattr("ttybridge.line.departed.STUCK_SECONDS", 0.5)
 
     async def scenario() -> None:
         port = make_port()
@@ -585,6 +585,7 @@ def test_the_queue_stays_right_when_the_device_is_lost_in_the_middle_of_a_write(
         served = ServedPort(make_port())
         served.open_device()
         departed = Client(served)
+        departed.writes = departed.has_left = True
         while not served.queue.holds(departed):  # until it is more than the pty takes
             served.from_client(departed, bytes(30_000))
         monkeypatch.setattr(Device, "write", lost)

@@ -154,7 +154,7 @@ def test_who_only_looks_whether_a_port_answers_replaces_nobody(
 def test_a_newcomer_that_stays_replaces_though_it_says_nothing(
     adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttybridge.serve.port.CANDIDATE_SECONDS", 0.3)
+    monkeypatch.setattr("ttybridge.serve.clients.CANDIDATE_SECONDS", 0.3)
 
     async def scenario() -> None:
         port = make_port(sharing="replace")
@@ -235,7 +235,7 @@ def test_who_waits_does_not_change_the_line_before_it_has_replaced(
 def test_who_waits_takes_over_at_once_when_the_other_leaves(
     leaves: str, adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttybridge.serve.port.CANDIDATE_SECONDS", 2 * TIMEOUT)
+    monkeypatch.setattr("ttybridge.serve.clients.CANDIDATE_SECONDS", 2 * TIMEOUT)
 
     async def scenario() -> None:
         port = make_port(sharing="replace")
@@ -261,7 +261,7 @@ def test_who_waits_takes_over_at_once_when_the_other_leaves(
 def test_a_client_that_half_closes_makes_room_for_who_waits_and_who_comes_then(
     adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttybridge.serve.port.CANDIDATE_SECONDS", 2 * TIMEOUT)
+    monkeypatch.setattr("ttybridge.serve.clients.CANDIDATE_SECONDS", 2 * TIMEOUT)
 
     async def scenario() -> None:
         port = make_port(sharing="replace", half_close_timeout=60)
@@ -299,7 +299,7 @@ def test_who_is_newer_than_the_one_that_replaces_still_waits(
 def test_few_wait_at_once(
     adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttybridge.serve.port.CANDIDATE_SECONDS", 2 * TIMEOUT)
+    monkeypatch.setattr("ttybridge.serve.clients.CANDIDATE_SECONDS", 2 * TIMEOUT)
 
     async def scenario() -> None:
         port = make_port(sharing="replace")

@@ -15,6 +15,7 @@ from ttybridge.daemon import control, metrics, systemd
 from ttybridge.model.config import Config, ConfigError
 from ttybridge.serve import handover
 from ttybridge.serve.server import ListenError, Server
+from ttybridge.serve.state import PortState
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     loop = asyncio.get_running_loop()
     for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
         loop.add_signal_handler(number, event.set)
-    server = Server(_predecessor())
+    server = Server(_inherited())
     try:
         await (server.apply if wait_for_listeners else server.start)(config.ports)
     except ListenError as error:
@@ -73,7 +74,7 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
 _STATE = "state"
 
 
-def _predecessor() -> handover.Predecessor | None:
+def _inherited() -> handover.Inheritance | None:
     """What a daemon that was restarted has left, if any."""
     kept = systemd.kept()
     # At once, the state first: what cannot be taken up is not tried again by the next start.
@@ -83,7 +84,7 @@ def _predecessor() -> handover.Predecessor | None:
         with contextlib.suppress(OSError):
             systemd.wait_until_read()
     state = kept.pop(_STATE, None)
-    ports: dict[str, handover.PortLeft] = {}
+    ports: dict[str, PortState] = {}
     if state is not None:
         with open(state, "rb") as file:
             file.seek(0)
@@ -91,7 +92,7 @@ def _predecessor() -> handover.Predecessor | None:
                 ports = handover.load(file.read())
             except ValueError as error:
                 log.error("clients are not kept: %s", error)
-    return handover.Predecessor(ports, kept) if kept else None
+    return handover.Inheritance(ports, kept) if kept else None
 
 
 async def _leave(server: Server) -> bool:
@@ -110,7 +111,7 @@ async def _leave(server: Server) -> bool:
     return True
 
 
-def _keep(ports: dict[str, handover.PortLeft], descriptors: dict[str, int]) -> None:
+def _keep(ports: dict[str, PortState], descriptors: dict[str, int]) -> None:
     with open(os.memfd_create(_STATE), "wb") as file:
         file.write(handover.dump(ports))
         file.flush()

@@ -38,6 +38,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from ttybridge.model.ports import Log
 
@@ -134,6 +135,10 @@ class Capture:
         if not self._idle.is_set() and time.monotonic() - self._write_began > HUNG_SECONDS:
             return f"{self._settings.file}: the disk does not answer: see what the kernel says"
         return self._problem
+
+    def status(self) -> dict[str, Any]:
+        """The log as `ttybridge status --json` shows it."""
+        return {"file": self._settings.file, "problem": self.problem, "lost": self.lost}
 
     @property
     def lost(self) -> int:

@@ -49,13 +49,13 @@ class State:
 
 
 class Member(Protocol):
-    """A client that has agreed to COM-PORT-OPTION."""
+    """A client that has agreed to COM-PORT-OPTION; the write queue knows it as a sender."""
 
-    com_port: State
+    def __hash__(self) -> int: ...
 
     @property
-    def sender(self) -> Hashable:
-        """By what the write queue knows it."""
+    def com_port(self) -> State:
+        """What it has asked to be told."""
 
     def may_write(self) -> bool:
         """Whether the device takes what it sends."""
@@ -119,7 +119,7 @@ class ComPort:
         if member in self._members:
             self._members.remove(member)
             if not self._members and not self._restore:
-                self._restore_when_sent({member.sender, *self._queue.departed()})
+                self._restore_when_sent({member, *self._queue.departed()})
 
     def device_changed(self) -> None:
         """The device came or went; without it no modem line is up."""

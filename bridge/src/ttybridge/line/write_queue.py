@@ -72,6 +72,7 @@ class WriteQueue:
         on_lost: Callable[[DeviceLost], None],
         on_full: Callable[[Hashable, bool], None],
         fair: bool = False,
+        state: State | None = None,
     ) -> None:
         self._device = device
         self._on_lost = on_lost
@@ -99,7 +100,7 @@ class WriteQueue:
         """Until the tty holds less, where senders take turns."""
         self._pace = Pace(device)
         self._carried = 0
-        self.state = State()
+        self.state = state or State()
         self.size = 0
         """Bytes that wait."""
         self.moved_at = self._loop.time()
@@ -109,6 +110,15 @@ class WriteQueue:
     def full(self) -> bool:
         """Whether a sender was asked to wait."""
         return bool(self._waiting)
+
+    @property
+    def has_device(self) -> bool:
+        """Whether the device is there."""
+        return self._device.is_open
+
+    def idle_for(self) -> float:
+        """Return the seconds since something last went to the device."""
+        return self._loop.time() - self.moved_at
 
     @property
     def breaking(self) -> bool:

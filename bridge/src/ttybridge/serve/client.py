@@ -1,338 +1,352 @@
-"""One TCP connection to a port."""
+"""One client of a port: its connection, its session, what it has sent and is still to get."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import Protocol
 
-from ttybridge.net.doorstep import Doorstep
-from ttybridge.net.sockets import TCP_CLOSE, TCP_ESTABLISHED, peer_name, tcp_info
-from ttybridge.serve.handover import ClientLeft
-from ttybridge.serve.session import Session
-
-if TYPE_CHECKING:
-    from ttybridge.serve.port import ServedPort
-
-# The transport asks for a pause above the first and for more below the second.
-HIGH_WATER, LOW_WATER = 65536, 16384
-
-# Bytes that are enough of one client for one turn of the event loop.
-MUCH = 65536
+from ttybridge.line import comport
+from ttybridge.line.comport import ComPort
+from ttybridge.line.write_queue import WriteQueue
+from ttybridge.model.ports import Port
+from ttybridge.net.connection import Connection, PeerDeadError
+from ttybridge.protocol import rfc2217, telnet
+from ttybridge.serve.inbox import Inbox
+from ttybridge.serve.session import (
+    ComPortOff,
+    ComPortOn,
+    Event,
+    Reply,
+    com_port_words,
+    session,
+)
+from ttybridge.serve.state import ClientState
 
 # Bytes that a client may be behind before it is closed: a busy machine is not a slow client.
 LAG_LIMIT = 8 * 1024 * 1024
 
-# How often is looked at whether what a client has sent before its half-close is out, in seconds.
+# How often a client that has closed its sending side is looked at: whether what it has sent before
+# is out, in seconds.
 LOOK_SECONDS = 0.2
 
-# How long a client of a predecessor has at least before it counts as idle: what came meanwhile is
-# read first.
+# How long a client has at least, after a restart, before it counts as idle: what came meanwhile is
+# read first. In seconds.
 RESUMED_SECONDS = 0.5
 
-# How long a client that is being closed may take to accept what it was sent.
-GOODBYE_SECONDS = 5.0
+
+class Host(Protocol):
+    """What a client asks of its port."""
+
+    port: Port
+    queue: WriteQueue
+    com_port: ComPort
+    problem: str | None
+
+    def enter(self, client: Client) -> bool:
+        """Take a new client in; return False where it is told why not."""
+
+    def readmit(self, client: Client) -> None:
+        """Take a client in that was there before a restart."""
+
+    def heard(self, client: Client, first: bytes) -> bool:
+        """Return whether a client's first bytes are meant for a device."""
+
+    def from_client(self, client: Client, data: bytes) -> None:
+        """Give the device what a client has sent."""
+
+    def send_break(self, client: Client) -> None:
+        """Break the line after what was sent before."""
+
+    def congestion_changed(self) -> None:
+        """A client takes more again, or no more."""
+
+    def still_writes(self, client: Client) -> bool:
+        """Whether what a client has sent is still on its way to the device."""
+
+    def finished(self, client: Client) -> bool:
+        """A client will send no more; return whether it stays for the answers."""
+
+    def left(self, client: Client, error: Exception | None) -> None:
+        """A client's connection has ended."""
+
+    def idle(self, client: Client) -> None:
+        """A client is closed because nothing was sent or received."""
+
+    def too_slow(self, client: Client) -> None:
+        """A client is too far behind."""
 
 
-class Client(asyncio.Protocol):
-    """The TCP side of a port for one client. The port decides; this keeps the connection."""
+class Client:
+    """One client, and what its connection tells (`Owner`).
+
+    `state` is that of a client that was there before a restart; `on_gone` is called when its
+    connection has ended.
+    """
 
     def __init__(
         self,
-        port: ServedPort,
-        on_lost: Callable[[], None] | None = None,
-        left: ClientLeft | None = None,
+        host: Host,
+        on_gone: Callable[[], None] = lambda: None,
+        state: ClientState | None = None,
     ) -> None:
-        self._port = port
-        self._on_lost = on_lost
+        self._host = host
+        self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._watch: asyncio.TimerHandle | None = None
-        self._left = left
+        self._resumes = state is not None
         now = self._loop.time()
-        left = left or ClientLeft("", connected_at=now, active_at=now)
-        self._session = (
-            None if port.port.protocol == "raw" else Session(self, port, left.telnet, left.com_port)
+        self.state = state or ClientState(connected_at=now, active_at=now)
+        self.connection = Connection(
+            self, host.port.keepalive, self.state.name if self._resumes else ""
         )
-        self._admitted = self._full = False
-        self._suspended = left.suspended
-        self._unsent = bytearray()
-        """The last that was sent: what the transport has of it is what the kernel has not."""
-        self._held = bytearray(left.held)
-        """What a client that has asked for silence (RFC 2217) will get later."""
-        self._paused_for: set[str] = set()
-        self.name = left.name
-        self.finished = left.finished
-        """Whether the client has closed its sending side."""
-        self.connected_at, self.active_at = left.connected_at, left.active_at
-        self.received, self.sent = left.received, left.sent
+        self.session = session(host.port.protocol, self.state.telnet)
+        self.state.telnet = self.session.state
+        self.state.com_port = self.state.com_port or comport.State()
+        self._inbox = Inbox(self.session, self._do, self._must_wait, self._after_turn)
+        self._output = bytearray()
+        """Replies that go out at the end of the turn."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_in = self._will_leave = False
+        self.writes = False
+        """Whether the device takes what this client sends. The port sets it."""
+        self.has_left = False
+        """Whether the port has removed it. The port sets it."""
 
     @property
-    def transport(self) -> asyncio.Transport:
-        assert self._transport is not None
-        return self._transport
+    def name(self) -> str:
+        """The client's address, as people write it."""
+        return self.state.name
 
     @property
     def backlog(self) -> int:
         """Bytes for the client that its connection has not taken yet."""
-        return self.transport.get_write_buffer_size() + len(self._held)
+        return self.connection.backlog + len(self.state.held)
 
     @property
     def congested(self) -> bool:
         """Whether the client takes no more for now."""
-        return self._full or self._suspended
-
-    def is_dead(self, blocked: bool) -> bool:
-        """Whether nobody is at the other end, though the connection has not ended.
-
-        A connection is not asked for keepalive while something is on its way, and a client that
-        the port does not read (`blocked`: for long) cannot be seen to leave.
-        """
-        tcp = tcp_info(self.transport.get_extra_info("socket"))
-        if tcp.state != TCP_ESTABLISHED:
-            return tcp.state == TCP_CLOSE or blocked
-        keepalive = self._port.port.keepalive
-        return bool(tcp.in_flight and keepalive and tcp.silent_for > 2 * keepalive)
-
-    def _look_after(self, seconds: float) -> None:
-        """See in so many seconds whether what was sent to the client has arrived."""
-        if seconds and not self._watch:
-            self._watch = self._loop.call_later(seconds, self._see_whether_it_lives)
-
-    def _see_whether_it_lives(self) -> None:
-        self._watch = None
-        if self.transport.is_closing():
-            return
-        if self.is_dead(blocked=False):
-            self._port.client_dead(self)
-        elif self.backlog or tcp_info(self.transport.get_extra_info("socket")).in_flight:
-            self._look_after(self._port.port.keepalive)
-
-    def arrive(self, sock: socket.socket, address: str, number: int) -> None:
-        """A client was accepted and there is room for it. Its transport comes later."""
-        self._transport = Doorstep(sock)
-        self.name = peer_name(address, number)
-        self._enter()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client's transport is there: admit it, or tell it why not, if it is not in yet."""
-        before, self._transport = self._transport, cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        if isinstance(before, Doorstep):
-            before.hand_over(self._transport)
-            return
-        peer = transport.get_extra_info("peername")
-        if not peer and not self._left:  # reset before it was admitted
-            self.abort()
-            return
-        if peer:
-            self.name = peer_name(peer[0], peer[1])
-        self._enter()
-
-    def _enter(self) -> None:
-        if self._left:
-            self._admitted = True
-            self._port.readmit(self)
-            self.put(self._left.unsent)
-            if self._session:
-                self._session.resume()
-        else:
-            self._admitted = self._port.admit(self)
-        if self._left and self.finished:  # it waits for an answer that nobody has read meanwhile
-            self.active_at = self._loop.time()
-        if self._admitted and (self.finished or self._silence):
-            due = self.active_at + self._silence - self._loop.time()
-            self._wait(max(RESUMED_SECONDS if self._left else 0.0, due))
-
-    @property
-    def may_be_left(self) -> bool:
-        """Whether a successor can go on with the connection: TLS has its keys in this process."""
-        tls = self.transport.get_extra_info("ssl_object")
-        return self._admitted and not tls and not self.transport.is_closing()
+        return self.connection.full or self.state.suspended
 
     @property
     def has_to_do(self) -> bool:
-        """Whether something that it has said is still to be done."""
-        return bool(self._session and self._session.busy)
+        """Whether something that it has sent is still to be done."""
+        return self._inbox.busy
 
-    def fileno(self) -> int:
-        """The connection's descriptor."""
-        return int(self.transport.get_extra_info("socket").fileno())
+    @property
+    def can_resume(self) -> bool:
+        """Whether another process can go on with the connection: TLS has its keys in this one."""
+        transport = self.connection.transport
+        return self._is_in and not self.connection.has_tls and not transport.is_closing()
 
-    def leave(self, connection: str) -> ClientLeft:
-        """What a successor needs to go on, with the connection's descriptor by this name."""
-        self._trim_unsent()
-        return ClientLeft(
-            connection,
-            connected_at=self.connected_at,
-            active_at=self.active_at,
-            name=self.name,
-            received=self.received,
-            sent=self.sent,
-            finished=self.finished,
-            suspended=self._suspended,
-            unsent=bytes(self._unsent),
-            held=bytes(self._held),
-            telnet=self._session.state if self._session else None,
-            com_port=self._session.com_port if self._session else None,
-        )
+    # What the connection tells.
+
+    def arrived(self, connection: Connection) -> None:
+        """The connection is there: enter the port, or go on where an earlier process was."""
+        self.state.name = connection.name
+        if self._resumes:
+            self._resume()
+        else:
+            self._is_in = self._host.enter(self)
+        if self._is_in and (self.state.finished or self._silence):
+            due = self.state.active_at + self._silence - self._loop.time()
+            self._wait(max(RESUMED_SECONDS if self._resumes else 0.0, due))
+
+    def _resume(self) -> None:
+        self._is_in = True
+        self._host.readmit(self)
+        self.put(self.state.unsent)
+        self.state.unsent = b""
+        if self.session.has_com_port:
+            self._host.com_port.rejoin(self)
+        if self.state.finished:  # it waits for an answer that nobody has read meanwhile
+            self.state.active_at = self._loop.time()
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """The client has sent bytes."""
+        state = self.state
+        if not self._is_in or (not state.received and not self._host.heard(self, data)):
+            return
+        state.active_at = self._loop.time()
+        state.received += len(data)
+        if self.session.is_plain:
+            self._host.from_client(self, data)
+        else:
+            self._inbox.add(data)
+
+    def writable(self, connection: Connection) -> None:
+        """The connection takes more again, or no more."""
+        self._host.congestion_changed()
+
+    def finished(self, connection: Connection) -> bool:
+        """The client will send no more; it still gets what the device answers."""
+        if not self._is_in or not self._host.finished(self):
+            return False
+        if not self.state.finished:  # an earlier process may have seen the end, too
+            self.state.finished = True
+            self.state.active_at = self._loop.time()
+            self._wait(LOOK_SECONDS)
+        return True
+
+    def gone(self, connection: Connection, error: Exception | None) -> None:
+        """The connection has ended."""
+        if self._timer:
+            self._timer.cancel()
+        if isinstance(error, PeerDeadError):
+            self._drop_input()
+        else:
+            self._will_leave = True
+            if not self._inbox.busy:
+                self._host.com_port.leave(self)
+        self._host.left(self, error)
+        self._on_gone()
+
+    # What it is sent.
 
     def greet(self, words: str, replay: bytes) -> None:
         """Begin with a new client: negotiate, show it words and what the device said before."""
-        if self._session:
-            self._session.start()
-            if words:
-                self.put(self._session.encode(words.encode()))
+        self.put(self.session.start())
+        if words:
+            self.put(self.session.encode(words.encode()))
         if replay:
-            self.send(replay)
+            self.send(replay, self._loop.time())
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes of the client."""
-        if not self._admitted or (not self.received and not self._port.hear(self, data)):
-            return
-        self.active_at = self._loop.time()
-        self.received += len(data)
-        if self._session:
-            self._session.receive(data)
-        else:
-            self._port.from_client(self, data)
-        if len(data) >= MUCH:
-            # uvloop reads on within one turn of the loop, for as long as a client sends.
-            self.pause_reading("turn")
-            self._loop.call_soon(self.resume_reading, "turn")
-        if self._paused_for:
-            # It came all the same: uvloop begins to read a client after it was admitted.
-            self.transport.pause_reading()
-
-    def send(self, data: bytes) -> None:
-        """Bytes from the device."""
-        self.active_at = self._loop.time()
-        self.sent += len(data)
-        if self._session:
-            data = self._session.encode(data)
-        if self._suspended:
-            self._held += data
+    def send(self, data: bytes, now: float) -> None:
+        """Send bytes of the device; `now` is the loop's time."""
+        state = self.state
+        state.active_at = now
+        state.sent += len(data)
+        if state.suspended:
+            state.held += self.session.encode(data)
             self._see_that_it_keeps_up()
-        else:
-            self.put(data)
+            return
+        self.connection.write(self.session.encode(data))
+        if self.connection.full:
+            self._see_that_it_keeps_up()
 
     def put(self, data: bytes) -> None:
-        """Bytes as they are sent."""
-        if not self.transport.is_closing():
-            self.transport.write(data)
-            self._unsent += data
-            self._trim_unsent()
-            if self._full:
+        """Send bytes as they are."""
+        if data:
+            self.connection.write(data)
+            if self.connection.full:
                 self._see_that_it_keeps_up()
-            if not self._watch:
-                self._look_after(2 * self._port.port.keepalive)
-
-    def _trim_unsent(self) -> None:
-        del self._unsent[: len(self._unsent) - self.transport.get_write_buffer_size()]
-
-    def _see_that_it_keeps_up(self) -> None:
-        if self.backlog > LAG_LIMIT + self._port.port.replay:
-            self._port.close_slow(self)
 
     def notice(self, words: str) -> None:
         """Tell a person what happens; raw clients and programs would take it for the device's."""
-        if self._session and not self._session.speaks_rfc2217:
-            self.put(self._session.encode(f"\r\n[ttybridge: {words}]\r\n".encode()))
+        if self.session.shows_text:
+            self.put(self.session.encode(f"\r\n[ttybridge: {words}]\r\n".encode()))
+
+    def _see_that_it_keeps_up(self) -> None:
+        if self.connection.is_open and self.backlog > LAG_LIMIT + self._host.port.replay:
+            self._host.too_slow(self)
+
+    def _flush(self) -> None:
+        if self._output:
+            self.put(bytes(self._output))
+            self._output.clear()
+
+    # What it has sent.
+
+    def _do(self, event: Event) -> None:
+        match event:
+            case telnet.Data(data):
+                self._host.from_client(self, data)
+            case Reply(data):
+                self._output += data
+            case telnet.Break():
+                self._host.send_break(self)
+            case telnet.AreYouThere():
+                self._show_life()
+            case ComPortOn():
+                self._host.com_port.join(self)
+            case ComPortOff():
+                self.suspend(False)
+                self._host.com_port.leave(self)
+            case _:
+                self._host.com_port.answer(self, event)
+
+    def _must_wait(self, event: Event) -> bool:
+        """Whether an event changes the line under bytes that have not left yet."""
+        return (
+            isinstance(event, rfc2217.CHANGES_THE_LINE)
+            and self.may_write()
+            and self._host.queue.is_moving(comport.BLOCKED_SECONDS, {self})
+        )
+
+    def _after_turn(self, more: bool) -> None:
+        self._flush()
+        if more:
+            self.connection.pause_reading("order")
+            return
+        self.connection.resume_reading("order")
+        if self._will_leave:
+            self._host.com_port.leave(self)
+
+    def _show_life(self) -> None:
+        # A program would take words for something that the device said.
+        if self.session.has_com_port:
+            self._output += bytes((telnet.IAC, telnet.NOP))
+        else:
+            self._flush()
+            self.notice(f"{self._host.port.name}: {self._host.problem or 'here'}")
+
+    def _drop_input(self) -> None:
+        self._inbox.clear()
+        self._host.com_port.leave(self)
+
+    # What its line control asks (`comport.Member`).
+
+    @property
+    def com_port(self) -> comport.State:
+        """What it has asked to be told of the line."""
+        assert self.state.com_port
+        return self.state.com_port
+
+    def may_write(self) -> bool:
+        """Whether the device takes what it sends, and it may still send something."""
+        return self.writes and not self.state.finished
+
+    def say(self, payload: bytes) -> None:
+        """Send an answer or a notification of RFC 2217."""
+        self._output += com_port_words(payload)
+        if not self._inbox.in_turn:
+            self._flush()
 
     def suspend(self, on: bool) -> None:
         """Send nothing of the device for now, or go on with what was held back."""
-        self._suspended = on
-        if not on and self._held:
-            self.put(bytes(self._held))
-            self._held.clear()
-        self._port.congestion_changed()
+        self._flush()
+        if not self.connection.is_open:
+            return
+        self.state.suspended = on
+        if not on and self.state.held:
+            self.put(bytes(self.state.held))
+            self.state.held.clear()
+        self._host.congestion_changed()
 
     def discard_held(self) -> None:
         """Forget what a suspended client has not been sent."""
-        self._held.clear()
+        self.state.held.clear()
 
-    def pause_reading(self, why: str) -> None:
-        """Take nothing more from the client, until every reason for that has gone."""
-        if not self._paused_for:
-            self.transport.pause_reading()
-        self._paused_for.add(why)
-
-    def resume_reading(self, why: str) -> None:
-        """A reason to take nothing has gone."""
-        if why in self._paused_for:
-            self._paused_for.remove(why)
-            if not self._paused_for and not self.transport.is_closing():
-                self.transport.resume_reading()
-
-    def eof_received(self) -> bool:
-        """The client will send no more; it still gets what the device answers."""
-        if not self._admitted or self._port.gives_up(self):
-            return False
-        if not self.finished:  # a predecessor has met the end, too
-            self.finished = True
-            self.active_at = self._loop.time()
-            self._wait(LOOK_SECONDS)
-            self._port.client_finished()
-        # TLS has no half-closed connections in asyncio.
-        return self.transport.get_extra_info("ssl_object") is None
-
-    def pause_writing(self) -> None:
-        """The connection takes no more for now."""
-        self._full = True
-        self._port.congestion_changed()
-
-    def resume_writing(self) -> None:
-        """The connection takes more again."""
-        self._full = False
-        self._port.congestion_changed()
+    # It goes.
 
     def refuse(self, words: str) -> None:
-        """Tell a client that is not admitted why, and close."""
-        self.transport.write(f"ttybridge: {words}\r\n".encode())
-        if not self.transport.can_write_eof():  # TLS
-            self.close()
-            return
-        # Closing with unread input would reset the connection and take the words back.
-        with contextlib.suppress(OSError):  # it may have left already
-            self.transport.write_eof()
-        self._timer = self._loop.call_later(GOODBYE_SECONDS, self.abort)
+        """Tell a client that is not let in why, and close."""
+        self.connection.refuse(words)
 
     def close(self) -> None:
         """Take nothing more; close when all that was sent has gone out, or soon."""
-        self._admitted = False
-        self.transport.close()
+        self._is_in = False
         if self._timer:
             self._timer.cancel()
-        self._timer = self._loop.call_later(GOODBYE_SECONDS, self.abort)
+        self.connection.close()
 
     def displace(self) -> None:
-        """Close: another takes its place."""
-        if self._session:
-            self._session.drop()
+        """Close; what it has sent and is not done yet is dropped."""
+        self._drop_input()
         self.close()
 
     def abort(self) -> None:
         """Close now."""
-        self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended, by whichever side."""
-        for timer in (self._timer, self._watch):
-            if timer:
-                timer.cancel()
-        if self._session:
-            self._session.finish()
-        self._port.client_left(self, exc)
-        if self._on_lost:
-            self._on_lost()
-
-    def _wait(self, seconds: float) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, self._check_activity)
+        self.connection.abort()
 
     @property
     def _silence(self) -> float:
@@ -340,21 +354,26 @@ class Client(asyncio.Protocol):
 
         A client that will send no more sees the answer to its last command: `echo reboot | nc -N`.
         """
-        port = self._port.port
-        return port.half_close_timeout if self.finished else port.idle_timeout
+        port = self._host.port
+        return port.half_close_timeout if self.state.finished else port.idle_timeout
+
+    def _wait(self, seconds: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._check_activity)
 
     def _check_activity(self) -> None:
         """Close after silence; one timer a client, however busy the client is."""
         now = self._loop.time()
-        if self.finished and self._port.will_write_for(self):
-            self.active_at = now
+        if self.state.finished and self._host.still_writes(self):
+            self.state.active_at = now
             self._wait(LOOK_SECONDS)
             return
-        left = self.active_at + self._silence - now
+        left = self.state.active_at + self._silence - now
         if left > 0:
             self._wait(left)
             return
-        if not self.finished:
-            self._port.client_idle(self)
+        if not self.state.finished:
+            self._host.idle(self)
             self.notice(f"closed after {self._silence} s without a byte")
         self.close()

@@ -1,8 +1,12 @@
-"""What the daemon leaves to the one that comes after it, when it is restarted or upgraded.
+"""A restart or an upgrade: what one process leaves to the next, and how that goes on.
 
 Open descriptors stay in systemd's file-descriptor store: listeners, clients, ttys. This is what
-goes with them, as JSON: all that a port and a client know beyond the port map. A reader takes what
-it knows and fills in what is missing, so that either side may be of another version.
+goes with them, as JSON: the records of state.py. A reader takes what it knows and fills in what is
+missing, so that either side may be of another version.
+
+First no client is read any more (`settle`), then no device (`freeze`), then all is recorded in one
+moment (`leave`). The next process begins each port with its record (`resume`), connects its
+clients, and lets the bytes flow (`resumed`).
 """
 
 from __future__ import annotations
@@ -10,106 +14,201 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import logging
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from ttybridge.line import capture, comport
-from ttybridge.line.device import Line
+from ttybridge.line.capture import Capture
+from ttybridge.line.device import DeviceError
 from ttybridge.model.ports import Port
-from ttybridge.protocol import telnet
+from ttybridge.serve.client import Client
+from ttybridge.serve.port import BLOCKED_SECONDS, DRAIN_SECONDS, ServedPort, wait_while
+from ttybridge.serve.state import PortState
+
+log = logging.getLogger(__name__)
 
 
-@dataclass
-class ClientLeft:
-    """A client: the name of its connection's descriptor, and what it was in the midst of.
+async def settle(served: ServedPort) -> None:
+    """Take nothing more from clients; what they have said is done and written first.
 
-    `name` is its address. Times are those of CLOCK_MONOTONIC. `unsent` is on its way to it; `held`
-    is what it was not sent since it has asked for silence (`suspended`). `telnet` is None for a raw
-    client.
+    The device is still read: it does not wait for a line that is slow, or a client. A client
+    with TLS is closed, and so is one that has not replaced another yet: it connects again.
+    """
+    served.clients.close_waiting()
+    served.clients.abort_refused()
+    for client in tuple(served.clients.inside):
+        if client.can_resume:
+            client.connection.pause_reading("restart")
+        else:
+            client.close()
+
+    def is_busy() -> bool:
+        return (
+            served.queue.breaking
+            or served.queue.is_moving(BLOCKED_SECONDS)
+            or any(one.has_to_do or not one.can_resume for one in served.clients.inside)
+        )
+
+    await wait_while(is_busy, DRAIN_SECONDS)
+
+
+async def freeze(served: ServedPort) -> None:
+    """Read the device no more, for as short a time as can be: what it says has little room.
+
+    Nothing is waited for but the disk: a client is left with what it has not taken.
+    """
+    served.is_still = True
+    served.congestion_changed()
+    for client in tuple(served.clients.inside):
+        if client.has_to_do or not client.can_resume:
+            log.warning("%s: client %s closed by a restart", served.port.name, client.name)
+            client.abort()
+    if served.capture:
+        await served.capture.leave()
+
+
+def leave(served: ServedPort, place: int) -> tuple[PortState, dict[str, int]]:
+    """Return a port's record, and the descriptors by the names in it.
+
+    The names are short, by the port's place: all of them come in one variable of the
+    environment, and one of more than 128 KiB would keep the next process from being started.
+
+    Nothing is written to the device any more: the next process does that.
+    """
+    served.stop_timers()
+    served.queue.leave()
+    served.com_port.leave_all()
+    clients = [client for client in served.clients.inside if client.can_resume]
+    places: dict[Hashable, int] = {client: n for n, client in enumerate(clients)}
+    descriptors = {}
+    for client, number in places.items():
+        assert isinstance(client, Client)
+        client.state.connection = f"{place}.client{number}"
+        client.state.unsent = client.connection.unsent()
+        descriptors[client.state.connection] = client.connection.fileno()
+    state = served.state
+    state.entry = plain(served.port)
+    state.clients = [client.state for client in clients]
+    state.queue = [
+        (places.get(sender), None if data is None else bytes(data))
+        for sender, data in served.queue.items()
+    ]
+    state.log = served.capture.state if served.capture else None
+    state.tty = f"{place}.tty" if served.device.is_open else None
+    if state.tty:
+        descriptors[state.tty] = served.device.fileno()
+    return state, descriptors
+
+
+class Resumption:
+    """One port that goes on where an earlier process was.
+
+    The device is not read before `finish`: no client that is still to come misses anything.
     """
 
-    connection: str
-    connected_at: float
-    active_at: float
-    name: str = "?"
-    received: int = 0
-    sent: int = 0
-    finished: bool = False
-    suspended: bool = False
-    unsent: bytes = b""
-    held: bytes = b""
-    telnet: telnet.State | None = None
-    com_port: comport.State | None = None
+    def __init__(
+        self, served: ServedPort, left: PortState, tty: int | None, clients: Sequence[Client]
+    ) -> None:
+        self._served = served
+        self._had_device = left.tty is not None
+        self._writer = next((one for one in clients if not one.state.finished), None)
+        served.is_still = True
+        _take_over(served, left)
+        senders = dict(enumerate(clients))
+        served.queue.resume(
+            (None if place is None else senders.get(place), data) for place, data in left.queue
+        )
+        if served.port.log:
+            served.capture = Capture(served.port.log, served.port.name, left.log)
+        try:
+            if tty is None:
+                raise DeviceError("it was not open")
+            served.device.adopt(tty)
+        except DeviceError:
+            served.open_device()
+        else:
+            log.info("%s: device %s is still open", served.port.name, served.port.path)
+
+    def finish(self) -> None:
+        """All clients are connected again, but those that left meanwhile."""
+        served = self._served
+        served.is_still = False
+        if not served.device.is_open:
+            served.device_is_away()
+            served.forget_departed_input()
+        served.departed.look_later()
+        self._tell_what_has_changed()
+        served.com_port.resumed()
+        served.queue.write()
+        served.congestion_changed()
+
+    def _tell_what_has_changed(self) -> None:
+        """Clients know what the process before has told them."""
+        served = self._served
+        if served.device.is_open and not self._had_device:
+            served.tell_all(f"{served.port.name}: the device is here")
+        elif self._had_device and not served.device.is_open:
+            served.tell_all(f"{served.port.name}: the device has gone")
+        if self._writer and self._writer is not served.clients.writer:
+            served.clients.tell_writer()
 
 
-@dataclass
-class PortLeft:
-    """A port: its entry in the port map, the names of its descriptors, what it had to do.
-
-    `opened` says whether its device has been there, now or before.
-    `queue` is what clients have sent and the device has not taken: the client's place in `clients`
-    (None where it has left), and the bytes (None for a break).
-    """
-
-    entry: dict[str, Any]
-    line: Line
-    listener: str | None = None
-    tty: str | None = None
-    opened: bool = False
-    counters: dict[str, int] = field(default_factory=dict)
-    written: int = 0
-    dropped: int = 0
-    replay: bytes = b""
-    queue: list[tuple[int | None, bytes | None]] = field(default_factory=list)
-    clients: list[ClientLeft] = field(default_factory=list)
-    log: capture.State | None = None
-
-    def is_of(self, port: Port) -> bool:
-        """Whether a port's entry is the same, as far as both know its keys."""
-        return _agree(self.entry, plain(port))
+def _take_over(served: ServedPort, left: PortState) -> None:
+    state = served.state
+    settings = served.device.line.settings | left.line.settings
+    served.device.line = state.line = dataclasses.replace(left.line, settings=settings)
+    for each in dataclasses.fields(left.counters):
+        setattr(state.counters, each.name, getattr(left.counters, each.name))
+    state.replay += left.replay
+    state.written, state.dropped = left.written, left.dropped
+    state.opened = left.opened
 
 
-class Predecessor:
-    """What was left by the daemon before: its ports, and the descriptors."""
+def is_of(left: PortState, port: Port) -> bool:
+    """Whether a record is of a port with the same entry, as far as both know its keys."""
+    return _agree(left.entry, plain(port))
 
-    def __init__(self, ports: dict[str, PortLeft], descriptors: dict[str, int]) -> None:
+
+class Inheritance:
+    """What the process before has left: records of ports, and descriptors."""
+
+    def __init__(self, ports: dict[str, PortState], descriptors: dict[str, int]) -> None:
         self._ports = ports
         self._descriptors = descriptors
 
-    def share_out(self, ports: Iterable[Port]) -> dict[str, tuple[PortLeft, dict[str, int]]]:
-        """Return what was left of each port whose entry is the same, with its descriptors.
+    def share_out(self, ports: Iterable[Port]) -> dict[str, tuple[PortState, dict[str, int]]]:
+        """Return the record of each port whose entry is the same, with its descriptors.
 
         All others are closed, so that their TCP ports are free.
         """
         shares = {}
         for port in ports:
             left = self._ports.get(port.name)
-            if left and left.is_of(port):
+            if left and is_of(left, port):
                 shares[port.name] = left, self._take(left)
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
         return shares
 
-    def _take(self, left: PortLeft) -> dict[str, int]:
+    def _take(self, left: PortState) -> dict[str, int]:
         names = (left.listener, left.tty, *(client.connection for client in left.clients))
         return {name: self._descriptors.pop(name) for name in names if name in self._descriptors}
 
 
-def dump(ports: Mapping[str, PortLeft]) -> bytes:
+def dump(ports: Mapping[str, PortState]) -> bytes:
     """The ports, by name, as bytes."""
     return json.dumps({name: plain(port) for name, port in ports.items()}).encode()
 
 
-def load(data: bytes) -> dict[str, PortLeft]:
+def load(data: bytes) -> dict[str, PortState]:
     """The ports again; `ValueError` where the bytes are of something else."""
     try:
-        return {name: _build(PortLeft, port) for name, port in json.loads(data).items()}
+        return {name: _build(PortState, port) for name, port in json.loads(data).items()}
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not what a ttybridge leaves behind: {error}") from error
 

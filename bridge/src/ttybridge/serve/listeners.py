@@ -15,6 +15,7 @@ from typing import Any
 
 from ttybridge.model.ports import Port
 from ttybridge.model.values import Listen, Remote
+from ttybridge.net.connection import GOODBYE_SECONDS
 from ttybridge.net.handshakes import MOST_OF_HELLO, Handshakes, size_of_hello
 from ttybridge.net.sockets import (
     CONNECT_SECONDS,
@@ -27,9 +28,11 @@ from ttybridge.net.sockets import (
 )
 from ttybridge.net.tls import Certificate, CertificateError
 from ttybridge.net.trueport import FullModeWatch
-from ttybridge.serve.client import GOODBYE_SECONDS, Client
-from ttybridge.serve.handover import ClientLeft, PortLeft
-from ttybridge.serve.port import REFUSED_AT_ONCE, ServedPort
+from ttybridge.serve import handover
+from ttybridge.serve.client import Client
+from ttybridge.serve.clients import REFUSED_AT_ONCE
+from ttybridge.serve.port import ServedPort
+from ttybridge.serve.state import ClientState, PortState
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ class Link(abc.ABC):
         """Let clients come, or begin to try again; with the listener that a predecessor had."""
 
     @abc.abstractmethod
-    def _client(self, left: ClientLeft | None = None) -> Client:
+    def _client(self, state: ClientState | None = None) -> Client:
         """A client that comes, or one that a predecessor had."""
 
     async def settle(self) -> None:
@@ -68,22 +71,22 @@ class Link(abc.ABC):
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self.served.settle()
+        await handover.settle(self.served)
 
-    def left(self, place: int) -> tuple[PortLeft, dict[str, int]]:
+    def left(self, place: int) -> tuple[PortState, dict[str, int]]:
         """What a successor needs, with descriptors by name; `place` tells ports apart."""
-        return self.served.left(place)
+        return handover.leave(self.served, place)
 
-    async def resume(self, left: PortLeft, descriptors: dict[str, int]) -> None:
-        """Go on where a predecessor was; descriptors that are taken are removed."""
+    async def resume(self, left: PortState, descriptors: dict[str, int]) -> None:
+        """Go on where an earlier process was; descriptors that are taken are removed."""
         clients = [self._client(each) for each in left.clients]
-        self.served.resume(left, descriptors.pop(left.tty or "", None), clients)
-        for client, each in zip(clients, left.clients, strict=True):
-            if each.connection in descriptors:
-                await self._connect_again(
-                    client, socket.socket(fileno=descriptors.pop(each.connection))
-                )
-        self.served.resumed()
+        tty = descriptors.pop(left.tty or "", None)
+        resumption = handover.Resumption(self.served, left, tty, clients)
+        for client in clients:
+            connection = descriptors.pop(client.state.connection, None)
+            if connection is not None:
+                await self._connect_again(client, socket.socket(fileno=connection))
+        resumption.finish()
         listener = descriptors.pop(left.listener or "", None)
         await self.start(None if listener is None else socket.socket(fileno=listener))
 
@@ -91,7 +94,9 @@ class Link(abc.ABC):
         sock.setblocking(False)
         self._tune(sock)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: client.connection, sock
+            )
         except OSError as error:
             sock.close()
             log.info("%s: client left in a restart: %s", self.served.port.name, error)
@@ -198,7 +203,7 @@ class Listener(Link):
         await self._accept_no_more()
         await super().settle()
 
-    def left(self, place: int) -> tuple[PortLeft, dict[str, int]]:
+    def left(self, place: int) -> tuple[PortState, dict[str, int]]:
         """What a successor needs, with descriptors by name; `place` tells ports apart."""
         left, descriptors = super().left(place)
         if self._sock:
@@ -206,8 +211,8 @@ class Listener(Link):
             descriptors[left.listener] = self._sock.fileno()
         return left, descriptors
 
-    def _client(self, left: ClientLeft | None = None) -> Client:
-        return Client(self.served, left=left)
+    def _client(self, state: ClientState | None = None) -> Client:
+        return Client(self.served, state=state)
 
     async def _accept_no_more(self) -> None:
         """Who was accepted just now is a client like the others; a handshake is given up."""
@@ -274,7 +279,7 @@ class Listener(Link):
                 return
             sock.setblocking(False)
             # Before anything is made for it: a flood from there costs next to nothing.
-            refusal = self.served.turn_away(address, number)
+            refusal = self.served.clients.turn_away(address, number)
             if refusal:
                 self._turn_away(sock, refusal)
                 continue
@@ -310,8 +315,8 @@ class Listener(Link):
         Who finds the port full waits for its transport: until then another may have left.
         """
         client = self._client()
-        if self.served.has_room:
-            client.arrive(sock, address, number)
+        if self.served.clients.has_room:
+            client.connection.arrive(sock, address, number)
         self._begin(self._attach(client, sock))
 
     def _begin(self, coming: Coroutine[None, None, None]) -> None:
@@ -322,10 +327,12 @@ class Listener(Link):
     async def _attach(self, client: Client, sock: socket.socket) -> None:
         """Give a client asyncio's transport."""
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: client, sock)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: client.connection, sock
+            )
         except OSError as error:
             sock.close()
-            client.connection_lost(error)
+            client.connection.connection_lost(error)
 
     def _await_handshake(self, sock: socket.socket, address: str) -> None:
         """Wait for the first that a connection says: one that is silent costs little."""
@@ -343,11 +350,13 @@ class Listener(Link):
                 self._begin_handshake(who)  # the event loop had not come to it
                 continue
             self._drop(who)
-            self.served.refused_handshake("dropped for a newcomer: too many are in their handshake")
+            self.served.clients.refuse_handshake(
+                "dropped for a newcomer: too many are in their handshake"
+            )
 
     def _give_up(self, newcomer: _Newcomer) -> None:
         self._drop(newcomer)
-        self.served.refused_handshake(f"nothing came in {CONNECT_SECONDS:g} s")
+        self.served.clients.refuse_handshake(f"nothing came in {CONNECT_SECONDS:g} s")
 
     def _drop(self, newcomer: _Newcomer) -> None:
         """Close a connection that has not finished its handshake."""
@@ -389,7 +398,7 @@ class Listener(Link):
         assert self._certificate
         try:
             await loop.connect_accepted_socket(
-                self._client,
+                lambda: self._client().connection,
                 newcomer.sock,
                 ssl=self._certificate.context(),
                 ssl_handshake_timeout=max(newcomer.until - loop.time(), 0.001),
@@ -397,7 +406,7 @@ class Listener(Link):
         except (OSError, ssl.SSLError, CertificateError) as error:
             newcomer.sock.close()
             if newcomer in self._handshakes:
-                self.served.refused_handshake(str(error) or type(error).__name__)
+                self.served.clients.refuse_handshake(str(error) or type(error).__name__)
         finally:
             self._handshakes.remove(newcomer)
 
@@ -413,7 +422,7 @@ class Dialer(Link):
 
     async def start(self, kept: socket.socket | None = None) -> None:
         """Begin to connect, once no connection is there."""
-        if not self.served.clients:
+        if not self.served.clients.inside:
             self.problem = f"not yet connected to {self._remote}"
         self._task = asyncio.create_task(self._keep_connected())
 
@@ -423,12 +432,12 @@ class Dialer(Link):
             await asyncio.gather(self._arrival, return_exceptions=True)
         await super().settle()
 
-    def _client(self, left: ClientLeft | None = None) -> Client:
-        return Client(self.served, on_lost=self._lost.set, left=left)
+    def _client(self, state: ClientState | None = None) -> Client:
+        return Client(self.served, self._lost.set, state)
 
     async def _keep_connected(self) -> None:
         pause = RETRY_SECONDS
-        if self.served.clients:
+        if self.served.clients.inside:
             await self._ended()
         while True:
             lasted = await self._connect()
@@ -455,7 +464,9 @@ class Dialer(Link):
         return loop.time() - since
 
     async def _arrive(self, sock: socket.socket) -> None:
-        await asyncio.get_running_loop().create_connection(self._client, sock=sock)
+        await asyncio.get_running_loop().create_connection(
+            lambda: self._client().connection, sock=sock
+        )
 
     async def _ended(self) -> None:
         await self._lost.wait()

@@ -10,8 +10,9 @@ from typing import Any
 
 from ttybridge.model.ports import Port
 from ttybridge.net.trueport import FullModeWatch
-from ttybridge.serve.handover import PortLeft, Predecessor
+from ttybridge.serve.handover import Inheritance, freeze
 from ttybridge.serve.listeners import Dialer, Link, Listener
+from ttybridge.serve.state import PortState
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,8 @@ class ListenError(Exception):
 class Server:
     """All ports of the daemon."""
 
-    def __init__(self, predecessor: Predecessor | None = None) -> None:
-        self._predecessor = predecessor
+    def __init__(self, inherited: Inheritance | None = None) -> None:
+        self._inherited = inherited
         self._links: dict[str, Link] = {}
         self._urgent = FullModeWatch()
 
@@ -49,8 +50,8 @@ class Server:
             if link.served.port != wanted.get(name) or link.served.device.is_another()
         ]
         await asyncio.gather(*(self._stop(link) for link in stale))
-        left = self._predecessor.share_out(ports) if self._predecessor else {}
-        self._predecessor = None
+        left = self._inherited.share_out(ports) if self._inherited else {}
+        self._inherited = None
         for name, port in wanted.items():
             if name not in self._links:
                 link = self._links[name] = self._link(port)
@@ -62,7 +63,7 @@ class Server:
                     await link.start()
                     link.served.open_device()
 
-    async def _resume(self, link: Link, left: PortLeft, descriptors: dict[str, int]) -> bool:
+    async def _resume(self, link: Link, left: PortState, descriptors: dict[str, int]) -> bool:
         """Return whether a port could go on where a predecessor was."""
         try:
             await link.resume(left, descriptors)
@@ -75,12 +76,12 @@ class Server:
                 os.close(descriptor)
         return True
 
-    async def leave(self) -> tuple[dict[str, PortLeft], dict[str, int]]:
+    async def leave(self) -> tuple[dict[str, PortState], dict[str, int]]:
         """Stop, with all open: what a successor needs of each port, and the descriptors by name."""
         links = self._links.values()
         await asyncio.gather(*(link.settle() for link in links))
         # Devices are not read from here on: for all of them at once, however slow one port is.
-        await asyncio.gather(*(link.served.freeze() for link in links))
+        await asyncio.gather(*(freeze(link.served) for link in links))
         # All in one moment: what a port did after it, a successor would do again.
         left = [link.left(place) for place, link in enumerate(links)]
         descriptors = {name: number for _, each in left for name, number in each.items()}
@@ -89,7 +90,7 @@ class Server:
     def abandon(self) -> None:
         """What `leave` returned is a successor's now: send nothing more that it sends, too."""
         for link in self._links.values():
-            link.served.abandon()
+            link.served.clients.abandon()
 
     async def stop(self) -> None:
         """Stop serving all ports."""
@@ -115,7 +116,7 @@ class Server:
         """One line for `systemctl status`."""
         ports = [link.served for link in self._links.values()]
         present = sum(port.device.is_open for port in ports)
-        clients = sum(len(port.clients) for port in ports)
+        clients = sum(len(port.clients.inside) for port in ports)
         return f"{len(ports)} ports, {present} devices present, {clients} clients"
 
     def status(self) -> dict[str, Any]:

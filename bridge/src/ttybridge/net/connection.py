@@ -1,0 +1,257 @@
+"""One TCP connection: what is written, held back, closed, and whether anybody is at the other end.
+
+A connection knows no port. It tells its owner what happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import Protocol, cast
+
+from ttybridge.net.doorstep import Doorstep
+from ttybridge.net.sockets import TCP_CLOSE, TCP_ESTABLISHED, peer_name, tcp_info
+
+# The transport reports "full" above the first and "takes more" below the second, in bytes.
+HIGH_WATER, LOW_WATER = 65536, 16384
+
+# Bytes that are enough of one client for one turn of the event loop.
+MUCH = 65536
+
+# How long a connection that is being closed may take to accept what it was sent, in seconds.
+GOODBYE_SECONDS = 5.0
+
+# The tail of what was written is cut to what the kernel has not taken when it is this long.
+TAIL_SIZE = 65536
+
+
+class PeerDeadError(ConnectionError):
+    """Nobody is at the other end, though the connection has not ended."""
+
+    def __str__(self) -> str:
+        return "it does not answer"
+
+
+class Owner(Protocol):
+    """What a connection asks of its owner."""
+
+    def arrived(self, connection: Connection) -> None:
+        """It has a name and can be written to."""
+
+    def received(self, connection: Connection, data: bytes) -> None:
+        """The other side has sent bytes."""
+
+    def writable(self, connection: Connection) -> None:
+        """`full` has changed."""
+
+    def finished(self, connection: Connection) -> bool:
+        """The other side will send no more; return whether it still gets answers."""
+
+    def gone(self, connection: Connection, error: Exception | None) -> None:
+        """It has ended, or nobody is at the other end. Called once."""
+
+
+class Connection(asyncio.Protocol):
+    """The asyncio protocol of one connection; `keepalive` in seconds, 0 where nobody asks.
+
+    `name` is that of a connection which an earlier process had: its peer may have left meanwhile.
+    """
+
+    def __init__(self, owner: Owner, keepalive: int, name: str = "") -> None:
+        self._owner = owner
+        self._keepalive = keepalive
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._goodbye: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._tail = bytearray()
+        """Tail of what was written; its last get_write_buffer_size() bytes are still here."""
+        self._paused_for: set[str] = set()
+        self._is_gone = False
+        self.name = name
+        """Address and TCP port of the other side, as people write them."""
+        self.is_open = False
+        """Whether it can be written to."""
+        self.full = False
+        """Whether it takes no more for now."""
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """asyncio's side, or what there is until asyncio has made it."""
+        assert self._transport is not None
+        return self._transport
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether it is encrypted."""
+        return self.transport.get_extra_info("ssl_object") is not None
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that were written and that the kernel has not taken."""
+        return self.transport.get_write_buffer_size()
+
+    def fileno(self) -> int:
+        """The connection's descriptor."""
+        return int(self.transport.get_extra_info("socket").fileno())
+
+    def unsent(self) -> bytes:
+        """Return what was written and what the kernel has not taken."""
+        self._cut_tail()
+        return bytes(self._tail)
+
+    # It comes.
+
+    def arrive(self, sock: socket.socket, address: str, number: int) -> None:
+        """Begin with an accepted socket; its transport comes some turns of the loop later."""
+        self._transport = Doorstep(sock)
+        self.name = peer_name(address, number)
+        self._arrive()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is there."""
+        before, self._transport = self._transport, cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        if isinstance(before, Doorstep):
+            before.hand_over(self._transport)
+            return
+        peer = transport.get_extra_info("peername")
+        if not peer and not self.name:  # reset before it was admitted
+            self._transport.abort()
+            return
+        if peer:
+            self.name = peer_name(peer[0], peer[1])
+        self._arrive()
+
+    def _arrive(self) -> None:
+        self.is_open = True
+        self._owner.arrived(self)
+
+    # What the other side sends.
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._owner.received(self, data)
+        if len(data) >= MUCH:
+            # uvloop reads on within one turn of the loop, for as long as a client sends.
+            self.pause_reading("turn")
+            self._loop.call_soon(self.resume_reading, "turn")
+        if self._paused_for:
+            # uvloop begins to read a client after it was admitted, whatever was said before.
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The other side has closed its sending side."""
+        # TLS has no half-closed connections in asyncio.
+        return self._owner.finished(self) and not self.has_tls
+
+    def pause_reading(self, why: str) -> None:
+        """Take nothing more, until every reason for that is gone."""
+        if not self._paused_for:
+            self.transport.pause_reading()
+        self._paused_for.add(why)
+
+    def resume_reading(self, why: str) -> None:
+        """A reason to take nothing is gone."""
+        if why in self._paused_for:
+            self._paused_for.remove(why)
+            if not self._paused_for and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    # What it is sent.
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, now or when the other side takes more; nothing once it is closed."""
+        if not self.is_open:
+            return
+        self.transport.write(data)
+        self._tail += data
+        if len(self._tail) > TAIL_SIZE:
+            self._cut_tail()
+        if self._keepalive and not self._watch:
+            self._look_after(2 * self._keepalive)
+
+    def _cut_tail(self) -> None:
+        del self._tail[: len(self._tail) - self.backlog]
+
+    def pause_writing(self) -> None:
+        """The transport holds more than HIGH_WATER bytes."""
+        self.full = True
+        self._owner.writable(self)
+
+    def resume_writing(self) -> None:
+        """The transport holds less than LOW_WATER bytes."""
+        self.full = False
+        self._owner.writable(self)
+
+    # Whether anybody is there.
+
+    def is_dead(self, blocked: bool) -> bool:
+        """Whether nobody is at the other end, though the connection has not ended.
+
+        The kernel sends no keepalive while something is on its way, and one that is not read
+        (`blocked`: for long) cannot be seen to leave.
+        """
+        tcp = tcp_info(self.transport.get_extra_info("socket"))
+        if tcp.state != TCP_ESTABLISHED:
+            return tcp.state == TCP_CLOSE or blocked
+        return bool(tcp.in_flight and self._keepalive and tcp.silent_for > 2 * self._keepalive)
+
+    def _look_after(self, seconds: float) -> None:
+        """See in so many seconds whether what was sent has arrived."""
+        self._watch = self._loop.call_later(seconds, self._see_whether_it_lives)
+
+    def _see_whether_it_lives(self) -> None:
+        self._watch = None
+        if self.transport.is_closing():
+            return
+        if self.is_dead(blocked=False):
+            self.give_up()
+        elif self.backlog or tcp_info(self.transport.get_extra_info("socket")).in_flight:
+            self._look_after(self._keepalive)
+
+    # It goes.
+
+    def refuse(self, words: str) -> None:
+        """Tell the other side why it cannot stay, and close."""
+        self.is_open = False
+        self.transport.write(f"ttybridge: {words}\r\n".encode())
+        if not self.transport.can_write_eof():  # TLS
+            self.close()
+            return
+        # Closing with unread input would reset the connection and take the words back.
+        with contextlib.suppress(OSError):  # it may have left already
+            self.transport.write_eof()
+        self._goodbye = self._loop.call_later(GOODBYE_SECONDS, self.abort)
+
+    def close(self) -> None:
+        """Close when all that was sent has gone out, or soon."""
+        self.is_open = False
+        self.transport.close()
+        if self._goodbye:
+            self._goodbye.cancel()
+        self._goodbye = self._loop.call_later(GOODBYE_SECONDS, self.abort)
+
+    def give_up(self) -> None:
+        """Close now: nobody is at the other end. The owner knows it at once."""
+        self._tell_gone(PeerDeadError())
+        self.abort()
+
+    def abort(self) -> None:
+        """Close now."""
+        self.is_open = False
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended, by whichever side."""
+        self.is_open = False
+        for timer in (self._goodbye, self._watch):
+            if timer:
+                timer.cancel()
+        self._tell_gone(exc)
+
+    def _tell_gone(self, error: Exception | None) -> None:
+        if not self._is_gone:
+            self._is_gone = True
+            self._owner.gone(self, error)

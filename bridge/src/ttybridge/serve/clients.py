@@ -1,0 +1,352 @@
+"""Who is connected to a port: let in, refused, made to wait, replaced, closed; and who is told."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from ttybridge.model.ports import Port
+from ttybridge.net.connection import PeerDeadError
+from ttybridge.net.sockets import peer_name, plain_address
+from ttybridge.protocol.guard import stranger
+from ttybridge.serve.client import Client
+from ttybridge.serve.sharing import Admit, Refuse, Sharing, Wait
+from ttybridge.serve.state import Counters
+
+log = logging.getLogger(__name__)
+
+# Clients that are being told why they are refused, at once; more are closed without a word, so that
+# a flood of them does not use up the file descriptors.
+REFUSED_AT_ONCE = 32
+
+# How long a silent newcomer stays before it replaces the client of a port: a health check, a port
+# scan (`nc -z`) has left by then. In seconds.
+CANDIDATE_SECONDS = 2.0
+
+# At most one line of the log for refused clients in so many seconds.
+REFUSALS_LOGGED_SECONDS = 1.0
+
+
+class Room(Protocol):
+    """What the clients of a port need of it."""
+
+    def greet(self, client: Client) -> None:
+        """Show a new client what there is to see."""
+
+    def changed(self) -> None:
+        """The clients that are in have changed."""
+
+    def leaves_input(self, client: Client) -> None:
+        """A client has left; some of what it has sent still goes out."""
+
+    def drops_input(self, client: Client) -> None:
+        """A client has lost its place to another: nothing that it has sent goes out."""
+
+    def is_blocked(self) -> bool:
+        """Whether the device has taken nothing for so long that a dead client cannot be seen."""
+
+
+class Clients:
+    """The clients of one port."""
+
+    def __init__(self, port: Port, counters: Counters, room: Room) -> None:
+        self._port = port
+        self._counters = counters
+        self._room = room
+        self._loop = asyncio.get_running_loop()
+        self._sharing: Sharing[Client] = Sharing(port.sharing, port.max_clients)
+        self._timers: dict[Client, asyncio.TimerHandle] = {}
+        """When each that waits has stayed long enough."""
+        self._refused: set[Client] = set()
+        """Clients that are not let in and are being told why."""
+        self._is_closed = False
+        # A port that connects has chosen its client itself.
+        self._networks = [ipaddress.ip_network(each) for each in port.allow if port.listen]
+        self._refusal_logged_at = -math.inf
+        self._refusals_not_logged = 0
+
+    def __iter__(self) -> Iterator[Client]:
+        """All that get what the device sends: who is in, then who waits."""
+        return iter((*self._sharing.clients, *self._sharing.waiting))
+
+    @property
+    def inside(self) -> list[Client]:
+        """Who is in, in the order of arrival."""
+        return self._sharing.clients
+
+    @property
+    def writer(self) -> Client | None:
+        """The one that writes, where the others watch it."""
+        return self._sharing.writer
+
+    # They come.
+
+    def turn_away(self, address: str, number: int) -> str | None:
+        """Return why no client may connect from an address, in words; None where it may."""
+        if self._may_connect(address):
+            return None
+        words = f"{plain_address(address)} may not connect to port {self._port.name}"
+        self._count_refusal(f"client {peer_name(address, number)}", words)
+        return words
+
+    def _may_connect(self, address: str) -> bool:
+        if not self._networks:
+            return True
+        ip = ipaddress.ip_address(plain_address(address).partition("%")[0])
+        return any(ip in network for network in self._networks)
+
+    def refuse_handshake(self, words: str) -> None:
+        """A connection did not come as far as being a client's."""
+        self._count_refusal("connection", f"TLS: {words}")
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a newcomer would not be refused."""
+        return not self._is_closed and self._sharing.has_room
+
+    def enter(self, client: Client) -> bool:
+        """Let a client in, let it wait, or tell it in words why not; return whether it stays."""
+        if self._is_closed:
+            return self._refuse(client, f"port {self._port.name} is no longer served")
+        if self._sharing.is_full:
+            self._give_up_dead()
+        match self._sharing.ask(client):
+            case Refuse(holders):
+                held = " and ".join(self._held_since(other) for other in holders)
+                return self._refuse(client, f"port {self._port.name} is in use by {held}")
+            case Wait(holder, leave):
+                self._let_wait(client, holder, leave)
+            case Admit(leave):
+                self._let_in(client, leave)
+        return True
+
+    def readmit(self, client: Client) -> None:
+        """Take in a client that was in before a restart."""
+        log.info("%s: client %s is still connected", self._port.name, client.name)
+        self._sharing.readmit(client, client.state.finished)
+        self._changed()
+
+    def _let_in(self, client: Client, leave: tuple[Client, ...]) -> None:
+        for other in leave:
+            self._close_finished(other)
+        log.info("%s: client %s connected", self._port.name, client.name)
+        self._changed()
+        self._room.greet(client)
+        writer = self.writer
+        if writer and writer is not client:
+            client.notice(f"{self._port.name}: you watch {writer.name}, who writes")
+
+    def _let_wait(self, client: Client, holder: Client, leave: tuple[Client, ...]) -> None:
+        """Let a newcomer wait until it sends something or has stayed; it sees what there is."""
+        for oldest in leave:
+            log.info("%s: client %s closed: newer ones wait", self._port.name, oldest.name)
+            self._timers.pop(oldest).cancel()
+            oldest.displace()
+        log.info("%s: client %s waits to replace %s", self._port.name, client.name, holder.name)
+        self._timers[client] = self._loop.call_later(CANDIDATE_SECONDS, self._has_stayed, client)
+        self._room.greet(client)
+
+    def _close_finished(self, client: Client) -> None:
+        """A client that will send no more does not hold the port; `Sharing` has removed it."""
+        log.info("%s: client %s left", self._port.name, client.name)
+        self._has_left(client)
+        client.close()
+
+    def _give_up_dead(self) -> None:
+        """A client that is no more does not hold the port."""
+        blocked = self._room.is_blocked()
+        for client in self._sharing.active:
+            if client.connection.is_dead(blocked):
+                client.connection.give_up()
+
+    def _refuse(self, client: Client, words: str) -> bool:
+        self._count_refusal(f"client {client.name}", words)
+        if len(self._refused) < REFUSED_AT_ONCE:
+            self._refused.add(client)
+            client.refuse(words)
+        else:
+            client.abort()
+        return False
+
+    def _count_refusal(self, who: str, words: str) -> None:
+        """A client that tries again and again does not fill the log."""
+        self._counters.refused_clients += 1
+        now = self._loop.time()
+        if now - self._refusal_logged_at < REFUSALS_LOGGED_SECONDS:
+            self._refusals_not_logged += 1
+            return
+        more = f" (and {self._refusals_not_logged} before)" if self._refusals_not_logged else ""
+        log.warning("%s: %s refused%s: %s", self._port.name, who, more, words)
+        self._refusal_logged_at, self._refusals_not_logged = now, 0
+
+    def _held_since(self, client: Client) -> str:
+        return f"{client.name} (for {self._loop.time() - client.state.connected_at:.0f} s)"
+
+    # They say something.
+
+    def heard(self, client: Client, first: bytes) -> bool:
+        """A client has sent its first bytes; return whether they are meant for a device."""
+        if self._port.listen and self._port.guard and not self._port.tls:
+            seems = stranger(first)
+            if seems:
+                self._turn_out(client, seems)
+                return False
+        if client in self._timers:
+            self._take_over(client)
+        return True
+
+    def _turn_out(self, client: Client, seems: str) -> None:
+        words = (
+            f"it begins like {seems}, which is not for a serial device: "
+            f"guard: off of port {self._port.name} lets it through"
+        )
+        self._count_refusal(f"client {client.name}", words)
+        self._remove(client)
+        client.displace()
+
+    def _has_stayed(self, client: Client) -> None:
+        if not client.connection.transport.is_closing():
+            self._take_over(client)
+
+    def _take_over(self, client: Client) -> None:
+        """Let one that waits replace the client that is in, and those that wait longer."""
+        others = self._sharing.replace(client)
+        self._timers.pop(client).cancel()
+        self._changed()
+        for other in others:
+            log.info("%s: client %s replaced by %s", self._port.name, other.name, client.name)
+            other.notice(f"{self._port.name}: replaced by {client.name}")
+            other.displace()
+            self._remove(other, replaced=True)
+
+    def finished(self, client: Client) -> bool:
+        """A client will send no more; return whether it stays for the answers."""
+        if client in self._timers:  # it only looked who is there
+            log.info("%s: client %s left", self._port.name, client.name)
+            self._remove(client)
+            return False
+        writer = self.writer
+        self._sharing.finish(client)
+        if self._waiting() and not self._sharing.active:  # as for one that comes only now
+            for other in self._sharing.make_room():
+                self._close_finished(other)
+        self._go_on_after(writer)
+        return True
+
+    # They go.
+
+    def left(self, client: Client, error: Exception | None) -> None:
+        """A connection has ended."""
+        self._refused.discard(client)
+        if client not in self._sharing.clients and client not in self._timers:
+            return
+        if isinstance(error, PeerDeadError):
+            log.warning("%s: client %s closed: %s", self._port.name, client.name, error)
+        else:
+            reason = f": {error}" if error else ""
+            log.info("%s: client %s left%s", self._port.name, client.name, reason)
+        self._remove(client)
+
+    def kick(self, address: str | None) -> list[str]:
+        """Close the client with an address, or all; return whom."""
+        here = (*self._sharing.waiting, *self._sharing.clients)  # else one that waits takes over
+        kicked = [client for client in here if address in (None, client.name)]
+        for client in kicked:
+            log.warning("%s: client %s closed by ttybridge kick", self._port.name, client.name)
+            client.notice(f"{self._port.name}: closed by the administrator")
+            client.displace()
+            self._remove(client, replaced=True)
+        return [client.name for client in kicked]
+
+    def let_nobody_in(self) -> None:
+        """Refuse all newcomers from now on."""
+        self._is_closed = True
+
+    def close(self) -> None:
+        """Close all."""
+        self.close_waiting()
+        for client in tuple(self._sharing.clients):
+            client.close()
+        self.abort_refused()
+
+    def close_waiting(self) -> None:
+        """Close newcomers that have not replaced anybody yet."""
+        for client in tuple(self._sharing.waiting):
+            self._remove(client)
+            client.close()
+
+    def abort_refused(self) -> None:
+        """Close now those that are being told why they are refused."""
+        for client in tuple(self._refused):
+            client.abort()
+
+    def abandon(self) -> None:
+        """Another process has all connections: forget them, and send nothing more."""
+        clients, self._sharing.clients = self._sharing.clients, []
+        for client in clients:
+            client.abort()
+
+    def _remove(self, client: Client, replaced: bool = False) -> None:
+        """Go on without a client."""
+        if client in self._timers:
+            self._timers.pop(client).cancel()
+            self._sharing.leave(client)
+        elif client in self._sharing.clients:
+            writer = self.writer
+            self._sharing.leave(client)
+            self._has_left(client, replaced)
+            self._go_on_after(writer)
+
+    def _has_left(self, client: Client, replaced: bool = False) -> None:
+        client.has_left = True
+        # What it has sent and is not done yet is still written, unless another writes now.
+        client.writes = client.writes and not replaced and self._sharing.all_write
+        if replaced:
+            self._room.drops_input(client)
+        else:
+            self._room.leaves_input(client)
+
+    def _go_on_after(self, writer: Client | None) -> None:
+        """Let those go on who are in; `writer` is who wrote before."""
+        waiting = self._waiting()
+        if waiting and not self._sharing.clients:
+            log.info("%s: client %s need not wait any more", self._port.name, waiting[-1].name)
+            self._take_over(waiting[-1])
+        self._changed()
+        if self.writer and self.writer is not writer:
+            self.tell_writer()
+
+    def tell_writer(self) -> None:
+        """Tell the client that writes, where others watch it."""
+        if self.writer:
+            log.info("%s: client %s writes now", self._port.name, self.writer.name)
+            self.writer.notice(f"{self._port.name}: you write now")
+
+    def _waiting(self) -> list[Client]:
+        waiting = self._sharing.waiting
+        return [who for who in waiting if not who.connection.transport.is_closing()]
+
+    def _changed(self) -> None:
+        for client in self._sharing.clients:
+            client.writes = self._sharing.may_write(client)
+        self._room.changed()
+
+    def status(self) -> list[dict[str, Any]]:
+        """The clients as `ttybridge status --json` shows them; times in seconds."""
+        return [self._client_status(client) for client in self]
+
+    def _client_status(self, client: Client) -> dict[str, Any]:
+        now, state = self._loop.time(), client.state
+        return {
+            "address": state.name,
+            "connected_for": round(now - state.connected_at, 1),
+            "idle_for": round(now - state.active_at, 1),
+            "received": state.received,
+            "sent": state.sent,
+            "writes": client.writes,
+            "waits": client in self._timers,
+        }

@@ -1,0 +1,104 @@
+"""What one client has sent and the daemon has not done yet: worked off in turns.
+
+However much a client sends, all others and all devices have their turn of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ttybridge.serve.session import Event, Session
+
+# How long one client's commands may take in one turn of the event loop, in seconds.
+TURN_SECONDS = 0.0003
+
+# How often a waiting event looks whether it may go on, in seconds.
+LOOK_SECONDS = 0.005
+
+
+class Inbox:
+    """Bytes of a client, parsed and done piece by piece.
+
+    `do` does an event; `must_wait` says whether an event waits for bytes that are still on their
+    way; `after_turn` is called at the end of each turn with whether something is left.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        do: Callable[[Event], None],
+        must_wait: Callable[[Event], bool],
+        after_turn: Callable[[bool], None],
+    ) -> None:
+        self._session = session
+        self._do = do
+        self._must_wait = must_wait
+        self._after_turn = after_turn
+        self._loop = asyncio.get_running_loop()
+        self._input: deque[bytes] = deque()
+        self._parsed = 0
+        """How much of the first piece of `_input` is parsed."""
+        self._events: deque[Event] = deque()
+        self._timer: asyncio.Handle | None = None
+        self.in_turn = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is still to be done."""
+        return bool(self._events or self._input)
+
+    def add(self, data: bytes) -> None:
+        """Do what the bytes say, now or in later turns."""
+        self._input.append(data)
+        if not self._timer:
+            self._take_turn()
+
+    def clear(self) -> None:
+        """Do nothing more of what was sent."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        self._events.clear()
+        self._input.clear()
+        self._parsed = 0
+
+    def _take_turn(self) -> None:
+        self._timer, self.in_turn = None, True
+        pause = self._work()
+        self.in_turn = False
+        if pause is not None:
+            # No timer for the very next turn: those of uvloop count milliseconds.
+            self._timer = (
+                self._loop.call_later(pause, self._take_turn)
+                if pause
+                else self._loop.call_soon(self._take_turn)
+            )
+        self._after_turn(pause is not None)
+
+    def _work(self) -> float | None:
+        """Return how many seconds to pause before the next turn, None where all is done."""
+        began = time.monotonic()  # uvloop's own time moves only between turns
+        while self.busy:
+            if not self._events:
+                self._events.extend(self._session.receive(self._next_piece()))
+            elif self._must_wait(self._events[0]):
+                return LOOK_SECONDS
+            else:
+                self._do(self._events.popleft())
+            spent = time.monotonic() - began
+            if spent > TURN_SECONDS and self.busy:
+                # What takes long (a driver that sets up its adapter) pauses for as long.
+                return spent if spent > 2 * TURN_SECONDS else 0.0
+        return None
+
+    def _next_piece(self) -> bytes:
+        data, start = self._input[0], self._parsed
+        size = self._session.slice_size(data, start)
+        self._parsed += size
+        if self._parsed == len(data):
+            self._input.popleft()
+            self._parsed = 0
+        return data if size == len(data) else data[start : start + size]

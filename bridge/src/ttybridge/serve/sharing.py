@@ -1,0 +1,134 @@
+"""Who may use a port: pure decisions, without a clock, a connection or a loop.
+
+A client is anything that can be compared and hashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Who = TypeVar("Who", bound=Hashable)
+
+# How many newcomers may wait at once to replace the client of a port.
+MOST_WAITING = 8
+
+
+@dataclass(frozen=True)
+class Admit(Generic[Who]):
+    """The newcomer is in; those who will send no more make room for it."""
+
+    leave: tuple[Who, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wait(Generic[Who]):
+    """The newcomer waits to replace `holder`; the oldest that waits may have to go."""
+
+    holder: Who
+    leave: tuple[Who, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refuse(Generic[Who]):
+    """There is no room: these hold the port."""
+
+    holders: tuple[Who, ...]
+
+
+class Sharing(Generic[Who]):
+    """The sharing rule of one port and the clients that it has let in.
+
+    `rule` is the port map's `sharing`. With `replace` the newest client wins, but one that only
+    looks who is there (a port scan, a health check) replaces nobody: a newcomer waits until it
+    has sent something or has stayed.
+    """
+
+    def __init__(self, rule: str, max_clients: int) -> None:
+        self._rule = rule
+        self._max_clients = max_clients
+        self.clients: list[Who] = []
+        """Who is in, in the order of arrival."""
+        self.waiting: list[Who] = []
+        """Who waits to replace the client, in the order of arrival."""
+        self._finished: set[Who] = set()
+
+    @property
+    def active(self) -> list[Who]:
+        """Clients that may still send something."""
+        return [who for who in self.clients if who not in self._finished]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody more can be in."""
+        return len(self.active) >= self._max_clients
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a newcomer would not be refused."""
+        return self._rule == "replace" or not self.is_full
+
+    @property
+    def all_write(self) -> bool:
+        """Whether all who are in may write."""
+        return self._rule != "observed"
+
+    @property
+    def writer(self) -> Who | None:
+        """The one client that may write, where the others watch it."""
+        return None if self.all_write else self._first_active()
+
+    def _first_active(self) -> Who | None:
+        return next((who for who in self.clients if who not in self._finished), None)
+
+    def may_write(self, who: Who) -> bool:
+        """Whether the device takes what a client sends."""
+        if who in self.waiting:
+            return False
+        return self.all_write or self._first_active() == who
+
+    def ask(self, who: Who) -> Admit[Who] | Wait[Who] | Refuse[Who]:
+        """Let a newcomer in, let it wait, or refuse it."""
+        active = self.active
+        if active and self._rule == "replace":
+            leave = tuple(self.waiting[: len(self.waiting) + 1 - MOST_WAITING])
+            self.waiting = [other for other in self.waiting if other not in leave] + [who]
+            return Wait(active[0], leave)
+        if len(active) >= self._max_clients:
+            return Refuse(tuple(active))
+        leave = self.make_room()
+        self.clients.append(who)
+        return Admit(leave)
+
+    def make_room(self) -> tuple[Who, ...]:
+        """Let those go who will send no more, as far as a newcomer needs their places."""
+        too_many = max(0, len(self.clients) + 1 - self._max_clients)
+        leave = tuple(who for who in self.clients if who in self._finished)[:too_many]
+        for who in leave:
+            self.leave(who)
+        return leave
+
+    def readmit(self, who: Who, finished: bool) -> None:
+        """Let a client in that was in before a restart."""
+        self.clients.append(who)
+        if finished:
+            self._finished.add(who)
+
+    def replace(self, who: Who) -> tuple[Who, ...]:
+        """Let one that waits take over; return whom it replaces, who are still to leave."""
+        others = (*self.clients, *self.waiting[: self.waiting.index(who)])
+        self.waiting.remove(who)
+        self.clients.append(who)
+        return others
+
+    def finish(self, who: Who) -> None:
+        """A client will send no more; it no longer keeps others out."""
+        self._finished.add(who)
+
+    def leave(self, who: Who) -> None:
+        """A client is no longer there."""
+        for members in (self.clients, self.waiting):
+            if who in members:
+                members.remove(who)
+        self._finished.discard(who)

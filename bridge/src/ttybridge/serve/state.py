@@ -1,0 +1,72 @@
+"""All that a port and a client know beyond the port map: plain data, one record each.
+
+A restart hands the records over as they are (handover.py). Some fields are filled in only then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ttybridge.line import capture, comport, write_queue
+from ttybridge.line.device import Line
+from ttybridge.protocol import telnet
+
+
+@dataclass
+class ClientState:
+    """A client; times are those of CLOCK_MONOTONIC, in seconds.
+
+    For a hand-over: `connection` names the connection's descriptor, `unsent` is what was written
+    and has not reached the kernel.
+    """
+
+    connection: str = ""
+    connected_at: float = 0.0
+    active_at: float = 0.0
+    name: str = "?"
+    """Its address."""
+    received: int = 0
+    sent: int = 0
+    finished: bool = False
+    """Whether it has closed its sending side."""
+    suspended: bool = False
+    """Whether it has asked for silence (RFC 2217)."""
+    unsent: bytes = b""
+    held: bytearray = field(default_factory=bytearray)
+    """What it has not been sent because of that."""
+    telnet: telnet.State | None = None
+    com_port: comport.State | None = None
+
+
+@dataclass
+class Counters:
+    """What has happened on a port since the daemon started."""
+
+    from_device: int = 0
+    reconnects: int = 0
+    refused_clients: int = 0
+    closed_slow_clients: int = 0
+
+
+@dataclass
+class PortState(write_queue.State):
+    """A port, with what its write queue counts.
+
+    For a hand-over: `entry` is its entry in the port map, `listener` and `tty` name descriptors,
+    `queue` is what clients have sent and the device has not taken: the client's place in `clients`
+    (None where it has left), and the bytes (None for a break).
+    """
+
+    line: Line = field(kw_only=True)
+    counters: Counters = field(default_factory=Counters)
+    replay: bytearray = field(default_factory=bytearray)
+    """The last bytes that the device has sent."""
+    opened: bool = False
+    """Whether its device has been there, now or before."""
+    entry: dict[str, Any] = field(default_factory=dict)
+    listener: str | None = None
+    tty: str | None = None
+    queue: list[tuple[int | None, bytes | None]] = field(default_factory=list)
+    clients: list[ClientState] = field(default_factory=list)
+    log: capture.State | None = None
