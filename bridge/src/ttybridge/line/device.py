@@ -100,13 +100,10 @@ class Device:
         self._port = port
         self._tty: serial.Serial | None = None
         self._fd = -1
+        self.is_open = False
+        """Whether it can be read and written."""
         self._refused_rs485 = False
         self.line = Line.of(port)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it can be read and written."""
-        return self._tty is not None
 
     def exists(self) -> bool:
         """Whether something has the device's name; cheap enough to ask often."""
@@ -137,7 +134,7 @@ class Device:
         except (OSError, ValueError, termios.error) as error:
             tty.close()
             raise DeviceError(_words(path, error)) from error
-        self._tty, self._fd = tty, tty.fileno()
+        self._tty, self._fd, self.is_open = tty, tty.fileno(), True
         if self.line.break_on:
             self._ioctl(_TIOCSBRK)
 
@@ -152,6 +149,7 @@ class Device:
                 raise DeviceError(f"{path} is another device now")
             _make_known(fd, hangup=self._port.hangup)  # the predecessor may be an older version
             self._tty, self._fd = _opened(fd, _pyserial_settings(self.line.settings)), fd
+            self.is_open = True
         except OSError as error:
             os.close(fd)
             raise DeviceError(_words(path, error)) from error
@@ -305,7 +303,7 @@ class Device:
         # Only then: on a pty, which never waits, it would discard what the other end is to read.
         if self.unsent():
             self.purge(received=False, unsent=True)
-        tty, self._tty = self._tty, None
+        tty, self._tty, self.is_open = self._tty, None, False
         with contextlib.suppress(OSError):
             tty.close()
 

@@ -128,7 +128,8 @@ class WriteQueue:
     def add(self, sender: Hashable, data: bytes) -> None:
         """Write now, or when the device takes more."""
         rest = memoryview(data)
-        if not (self.size or self._breaks or self._break) and self._has_room(len(data)):
+        idle = not (self.size or self._breaks or self._break)
+        if idle and (not self._fair or self._has_room(len(data))):
             rest = self._write(sender, rest)
         if rest:
             if not self.size:
@@ -141,8 +142,8 @@ class WriteQueue:
             self._ask_to_wait(sender)
 
     def _has_room(self, size: int) -> bool:
-        """Whether nobody could have to wait for bytes that are written now."""
-        return not self._fair or (self._device.is_open and self._pace.room() >= size)
+        """Whether the tty takes so many bytes without making other senders wait."""
+        return self._device.is_open and self._pace.room() >= size
 
     def _append(self, sender: Hashable, data: memoryview) -> None:
         lane = self._lane(sender)

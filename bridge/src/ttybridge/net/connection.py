@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from ttybridge.net.doorstep import Doorstep
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._keepalive = keepalive
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._send: Callable[[bytes], object] = bytes
         self._goodbye: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._tail = bytearray()
@@ -106,12 +108,14 @@ class Connection(asyncio.Protocol):
     def arrive(self, sock: socket.socket, address: str, number: int) -> None:
         """Begin with an accepted socket; its transport comes some turns of the loop later."""
         self._transport = Doorstep(sock)
+        self._send = self._transport.write
         self.name = peer_name(address, number)
         self._arrive()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The transport is there."""
         before, self._transport = self._transport, cast("asyncio.Transport", transport)
+        self._send = self._transport.write
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         if isinstance(before, Doorstep):
             before.hand_over(self._transport)
@@ -165,7 +169,7 @@ class Connection(asyncio.Protocol):
         """Send bytes, now or when the other side takes more; nothing once it is closed."""
         if not self.is_open:
             return
-        self.transport.write(data)
+        self._send(data)
         self._tail += data
         if len(self._tail) > TAIL_SIZE:
             self._cut_tail()
@@ -246,6 +250,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended, by whichever side."""
         self.is_open = False
+        self._tail.clear()
+        # What the old one holds is freed at once, also while somebody still knows this connection.
+        self._transport = Doorstep()
+        self._transport.abort()
+        self._send = self._transport.write
         for timer in (self._goodbye, self._watch):
             if timer:
                 timer.cancel()

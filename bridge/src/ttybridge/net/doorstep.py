@@ -14,7 +14,7 @@ from typing import Any
 class Doorstep(asyncio.Transport):
     """Keeps what is written and asked for, and gives it to the transport that comes."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket | None = None) -> None:
         super().__init__({"socket": sock})
         self._unsent = bytearray()
         self._reads = True

@@ -135,6 +135,8 @@ class Telnet:
 
     def data_to_send(self) -> bytes:
         """Return what the protocol itself has to send now."""
+        if not self._to_send:
+            return b""
         data = bytes(self._to_send)
         self._to_send.clear()
         return data

@@ -100,6 +100,7 @@ class Client:
             self, host.port.keepalive, self.state.name if self._resumes else ""
         )
         self.session = session(host.port.protocol, self.state.telnet)
+        self._is_plain = self.session.is_plain
         self.state.telnet = self.session.state
         self.state.com_port = self.state.com_port or comport.State()
         self._inbox = Inbox(self.session, self._do, self._must_wait, self._after_turn)
@@ -168,7 +169,7 @@ class Client:
             return
         state.active_at = self._loop.time()
         state.received += len(data)
-        if self.session.is_plain:
+        if self._is_plain:
             self._host.from_client(self, data)
         else:
             self._inbox.add(data)
@@ -219,7 +220,7 @@ class Client:
             state.held += self.session.encode(data)
             self._see_that_it_keeps_up()
             return
-        self.connection.write(self.session.encode(data))
+        self.connection.write(data if self._is_plain else self.session.encode(data))
         if self.connection.full:
             self._see_that_it_keeps_up()
 

@@ -6,7 +6,6 @@ import asyncio
 import ipaddress
 import logging
 import math
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from ttybridge.model.ports import Port
@@ -64,19 +63,14 @@ class Clients:
         self._refused: set[Client] = set()
         """Clients that are not let in and are being told why."""
         self._is_closed = False
+        self.inside: tuple[Client, ...] = ()
+        """Who is in, in the order of arrival."""
+        self.all: tuple[Client, ...] = ()
+        """All that get what the device sends: who is in, then who waits."""
         # A port that connects has chosen its client itself.
         self._networks = [ipaddress.ip_network(each) for each in port.allow if port.listen]
         self._refusal_logged_at = -math.inf
         self._refusals_not_logged = 0
-
-    def __iter__(self) -> Iterator[Client]:
-        """All that get what the device sends: who is in, then who waits."""
-        return iter((*self._sharing.clients, *self._sharing.waiting))
-
-    @property
-    def inside(self) -> list[Client]:
-        """Who is in, in the order of arrival."""
-        return self._sharing.clients
 
     @property
     def writer(self) -> Client | None:
@@ -148,6 +142,7 @@ class Clients:
             oldest.displace()
         log.info("%s: client %s waits to replace %s", self._port.name, client.name, holder.name)
         self._timers[client] = self._loop.call_later(CANDIDATE_SECONDS, self._has_stayed, client)
+        self._changed()
         self._room.greet(client)
 
     def _close_finished(self, client: Client) -> None:
@@ -287,6 +282,7 @@ class Clients:
     def abandon(self) -> None:
         """Another process has all connections: forget them, and send nothing more."""
         clients, self._sharing.clients = self._sharing.clients, []
+        self.inside = self.all = ()
         for client in clients:
             client.abort()
 
@@ -295,6 +291,7 @@ class Clients:
         if client in self._timers:
             self._timers.pop(client).cancel()
             self._sharing.leave(client)
+            self._changed()
         elif client in self._sharing.clients:
             writer = self.writer
             self._sharing.leave(client)
@@ -331,13 +328,15 @@ class Clients:
         return [who for who in waiting if not who.connection.transport.is_closing()]
 
     def _changed(self) -> None:
-        for client in self._sharing.clients:
+        self.inside = tuple(self._sharing.clients)
+        self.all = (*self.inside, *self._sharing.waiting)
+        for client in self.inside:
             client.writes = self._sharing.may_write(client)
         self._room.changed()
 
     def status(self) -> list[dict[str, Any]]:
         """The clients as `ttybridge status --json` shows them; times in seconds."""
-        return [self._client_status(client) for client in self]
+        return [self._client_status(client) for client in self.all]
 
     def _client_status(self, client: Client) -> dict[str, Any]:
         now, state = self._loop.time(), client.state

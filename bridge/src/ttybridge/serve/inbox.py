@@ -10,10 +10,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from ttybridge.protocol.telnet import Data
 from ttybridge.serve.session import Event, Session
 
 # How long one client's commands may take in one turn of the event loop, in seconds.
 TURN_SECONDS = 0.0003
+
+# Bytes that are parsed before the clock is looked at.
+QUICK_SIZE = 256
 
 # How often a waiting event looks whether it may go on, in seconds.
 LOOK_SECONDS = 0.005
@@ -52,9 +56,18 @@ class Inbox:
 
     def add(self, data: bytes) -> None:
         """Do what the bytes say, now or in later turns."""
-        self._input.append(data)
-        if not self._timer:
-            self._take_turn()
+        if self._timer or self.in_turn:
+            self._input.append(data)
+            return
+        if len(data) <= QUICK_SIZE:
+            events = self._session.receive(data)
+            if len(events) == 1 and isinstance(events[0], Data):  # by far the most common
+                self._do(events[0])
+                return
+            self._events.extend(events)
+        else:
+            self._input.append(data)
+        self._take_turn()
 
     def clear(self) -> None:
         """Do nothing more of what was sent."""

@@ -112,7 +112,7 @@ class ServedPort:
 
     def tell_all(self, words: str) -> None:
         """Tell all clients that a person may read."""
-        for client in self.clients:
+        for client in self.clients.all:
             client.notice(words)
 
     async def stop(self) -> None:
@@ -230,7 +230,7 @@ class ServedPort:
             return
         self.state.counters.from_device += len(data)
         now = self._loop.time()
-        for client in self.clients:
+        for client in self.clients.all:
             client.send(data, now)
         if self.port.replay:
             self.state.replay += data

@@ -126,7 +126,7 @@ class Telnet:
         answers = self._telnet.data_to_send()
         events: list[Event] = [Reply(answers)] if answers else []
         for each in said:
-            event = _event(each)
+            event = each if isinstance(each, Data) else _event(each)
             if event:
                 events.append(event)
         return events
@@ -151,7 +151,7 @@ def com_port_words(payload: bytes) -> bytes:
 
 def _event(said: telnet.Event) -> Event | None:
     match said:
-        case Data() | Break() | AreYouThere():
+        case Break() | AreYouThere():
             return said
         case telnet.Enabled(telnet.COM_PORT):
             return ComPortOn()
