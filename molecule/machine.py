@@ -32,7 +32,7 @@ def wait_for(condition: Callable[[], T], what: str) -> T:
     while True:
         if result := condition():
             return result
-        assert time.monotonic() < end, f"waited in vain for: {what}"
+        assert time.monotonic() < end, f"did not happen in {PATIENCE} s: {what}"
         time.sleep(0.2)
 
 
