@@ -21,7 +21,7 @@ VM = ROOT / ".lab" / "vm"
 # The USB path of each adapter of script/vm, and the TCP ports that the inventories have for them.
 USB_PATHS = {"single": "1-1.2", "left": "1-1.3", "right": "1-1.4", "spare": "1-1.5"}
 TCP_PORTS = {"single": 10001, "left": 10002, "right": 10003}
-# Without KVM all is slow; this only ends tests that would never end.
+# Without KVM everything is slow; this only ends tests that would never end.
 PATIENCE = 300
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ def wait_for(condition: Callable[[], T], what: str) -> T:
     while True:
         if result := condition():
             return result
-        assert time.monotonic() < end, f"waited in vain for: {what}"
+        assert time.monotonic() < end, f"did not happen in {PATIENCE} s: {what}"
         time.sleep(0.2)
 
 
@@ -50,13 +50,13 @@ class Machine:
         self.address = config.split("hostname ", 1)[1].split()[0]
 
     def playbook(self, name: str, inventory: Path | None = None) -> str:
-        """What a playbook prints that succeeds."""
+        """What a playbook prints; it must succeed."""
         done = run_playbook(name, inventory or self.inventory, lab=VM)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def inventory_with(self, folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-        """An inventory in `folder` like the scenario's, but for a change to its variables."""
+        """A copy of the scenario's inventory in `folder`, with a change to its variables."""
         inventory = yaml.safe_load(self.inventory.read_text())
         change(inventory["serial_servers"]["vars"])
         file = folder / "hosts.yml"
@@ -72,7 +72,7 @@ class Machine:
 
     @contextmanager
     def monitor(self, command: str, **arguments: Any) -> Iterator[TextIO]:
-        """Have QEMU do something (docs/interop/qemu-qmp-ref of QEMU), and read what comes of it."""
+        """Give QEMU a command (docs/interop/qemu-qmp-ref of QEMU), and read its events."""
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.connect(str(self.folder / "monitor"))
             lines = monitor.makefile("r")
@@ -84,8 +84,8 @@ class Machine:
             yield lines
 
     def cut_power(self) -> None:
-        """Have it start anew, in the middle of what it does."""
-        # QEMU says so or, for a raspi3b, ends and is started anew.
+        """Restart it, in the middle of what it does."""
+        # QEMU says so or, for a raspi3b, ends and is started again.
         with self.monitor("system_reset") as events, suppress(ConnectionError):
             next((event for event in events if "RESET" in event), None)
 
@@ -104,14 +104,14 @@ class Machine:
         return found.strip()
 
     def names(self) -> dict[str, str]:
-        """Which tty each adapter's name in /dev/serial/by-name is."""
+        """The tty that each name in /dev/serial/by-name leads to."""
         links = self.sh(
             "udevadm settle; find /dev/serial/by-name -lname '*ttyUSB*' -printf '%f %l\\n'"
         )
         return {name: Path(to).name for name, to in map(str.split, links.splitlines())}
 
     def plug(self, adapter: str) -> socket.socket:
-        """Plug an adapter in, and have the far end of its line."""
+        """Plug an adapter in; return the far end of its line."""
         far_end = socket.socket(socket.AF_UNIX)
         far_end.settimeout(PATIENCE)
         far_end.connect(str(self.folder / adapter))
@@ -141,12 +141,12 @@ class Machine:
             self.wait_until_gone(adapter)
 
     def replug(self, adapter: str) -> socket.socket:
-        """The far end of an adapter that had an echo there."""
+        """Take the echo off an adapter's far end; return that far end."""
         self.unplug(adapter)
         return self.plug(adapter)
 
     def as_it_was(self) -> None:
-        """All adapters of the port map are plugged in again, with an echo at their far ends."""
+        """Plug in all adapters of the port map again, with an echo at their far ends."""
         self.unplug(*self.held)
         for adapter in TCP_PORTS:
             self.script("plug", adapter)
@@ -159,7 +159,7 @@ class Machine:
 
     @contextmanager
     def line(self, port: str) -> Iterator[tuple[socket.socket, socket.socket]]:
-        """A client of a port and the far end of its line, when bytes go from one to the other."""
+        """A client of a port and the far end of its line, once bytes pass between them."""
         far_end = self.held.get(port) or self.replug(port)
         with self.connect(TCP_PORTS[port]) as client:
             client.sendall(b"first\n")
@@ -167,7 +167,7 @@ class Machine:
             yield client, far_end
 
     def echoes(self, port: str) -> bool:
-        """Whether a client of a port gets back from the far end what it sends."""
+        """Whether a client of a port gets its bytes back from the far end."""
         with self.connect(TCP_PORTS[port]) as client:
             client.settimeout(5)
             try:
@@ -180,5 +180,5 @@ class Machine:
         return True
 
     def usb_log(self) -> list[str]:
-        """What the drivers have asked of the adapters so far."""
+        """Everything that the drivers asked of the adapters until now."""
         return (self.folder / "qemu.log").read_text(errors="replace").splitlines()

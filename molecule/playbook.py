@@ -15,7 +15,7 @@ def run_playbook(
 ) -> subprocess.CompletedProcess[str]:
     """Run a playbook of `clone`, with the ansible.cfg that ships.
 
-    `lab` has the ssh_config by which the hosts of `inventory` are reached.
+    `lab` has the ssh_config for the hosts of `inventory`.
     """
     return subprocess.run(
         ["ansible-playbook", name, "-i", str(inventory), *arguments],
@@ -23,7 +23,7 @@ def run_playbook(
         env={
             **os.environ,
             "ANSIBLE_CONFIG": str(clone / "ansible.cfg"),
-            # Molecule asks for colours, which would stand between the words.
+            # Molecule asks for colours, which would come between the words.
             "ANSIBLE_FORCE_COLOR": "false",
             "ANSIBLE_SSH_COMMON_ARGS": f'-F "{lab}/ssh_config"',
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(lab / "cp"),

@@ -2,15 +2,15 @@
 # What the commands in script/ share. Sourced, never run.
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-export LAB=$ROOT/.lab                                    # all that lives while the lab is up
+export LAB=$ROOT/.lab                                    # everything of the lab while it is up
 export CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/ttyfleet    # what is worth keeping: built images
 export PATH=$PATH:/usr/sbin:/sbin                        # a Debian user's own PATH lacks them
-export TTYFLEET_T0=${TTYFLEET_T0:-$EPOCHSECONDS}         # one clock for scripts that call scripts
+export TTYFLEET_T0=${TTYFLEET_T0:-$EPOCHSECONDS}         # scripts that call scripts share one clock
 
 say() { printf '%4d s  %s\n' "$((EPOCHSECONDS - TTYFLEET_T0))" "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# die_with LOG WORDS...: the end of a log says more than we could.
+# die_with LOG WORDS...: shows the end of a log, then the words.
 die_with() {
   local log=$1; shift
   [ ! -s "$log" ] || tail -n 25 -- "$log" | sed 's/^/  | /' >&2
@@ -21,7 +21,7 @@ as_root() {
   if [ "$EUID" = 0 ]; then "$@"; else sudo -- "$@"; fi
 }
 
-# need_root WHY: asks for the password, if any, now and not half-way through.
+# need_root WHY: asks for the password, if any, at the start and not half-way through.
 need_root() {
   [ "$EUID" != 0 ] || return 0
   if ! command -v sudo >/dev/null; then
@@ -30,7 +30,7 @@ need_root() {
   sudo true || die "$1 needs root, and sudo does not let $(id -un): run this as root, or as root: adduser $(id -un) sudo"
 }
 
-# need_packages COMMAND=PACKAGE...: installs the packages whose command (or file) is not there.
+# need_packages COMMAND=PACKAGE...: installs a package if its command (or file) is not there.
 need_packages() {
   local want missing=() log=$CACHE/install.log
   for want; do
@@ -45,13 +45,13 @@ need_packages() {
   mkdir -p "$CACHE"
   leave_services_off "${missing[@]}"
   local apt=(as_root env DEBIAN_FRONTEND=noninteractive apt-get -qy -o DPkg::Lock::Timeout=300)
-  # Old or no package lists make the first try fail: only then is an update worth its time.
+  # With old or no package lists the first try fails: only then is an update worth its time.
   "${apt[@]}" install --no-install-recommends "${missing[@]}" >"$log" 2>&1 ||
     { "${apt[@]}" update && "${apt[@]}" install --no-install-recommends "${missing[@]}"; } >>"$log" 2>&1 ||
     die_with "$log" "apt-get could not install ${missing[*]}"
 }
 
-# leave_services_off PACKAGE...: a daemon that is wanted as a program for the tests must not serve.
+# leave_services_off PACKAGE...: the tests need some daemons as programs; their services must not start.
 leave_services_off() {
   [ -d /run/systemd/system ] || return 0    # nothing would start it
   local package
@@ -72,7 +72,7 @@ ssh_identity() {
   touch "$1/known_hosts"
 }
 
-# ssh_host NAME ADDRESS [PORT], then ssh_defaults DIR: an ssh_config for machines that let that identity in as pi.
+# ssh_host NAME ADDRESS [PORT], then ssh_defaults DIR: an ssh_config for machines that accept this identity for user pi.
 ssh_host() { printf 'Host %s\n  HostName %s\n  Port %s\n  HostKeyAlias %s\n' "$1" "$2" "${3:-22}" "$1"; }
 ssh_defaults() {
   cat <<EOF
@@ -87,7 +87,7 @@ Host *
 EOF
 }
 
-# venv REQUIREMENTS: brings .venv up to a requirements file; quick when it is already.
+# venv REQUIREMENTS: makes .venv match a requirements file; quick if it already does.
 venv() {
   local python='' try log=$CACHE/venv.log stamp=$ROOT/.venv/.done-$1
   for try in python3 python3.14 python3.13 python3.12 python3.11; do
@@ -96,15 +96,15 @@ venv() {
   if [ -z "$python" ]; then
     die "Python 3.11 or later is needed; here is $(python3 --version 2>/dev/null || echo none): Debian 12, Ubuntu 24.04 and later have it as python3"
   fi
-  # Debian keeps what makes virtual environments in a package of its own.
+  # Debian has the modules for virtual environments in a package of their own.
   "$python" -c 'import ensurepip, venv' 2>/dev/null || need_packages "no-ensurepip=$python-venv"
   local made want
   made="$ROOT $("$python" --version)"
   want=$(cat "$ROOT"/requirements*.txt | sha256sum)
   mkdir -p "$CACHE"
   (
-    flock 8    # two commands at once build it once
-    # A moved clone or another Python makes the old one useless.
+    flock 8    # if two commands run at once, only one builds it
+    # After the clone moved, or with another Python, the old one is useless.
     if [ "$(cat "$ROOT/.venv/.made" 2>/dev/null)" != "$made" ]; then
       say "making .venv"
       rm -rf "$ROOT/.venv"

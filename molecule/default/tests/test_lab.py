@@ -1,6 +1,6 @@
 """What only the lab can show: both ends of a line, adapters that are pulled and plugged in.
 
-A port whose far end is a `pair` in the inventory has its line's other end at /run/lab/PORT.
+If the far end of a port is a `pair` in the inventory, the other end of its line is /run/lab/PORT.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[3]
 INVENTORY = "molecule/default/inventory"
 TEMPLATES = ROOT / "tests" / "templates"
 SSH = ["ssh", "-F", str(ROOT / ".lab" / "ssh_config")]
-# Whatever a play could have written.
+# Every file that a play could have written.
 FILES = "find /etc /usr/local /var/lib -type f -newermt '2000-01-01' -printf '%p %T@ %s\\n' | sort"
 
 FAULTY = """
@@ -61,7 +61,7 @@ FAULTS = [
     "pi-trixie: port c (number 2): usb: {'vendor': '0403', 'product': '6001'}: one adapter",
 ]
 
-# Takes all that root may have, and keeps it until its input ends.
+# Takes all instances that root may have, and keeps them until its input ends.
 USE_UP_INOTIFY = """
 import ctypes, resource, sys
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -102,7 +102,7 @@ def address(host: Host) -> str:
 def paired(
     request: pytest.FixtureRequest, ports: dict[str, Port], variables: dict[str, Any]
 ) -> Port:
-    """For each engine a port at whose far end is a pair."""
+    """For each engine a port with a pair at its far end."""
     return next(
         port
         for port in ports.values()
@@ -129,7 +129,7 @@ def tcp_port(port: Port) -> int:
 
 @contextmanager
 def sent_by_device(name: str, port: Port, data: bytes) -> Iterator[None]:
-    """The far end of a port's line sends data; it has, at the end of the block."""
+    """The far end of a port's line sends data; at the end of the block it has sent everything."""
     words = [*SSH, name, f"cat >/run/lab/{port.name}"]
     far_end = subprocess.Popen(words, stdin=subprocess.PIPE)
     sending = threading.Thread(target=far_end.communicate, args=(data, SECONDS))
@@ -165,7 +165,7 @@ def test_8_mib_arrive_unchanged_from_device_to_client(
     assert hashlib.sha256(received).digest() == hashlib.sha256(data).digest()
 
 
-def test_the_article_s_line_stands_in_ser2net_conf(host: Host, ports: dict[str, Port]) -> None:
+def test_the_article_s_line_is_in_ser2net_conf(host: Host, ports: dict[str, Port]) -> None:
     if host.system_info.release.startswith("12"):
         line = "9999:raw:600:/dev/serial/by-name/core-switch:9600 8DATABITS NONE 1STOPBIT"
         assert line in host.file("/etc/ser2net.conf").content_string.splitlines()
@@ -303,7 +303,7 @@ def test_a_banner_greets_and_a_log_is_kept(
         end = time.monotonic() + 20
         with host.sudo():
             while "log-me" not in host.file(port.log.file).content_string:
-                assert time.monotonic() < end, f"{port.log.file} has not what the device said"
+                assert time.monotonic() < end, f"{port.log.file} lacks what the device said"
                 time.sleep(0.5)
 
 

@@ -1,4 +1,4 @@
-"""The udev rules, tried by the host's own udev on recorded adapters in the place of its /sys."""
+"""The udev rules: the host's own udev tries them on recorded adapters instead of its /sys."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ testinfra_hosts = ["ansible://serial_servers"]
 SSH = ["ssh", "-F", str(ROOT / ".lab" / "ssh_config")]
 FILES = ("60-ttyfleet.rules", "99-ttyfleet.rules")
 
-# /dev/serial0 as Raspberry Pi OS has it, by a file of the same name as there.
+# /dev/serial0 as on Raspberry Pi OS, from a file with the same name.
 SERIAL0 = 'KERNEL=="ttyS0", SYMLINK+="serial0"\n'
 
-# The rules and /sys are those of the test for this shell and what it starts alone.
+# Only this shell and what it starts see the rules and the /sys of the test.
 TRY = """
 set -e
 cd /tmp/udev-test
@@ -39,14 +39,14 @@ while read -r tty path; do
 done <ttys
 """
 
-# What a person may write otherwise than discover does, and which ttys it takes.
+# What a person may write and discover does not, and which ttys match it.
 OTHERS: list[tuple[dict[str, Any], list[str]]] = [
     ({"device": "/dev/serial0"}, ["ttyS0"]),
     ({"device": "/dev/ttySC1"}, ["ttySC1"]),
     ({"usb": {"vendor": "110a", "interface": 0, "port": 3}}, ["ttyUSB15"]),
     ({"usb": {"serial": "V90183261", "port": 1}}, ["ttyUSB17"]),
     ({"usb": {"path": "1-1.3.1", "interface": 2}}, ["ttyUSB4"]),
-    # All are behind this hub and at this host controller: no rule takes one for an adapter.
+    # A hub and a host controller, with all adapters behind them: no rule takes one for an adapter.
     ({"usb": {"path": "1-1"}}, []),
     ({"usb": {"vendor": "2109"}}, []),
     ({"usb": {"serial": "0000:01:00.0"}}, []),
@@ -54,7 +54,7 @@ OTHERS: list[tuple[dict[str, Any], list[str]]] = [
 
 
 class Recorded(Pi):
-    """Recorded adapters, with what else udev reads of them."""
+    """Recorded adapters, with the other files that udev reads of them."""
 
     def complete(self) -> None:
         for file in list(self.root.rglob("idVendor")):

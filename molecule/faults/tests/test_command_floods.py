@@ -1,9 +1,9 @@
-"""One client floods a port with commands: the daemon stays, and the clients of other ports with it.
+"""One client floods a port with commands: the daemon and the clients of other ports survive.
 
     FLOOD_SECONDS=60 pytest -s molecule/faults/tests/test_command_floods.py \
       --ansible-inventory=molecule/faults/inventory
 
-prints how long a byte takes there and back on another port. It fails nothing.
+prints how long a byte takes there and back on another port. No time fails the test.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ testinfra_hosts = ["ansible://serial_servers"]
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# For all kinds together.
+# For all kinds of floods together.
 SECONDS = float(os.environ.get("FLOOD_SECONDS", "10"))
 
-# Of benchmarks/floods.py.
+# Kinds of benchmarks/floods.py.
 KINDS = [
     "x NOP",
     "BRK",
@@ -49,7 +49,7 @@ KINDS = [
     "SB, endless",
 ]
 
-# Nothing here takes nearly as long: only a daemon that hangs.
+# Nothing here takes nearly as long, unless the daemon hangs.
 HANGS_SECONDS = 120
 
 
@@ -72,7 +72,7 @@ def connected(address: str, port: Port) -> socket.socket:
 
 
 def process(host: Host) -> str:
-    """Which process the daemon is, and how often systemd has started it again."""
+    """The daemon's process number, and how often systemd has restarted it."""
     return str(host.check_output("systemctl show --property MainPID,NRestarts ttybridge"))
 
 
@@ -88,7 +88,7 @@ def flood(kind: str, address: str, port: Port) -> Iterator[None]:
 
 
 def begun(kind: str, address: str, port: Port) -> subprocess.Popen[str]:
-    """The client before may still hold the port, while what it has sent is worked off."""
+    """Start a flood; try again while the previous client's input still holds the port."""
     assert port.listen
     words = [sys.executable, "-m", "benchmarks.flooder", kind, str(port.listen.port), address]
     end = time.monotonic() + HANGS_SECONDS
@@ -105,7 +105,7 @@ def begun(kind: str, address: str, port: Port) -> subprocess.Popen[str]:
 
 
 def round_trips(client: socket.socket, seconds: float) -> list[float]:
-    """How long bytes take there and back, one after the other, for so long."""
+    """How long bytes take there and back, one after the other, for this many seconds."""
     times: list[float] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end or not times:

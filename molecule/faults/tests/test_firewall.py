@@ -1,6 +1,6 @@
-"""The firewall in the lab: who gets to a port, and what becomes of everyone's rules.
+"""The firewall in the lab: who reaches a port, and what happens to everybody's rules.
 
-The clients are on the other Pi of the lab, which has addresses that ports allow and others.
+The clients are on the other Pi of the lab. It has addresses that ports allow, and others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ except ConnectionRefusedError:
     print("refused")
 """
 
-# Of the clients' Pi and of the Pi under test, in networks that allow names and that it does not.
+# The clients' Pi and the Pi under test, by addresses in networks that `allow` names and does not.
 ALLOWED, STRANGE = ("fd00:77::2", "fd00:77::1"), ("fd00:78::2", "fd00:78::1")
 STRANGE_IPV4 = "192.0.2.77"
 
@@ -48,7 +48,7 @@ table inet foreign {
 
 
 class Lab:
-    """The Pi under test, and the one that its clients are on."""
+    """The Pi under test, and the Pi of its clients."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -64,12 +64,12 @@ class Lab:
         return done.stdout
 
     def connect(self, port: int, source: str, target: str = "") -> str:
-        """What becomes of a client at an address of the other Pi: it is in or refused."""
+        """What happens to a client at an address of the other Pi: it is "in" or "refused"."""
         target = target or self.address
         return self.ssh(self.other, f"python3 -c '{CLIENT}' {target} {port} {source}").strip()
 
     def outcomes(self, port: int) -> list[str]:
-        """What becomes of four clients of a port, of which allow names the first two."""
+        """What happens to four clients of a port; `allow` names the first two."""
         return [
             self.connect(port, self.other_address),
             self.connect(port, *ALLOWED),
@@ -130,7 +130,7 @@ def provision(lab: Lab, *arguments: str) -> None:
     assert run.returncode == 0, run.stdout
 
 
-def test_whom_allow_names_gets_in_and_nobody_else(lab: Lab, guarded: dict[str, int]) -> None:
+def test_only_clients_that_allow_names_get_in(lab: Lab, guarded: dict[str, int]) -> None:
     assert guarded.keys() == {"bridge", "ser2net"}
     for port in guarded.values():
         assert lab.outcomes(port) == ["in", "in", "refused", "refused"]
@@ -186,13 +186,13 @@ def test_the_firewall_comes_changes_and_goes_and_touches_nothing_else(
     assert lab.pids() == daemons
 
 
-# What nft says where the kernel has no firewall.
+# What nft says if the kernel has no firewall.
 NO_FIREWALL = "Error: Could not process rule: Operation not supported"
 
 
 @pytest.fixture
 def no_firewall(host: Host) -> Iterator[None]:
-    """An nft that loads nothing, and no table; all is as it was afterwards."""
+    """No table, and an nft that loads nothing; afterwards both are back."""
     stub = f"#!/bin/sh\necho '{NO_FIREWALL}' >&2\nexit 1\n"
     with host.sudo():
         host.run_expect([0], "nft delete table inet ttyfleet")
@@ -234,7 +234,7 @@ def test_ser2net_does_not_start_without_the_table(lab: Lab, guarded: dict[str, i
     assert f"{NO_FIREWALL}; ser2net does not start without it, since everyone could" in play.stdout
     with host.sudo():
         host.run_expect([0], "umount /usr/sbin/nft")
-        # It tries again until it may.
+        # systemd tries again until it starts.
         host.run_expect([0], "until systemctl -q is-active ser2net; do sleep 0.1; done")
     assert lab.outcomes(guarded["ser2net"]) == ["in", "in", "refused", "refused"]
 

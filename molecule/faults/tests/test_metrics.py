@@ -1,4 +1,4 @@
-"""A variable of a role that changes alone is applied, and verify.yml sees it."""
+"""The playbook applies a change of one variable alone, and verify.yml sees it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INVENTORY = "molecule/default/inventory"
 
 
 def provision(name: str, **changed: str) -> str:
-    """What verify.yml prints of a host after the playbook has changed some variables alone."""
+    """What verify.yml prints of a host after the playbook applied a change of variables alone."""
     words = [word for key, value in changed.items() for word in ("-e", f"{key}={value}")]
     for playbook in ("playbook.yml", "verify.yml"):
         run = run_playbook(playbook, INVENTORY, "--limit", name, *words)

@@ -1,6 +1,6 @@
-"""What becomes of a Pi: its port map changes, a program is rolled back, ttyfleet is taken off.
+"""The life of a Pi: its port map changes, a program is rolled back, ttyfleet is taken off.
 
-The fixtures live through it once; each test looks at what they noted on the way.
+The fixtures go through it once; each test looks at what they noted on the way.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = ROOT / "molecule" / "lifecycle"
 SSH_CONFIG = str(ROOT / ".lab" / "ssh_config")
 STEPPED = "stepped-trixie"  # goes through all maps of ../steps
-FRESH = "fresh-trixie"  # knows the last only
-FOUND = "found-bookworm"  # that one, too, and had a ser2net of the user's
+FRESH = "fresh-trixie"  # gets the last map only
+FOUND = "found-bookworm"  # gets the last map only, and had the user's own ser2net
 HOSTS = [STEPPED, FRESH, FOUND]
 
-# Every file, link and folder, with mode, owner and content, but what the system writes by itself;
+# Every file, link and folder, with mode, owner and content, except what the system itself writes;
 # units; packages; processes.
 READ = r"""
 cd /
@@ -48,7 +48,7 @@ for unit in ttybridge ser2net; do
 done
 """
 
-# What the packages bring to the folders that are looked at.
+# What the packages put into the folders that READ looks at.
 OF_SER2NET = r"etc/(default|init\.d|rc[0-6]\.d)/[SK0-9]*ser2net|etc/ser2net\.yaml|ser2net\.service"
 OF_NFTABLES = r"etc/nftables\.conf|nftables\.service"
 
@@ -57,7 +57,7 @@ Tree = dict[str, str]
 
 @dataclass
 class State:
-    """What a host is at a moment."""
+    """The state of a host at one moment."""
 
     files: Tree
     units: Tree
@@ -65,7 +65,7 @@ class State:
     pids: Tree
 
     def changes(self, later: State) -> dict[str, tuple[str, str]]:
-        """Files and units that differ, each with what it was and what it became; "" = not there."""
+        """Files and units that differ, each with its old and its new state; "" = not there."""
         found = {}
         for before, after in ((self.files, later.files), (self.units, later.units)):
             for name in before.keys() | after.keys():
@@ -77,7 +77,7 @@ class State:
 
 @dataclass
 class Run:
-    """A run of a playbook, and what came of it."""
+    """A run of a playbook, with its result."""
 
     status: int
     output: str
@@ -108,14 +108,14 @@ def states(hosts: Sequence[str]) -> dict[str, State]:
 
 
 def playbook(name: str, *arguments: str, hosts: Sequence[str] = HOSTS, clone: Path = ROOT) -> Run:
-    """Run a playbook, and note what came of it."""
+    """Run a playbook, and note its result."""
     limit = f"--limit={','.join(hosts)}"
     done = run_playbook(name, SCENARIO / "inventory", limit, *arguments, clone=clone)
     return Run(done.returncode, done.stdout + done.stderr, states(hosts))
 
 
 def echo(client: socket.socket) -> bytes:
-    """What comes back from a port whose line is its own echo."""
+    """What comes back from a port with an echo at the far end of its line."""
     client.sendall(b"still here\n")
     received = b""
     while len(received) < 11:
@@ -133,13 +133,13 @@ def before() -> dict[str, State]:
 
 @pytest.fixture(scope="session")
 def bare(before: dict[str, State]) -> Run:
-    """What is said of Pis that ttyfleet has never seen."""
+    """What verify.yml says of Pis that ttyfleet has never seen."""
     return playbook("verify.yml")
 
 
 @pytest.fixture(scope="session")
 def steps(bare: Run) -> list[Run]:
-    """The five steps; a client of the port loop is connected from the first to the last."""
+    """The five steps; a client of the port loop stays connected from the first to the last."""
     runs = [playbook("playbook.yml")]
     assert runs[0].status == 0, runs[0].output
     address = ssh(STEPPED, "hostname -I").split()[0]
@@ -153,7 +153,7 @@ def steps(bare: Run) -> list[Run]:
 
 @pytest.fixture(scope="session")
 def verified(steps: list[Run]) -> Run:
-    """What is said of a Pi that was rebooted after the playbook, with a tty as its UART."""
+    """What verify.yml says of a Pi that was rebooted after the playbook, with a tty as its UART."""
     subprocess.run([ROOT / "script" / "lab", "restart", FRESH], check=True)
     ssh(FRESH, "ln -s serial/by-name/header /dev/serial0")
     return playbook("verify.yml", hosts=[FRESH])
@@ -165,8 +165,8 @@ def rolled_back(
 ) -> list[Run]:
     """Another version of the program, from a clone of its own, and back, on one host.
 
-    In between, what is said of the other version, without and with bridge_version. A client of the
-    port loop is connected all the time.
+    In between, what verify.yml says of the other version, without and with bridge_version. A client
+    of the port loop stays connected all the time.
     """
     clone = tmp_path_factory.mktemp("clone") / "ttyfleet"
     shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "molecule"))
@@ -194,7 +194,7 @@ dpkg --purge --force-depends python3-serial ser2net >/dev/null 2>&1
 
 @pytest.fixture(scope="session")
 def broken(steps: list[Run]) -> list[Run]:
-    """A Pi of which much is lost, and the playbook again."""
+    """What verify.yml says of a Pi that lost much, and then the playbook again."""
     ssh(STEPPED, BROKEN)
     last = ("-e", "step=5")
     return [playbook(f"{name}.yml", *last, hosts=[STEPPED]) for name in ("verify", "playbook")]
@@ -202,9 +202,9 @@ def broken(steps: list[Run]) -> list[Run]:
 
 @pytest.fixture(scope="session")
 def removed(rolled_back: list[Run], broken: list[Run]) -> list[Run]:
-    """ttyfleet taken off, a second time, and on the fresh host the packages, too.
+    """ttyfleet taken off; a second time; and on the fresh host the packages too.
 
-    Before that, what is said of all hosts, on one of which a first run was cut short.
+    Before the last one, what verify.yml says of all hosts; a first run on one was interrupted.
     """
     kept = [STEPPED, FOUND]
     runs = [playbook("remove.yml", hosts=kept), playbook("remove.yml", hosts=kept)]
@@ -267,7 +267,7 @@ def test_a_step_touches_only_what_it_names(
         "etc/ser2net.yaml": ser2net,
     }
     assert last.changes(now).keys() == {name for name, touched in expected.items() if touched}
-    # ttybridge takes a new configuration as it runs, ser2net starts anew.
+    # ttybridge reads a new configuration while it runs; ser2net is restarted.
     assert now.pids["ttybridge"] == last.pids["ttybridge"]
     assert (now.pids["ser2net"] != last.pids["ser2net"]) == bool(ser2net)
 

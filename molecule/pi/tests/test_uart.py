@@ -1,6 +1,6 @@
-"""The UART of a Raspberry Pi itself, which its boot files must free; see molecule/pi/inventory.
+"""A Raspberry Pi's own UART, which its boot files must free; see molecule/pi/inventory.
 
-A Raspberry Pi 3 as it comes has Bluetooth at its PL011 and a console at the pins.
+A new Raspberry Pi 3 has Bluetooth at its PL011 and a console at the pins.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def machine(host: Host) -> Iterator[Machine]:
 
 @contextmanager
 def wired_to(machine: Machine) -> Iterator[socket.socket]:
-    """What a test says and hears at the pins, instead of the echo there."""
+    """The pins, where the test sends and receives instead of the echo."""
     machine.script("unplug", "uart")
     with socket.socket(socket.AF_UNIX) as pins:
         pins.settimeout(PATIENCE)

@@ -1,7 +1,7 @@
 """What only a real kernel with USB adapters can show; see molecule/vm/inventory and script/vm.
 
 The playbook found all adapters plugged in, with an echo at the far ends. A test that plugs one in
-itself holds its far end: a socket, whose bytes are those of the serial line.
+itself holds its far end: a socket with the bytes of the serial line.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from machine import PATIENCE, TCP_PORTS, VM, Machine, wait_for
 from playbook import ROOT, run_playbook
 
 testinfra_hosts = ["ansible://serial_servers"]
-# pyserial's client makes its thread in the way of old.
+# pyserial's client makes its thread in a way that is deprecated.
 pytestmark = pytest.mark.filterwarnings(r"ignore:set(Daemon|Name)\(\):DeprecationWarning")
 
 UNITS = {"left": "ttybridge.service", "single": "ser2net.service"}
-# A request of ftdi_sio's: SIO_SET_MODEM_CTRL, DTR and RTS off.
+# A request of the driver ftdi_sio: SIO_SET_MODEM_CTRL, DTR and RTS off.
 LINES_DROPPED = "control 0x4001, value 0x300"
 
 
@@ -45,7 +45,7 @@ def machine(host: Host) -> Iterator[Machine]:
 
 @pytest.fixture
 def serving(machine: Machine) -> Machine:
-    """Whose daemons have opened every adapter: of one just plugged in they take note later."""
+    """A machine with daemons that have opened every adapter; they open a new one a little later."""
     for port in TCP_PORTS:
         machine.wait_to_serve(port)
     return machine
@@ -76,7 +76,7 @@ def test_daemons_that_start_before_their_devices_and_the_network_serve_without_h
         # ttybridge opens the device of the third port when it starts.
         wait_for(partial(asked_for, machine, 57600, since=seen), "the start of ttybridge")
     finally:
-        # The tests that follow need it.
+        # The next tests need it.
         machine.set_link(up=True)
     machine.script("ready")
     for unit in UNITS.values():
@@ -90,11 +90,11 @@ def test_daemons_that_start_before_their_devices_and_the_network_serve_without_h
 def test_daemons_that_are_started_while_the_network_is_away_serve_when_it_is_back(
     serving: Machine,
 ) -> None:
-    # At boot ser2net waits for the network, though not for ever.
+    # At boot ser2net waits for the network, but not without end.
     started = "systemctl show -P ExecMainStartTimestampMonotonic ser2net ttybridge"
     before = serving.sh(started).split()
 
-    def are_anew() -> bool:
+    def have_restarted() -> bool:
         try:
             return not set(before) & set(serving.sh(started).split())
         except RuntimeError:  # no network yet, says ssh
@@ -105,7 +105,7 @@ def test_daemons_that_are_started_while_the_network_is_away_serve_when_it_is_bac
         ' systemd-run --no-block sh -c "networkctl down $link;'
         ' systemctl restart ser2net ttybridge; networkctl up $link"'
     )
-    wait_for(are_anew, "both to start anew")
+    wait_for(have_restarted, "both to restart")
     for port in TCP_PORTS:
         serving.wait_to_serve(port)
 
@@ -132,7 +132,7 @@ def test_a_name_stays_when_a_replug_changes_the_number_of_the_tty(machine: Machi
 
 def test_an_adapter_that_is_in_no_port_map_gets_no_name(machine: Machine) -> None:
     machine.plug("spare")
-    # Nor one that is another's.
+    # It does not take another adapter's name either.
     assert machine.names() == right_names(machine)
     assert "by-name" not in machine.sh(f"udevadm info -q symlink /dev/{machine.tty('spare')}")
 
@@ -143,14 +143,14 @@ def test_twins_keep_their_names_when_they_are_pulled_and_plugged_in_the_other_wa
     machine.unplug("left", "right")
     machine.plug("right")
     machine.plug("left")
-    # Of two that claim a name, the one that was plugged in last may have it.
+    # If two claim a name, udev may give it to the one that was plugged in last.
     assert machine.names() == right_names(machine)
     with machine.line("left") as (client, far_end):
         far_end.sendall(b"I am left")
         assert receive(client, 9) == b"I am left"
 
 
-def test_names_stay_when_udev_looks_at_the_devices_anew(machine: Machine) -> None:
+def test_names_stay_when_udev_looks_at_the_devices_again(machine: Machine) -> None:
     machine.sh("udevadm trigger --settle --subsystem-match=tty --action=change")
     assert machine.names() == right_names(machine)
 
@@ -159,13 +159,13 @@ def test_group_and_mode_of_the_devices_are_those_of_the_inventory(machine: Machi
     rules = "/run/udev/rules.d/55-lab.rules"
     look = "udevadm control --reload && udevadm trigger --settle --subsystem-match=tty --action=add"
     machine.plug("spare")
-    # What Debian gives, which is the inventory's group, too, would not show who gave it.
+    # Debian gives the same group as the inventory, which would not show who gave it.
     rule = 'SUBSYSTEM=="tty", KERNEL=="ttyUSB*", GROUP="plugdev"'
     machine.sh(f"mkdir -p /run/udev/rules.d && echo '{rule}' >{rules} && {look}")
     try:
         for port in TCP_PORTS:
             assert machine.sh(f"stat -Lc '%G %a' /dev/serial/by-name/{port}") == "dialout 666", port
-        # The rule has done it, and to nothing else.
+        # Our rule did it, and to nothing else.
         assert machine.sh(f"stat -c '%G %a' /dev/{machine.tty('spare')}") == "plugdev 660"
     finally:
         machine.sh(f"rm {rules} && {look}")
@@ -246,13 +246,13 @@ def stop_in_mid_stream(
 
 
 def test_modem_lines_of_the_adapter_reach_an_rfc2217_client(serving: Machine) -> None:
-    # An adapter of QEMU's says that it is clear to send and that a device and a carrier are there.
+    # QEMU's adapter says that it is clear to send, and that a device and a carrier are there.
     with rfc2217_client(serving) as client:
         assert (client.cts, client.dsr, client.cd, client.ri) == (True, True, True, False)
 
 
 def test_line_error_counts_are_read_from_the_driver(serving: Machine) -> None:
-    # A break, which is the one that QEMU can send, comes without data: ftdi_sio does not count it.
+    # QEMU can send one line error only, a break; it has no data, so ftdi_sio does not count it.
     status = json.loads(serving.sh("ttybridge status --json"))
     for port in status["ports"]:
         assert port["line_errors"] == dict.fromkeys(port["line_errors"], 0)
@@ -276,7 +276,7 @@ def test_the_port_map_s_line_settings_reach_each_adapter(machine: Machine) -> No
 
 
 def asked_for(machine: Machine, baudrate: int, since: int) -> bool:
-    """Whether an adapter was asked for a baudrate, from that line of the log on."""
+    """Whether the driver asked an adapter for a baudrate, from that line of the log on."""
     return baudrate in baudrates(machine.usb_log()[since:])
 
 
@@ -305,14 +305,14 @@ def test_a_restart_of_ttybridge_is_nothing_to_an_adapter_and_its_client(serving:
 
 
 def baudrates(log: list[str]) -> set[int]:
-    """What the adapters were set to, as the nearest of the usual baudrates: they divide a clock."""
+    """The baudrates of the adapters. They divide a clock: this takes the nearest usual baudrate."""
     found = [int(line.rpartition(" ")[2]) for line in log if "baud rate" in line]
     usual = (9600, 19200, 38400, 57600, 115200)
     return {min(usual, key=lambda one: abs(one - rate)) for rate in found}
 
 
 def devices(log: list[str], what: str) -> set[str]:
-    """Which adapters, by QEMU's numbers, were asked for something."""
+    """Which adapters, by QEMU's numbers, got a request."""
     return {line.split("dev ")[1].split()[0] for line in log if what in line}
 
 
@@ -321,7 +321,7 @@ def test_the_kernel_lets_a_daemon_open_serial_devices_and_no_others(
     machine: Machine, unit: str
 ) -> None:
     def opens(device: str) -> subprocess.CompletedProcess[str]:
-        # As root, but in the unit's cgroup, which is what the kernel goes by.
+        # As root, but in the unit's cgroup: the kernel decides by that.
         cgroup = f"/sys/fs/cgroup/system.slice/{unit}/cgroup.procs"
         script = f"echo $$ >{cgroup}; exec dd if={device} of=/dev/null count=0"
         with machine.host.sudo():
@@ -336,7 +336,7 @@ def test_the_kernel_lets_a_daemon_open_serial_devices_and_no_others(
         assert "Operation not permitted" in opens(device).stderr, device
 
 
-# From here on the machine is provisioned otherwise, so these are the last.
+# The following tests provision the machine differently, so they are the last.
 
 
 def test_ports_whose_adapters_change_places_in_the_port_map_serve_the_other_one(
