@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import pty
 import socket
@@ -26,6 +27,22 @@ settings.register_profile(
     "no deadline", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("no deadline")
+
+
+# The event loops that the daemon can run on: uvloop where it is installed.
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+if importlib.util.find_spec("uvloop"):
+    LOOPS["uvloop"] = importlib.import_module("uvloop").new_event_loop
+
+in_each_loop = pytest.mark.asyncio(loop_factories=list(LOOPS))
+"""Runs an async test once in each of these loops; else it runs in asyncio's own."""
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Any]:
+    """Give an async test its event loops."""
+    marker = item.get_closest_marker("asyncio")
+    every = marker is not None and "loop_factories" in marker.kwargs
+    return LOOPS if every else {"asyncio": LOOPS["asyncio"]}
 
 
 class Adapter:

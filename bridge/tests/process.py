@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import os
 import socket
@@ -16,11 +15,12 @@ from pathlib import Path
 from signal import SIGTERM, Signals
 from typing import Any
 
+from conftest import LOOPS as FACTORIES
 from conftest import TIMEOUT, eventually, free_tcp_port
 
 _given: set[int] = set()
 SOURCE = Path(__file__).parent.parent / "src"
-LOOPS = ["asyncio", *(["uvloop"] if importlib.util.find_spec("uvloop") else [])]
+LOOPS = list(FACTORIES)
 
 # Without uvloop the daemon takes asyncio's own loop.
 _WITHOUT_UVLOOP = (

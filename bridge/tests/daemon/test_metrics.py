@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import importlib
 import itertools
 import os
 import random
@@ -14,7 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import TIMEOUT, Adapter, eventually, free_tcp_port, serving
+from conftest import TIMEOUT, Adapter, eventually, free_tcp_port, in_each_loop, serving
 from process import LOOPS, Daemon, daemon, entry, environment, tcp_port
 from ttybridge import __version__
 from ttybridge.daemon import metrics
@@ -46,19 +45,6 @@ PORT = {
 }
 
 Samples = dict[tuple[str, str, str], float]
-Run = Callable[[Coroutine[Any, Any, None]], None]
-
-
-@pytest.fixture(params=LOOPS)
-def run(request: pytest.FixtureRequest) -> Run:
-    """Run a scenario on one of the event loops that the daemon can have."""
-    uvloop = importlib.import_module("uvloop") if request.param == "uvloop" else None
-
-    def run_on_loop(scenario: Coroutine[Any, Any, None]) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop if uvloop else None) as runner:
-            runner.run(scenario)
-
-    return run_on_loop
 
 
 @contextlib.asynccontextmanager
@@ -133,69 +119,66 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def test_the_metrics_of_a_port_in_use(adapter: Adapter, make_port: Callable[..., Port]) -> None:
-    async def scenario() -> None:
-        port = make_port(sharing="shared", max_clients=1)
-        async with serving(port) as bench, metrics_of(bench.server.status) as number:
-            before = await scrape(number)
-            client = await bench.connect(port)
-            await client.send(b"abc")
-            await adapter.send(b"12345")
-            assert await client.receive(5) == b"12345"
-            refused = await bench.connect(port)
-            assert await refused.rest()
-            in_use = await scrape(number)
-            adapter.unplug()
-            await eventually(lambda: not bench.status()["device"]["present"])
-            away = await scrape(number)
-            adapter.plug()
-            await eventually(lambda: bool(bench.status()["device"]["present"]))
-            back = await scrape(number)
+async def test_the_metrics_of_a_port_in_use(
+    adapter: Adapter, make_port: Callable[..., Port]
+) -> None:
+    port = make_port(sharing="shared", max_clients=1)
+    async with serving(port) as bench, metrics_of(bench.server.status) as number:
+        before = await scrape(number)
+        client = await bench.connect(port)
+        await client.send(b"abc")
+        await adapter.send(b"12345")
+        assert await client.receive(5) == b"12345"
+        refused = await bench.connect(port)
+        assert await refused.rest()
+        in_use = await scrape(number)
+        adapter.unplug()
+        await eventually(lambda: not bench.status()["device"]["present"])
+        away = await scrape(number)
+        adapter.plug()
+        await eventually(lambda: bool(bench.status()["device"]["present"]))
+        back = await scrape(number)
 
-        def values(name: str) -> list[float]:
-            return [page[f"ttybridge_{name}", "sw", ""] for page in (before, in_use, away, back)]
+    def values(name: str) -> list[float]:
+        return [page[f"ttybridge_{name}", "sw", ""] for page in (before, in_use, away, back)]
 
-        assert values("listening") == [1, 1, 1, 1]
-        assert values("device_present") == [1, 1, 0, 1]
-        assert values("clients") == [0, 1, 1, 1]
-        assert values("device_received_bytes_total") == [0, 5, 5, 5]
-        assert values("device_sent_bytes_total") == [0, 3, 3, 3]
-        assert values("refused_clients_total") == [0, 1, 1, 1]
-        assert values("device_reconnects_total") == [0, 0, 0, 1]
-
-    asyncio.run(scenario())
+    assert values("listening") == [1, 1, 1, 1]
+    assert values("device_present") == [1, 1, 0, 1]
+    assert values("clients") == [0, 1, 1, 1]
+    assert values("device_received_bytes_total") == [0, 5, 5, 5]
+    assert values("device_sent_bytes_total") == [0, 3, 3, 3]
+    assert values("refused_clients_total") == [0, 1, 1, 1]
+    assert values("device_reconnects_total") == [0, 0, 0, 1]
 
 
-def test_a_page_has_everything_once(run: Run) -> None:
-    async def scenario() -> None:
-        async with metrics_of(lambda: {"pid": 1, "ports": [PORT]}) as number:
-            families = await page(number)
-        assert samples(families) == {
-            ("ttybridge_device_present", "sw", ""): 0,
-            ("ttybridge_listening", "sw", ""): 1,
-            ("ttybridge_clients", "sw", ""): 2,
-            ("ttybridge_device_received_bytes_total", "sw", ""): 2**40 + 1,
-            ("ttybridge_device_sent_bytes_total", "sw", ""): 7,
-            ("ttybridge_device_reconnects_total", "sw", ""): 3,
-            ("ttybridge_refused_clients_total", "sw", ""): 4,
-            ("ttybridge_closed_slow_clients_total", "sw", ""): 5,
-            ("ttybridge_log_lost_bytes_total", "sw", ""): 8,
-            ("ttybridge_line_errors_total", "sw", "overrun"): 1,
-            ("ttybridge_line_errors_total", "sw", "frame"): 2,
-            ("ttybridge_line_errors_total", "sw", "parity"): 3,
-            ("ttybridge_line_errors_total", "sw", "break"): 4,
-            ("ttybridge_line_errors_total", "sw", "buffer_overrun"): 6,
-        }
-        (info,) = [family for family in families if family.name == "ttybridge_info"]
-        assert [(one.labels, one.value) for one in info.samples] == [({"version": __version__}, 1)]
-        names = [family.name for family in families]
-        assert len(names) == len(set(names))
-        for family in families:
-            assert family.documentation.endswith(".")
-            counted = all(sample.name.endswith("_total") for sample in family.samples)
-            assert family.type == ("counter" if counted else "gauge")
-
-    run(scenario())
+@in_each_loop
+async def test_a_page_has_everything_once() -> None:
+    async with metrics_of(lambda: {"pid": 1, "ports": [PORT]}) as number:
+        families = await page(number)
+    assert samples(families) == {
+        ("ttybridge_device_present", "sw", ""): 0,
+        ("ttybridge_listening", "sw", ""): 1,
+        ("ttybridge_clients", "sw", ""): 2,
+        ("ttybridge_device_received_bytes_total", "sw", ""): 2**40 + 1,
+        ("ttybridge_device_sent_bytes_total", "sw", ""): 7,
+        ("ttybridge_device_reconnects_total", "sw", ""): 3,
+        ("ttybridge_refused_clients_total", "sw", ""): 4,
+        ("ttybridge_closed_slow_clients_total", "sw", ""): 5,
+        ("ttybridge_log_lost_bytes_total", "sw", ""): 8,
+        ("ttybridge_line_errors_total", "sw", "overrun"): 1,
+        ("ttybridge_line_errors_total", "sw", "frame"): 2,
+        ("ttybridge_line_errors_total", "sw", "parity"): 3,
+        ("ttybridge_line_errors_total", "sw", "break"): 4,
+        ("ttybridge_line_errors_total", "sw", "buffer_overrun"): 6,
+    }
+    (info,) = [family for family in families if family.name == "ttybridge_info"]
+    assert [(one.labels, one.value) for one in info.samples] == [({"version": __version__}, 1)]
+    names = [family.name for family in families]
+    assert len(names) == len(set(names))
+    for family in families:
+        assert family.documentation.endswith(".")
+        counted = all(sample.name.endswith("_total") for sample in family.samples)
+        assert family.type == ("counter" if counted else "gauge")
 
 
 @pytest.mark.parametrize(
@@ -206,43 +189,35 @@ def test_a_page_has_everything_once(run: Run) -> None:
         dict.fromkeys(PORT) | {"name": "sw"},
     ],
 )
-def test_what_a_port_does_not_have_is_left_out(port: dict[str, Any]) -> None:
-    async def scenario() -> None:
-        async with metrics_of(lambda: {"ports": [port, {**PORT, "name": "other"}]}) as number:
-            found = await scrape(number)
-        assert {name for _, name, _ in found} == {"other"}
-        assert len(found) == 14
-
-    asyncio.run(scenario())
+async def test_what_a_port_does_not_have_is_left_out(port: dict[str, Any]) -> None:
+    async with metrics_of(lambda: {"ports": [port, {**PORT, "name": "other"}]}) as number:
+        found = await scrape(number)
+    assert {name for _, name, _ in found} == {"other"}
+    assert len(found) == 14
 
 
-def test_names_of_ports_come_back_as_they_are(run: Run) -> None:
+@in_each_loop
+async def test_names_of_ports_come_back_as_they_are() -> None:
     names = ['say "hi"', "back\\slash", "two\nlines", "\\n", 'a="b",c="d"} 1', "Überseehafen", ""]
-
-    async def scenario() -> None:
-        ports = [{**PORT, "name": name} for name in names]
-        async with metrics_of(lambda: {"ports": ports}) as number:
-            found = await scrape(number)
-        assert {name for _, name, _ in found} == set(names)
-        assert len(found) == 14 * len(names)
-
-    run(scenario())
+    ports = [{**PORT, "name": name} for name in names]
+    async with metrics_of(lambda: {"ports": ports}) as number:
+        found = await scrape(number)
+    assert {name for _, name, _ in found} == set(names)
+    assert len(found) == 14 * len(names)
 
 
-def test_each_scrape_asks_anew(run: Run) -> None:
+@in_each_loop
+async def test_each_scrape_asks_anew() -> None:
     counts = itertools.count(1)
 
-    async def scenario() -> None:
-        def status() -> dict[str, Any]:
-            return {"ports": [{"name": "sw", "counters": {"reconnects": next(counts)}}]}
+    def status() -> dict[str, Any]:
+        return {"ports": [{"name": "sw", "counters": {"reconnects": next(counts)}}]}
 
-        async with metrics_of(status) as number:
-            for expected in (1, 2):
-                assert await scrape(number) == {
-                    ("ttybridge_device_reconnects_total", "sw", ""): expected
-                }
-
-    run(scenario())
+    async with metrics_of(status) as number:
+        for expected in (1, 2):
+            assert await scrape(number) == {
+                ("ttybridge_device_reconnects_total", "sw", ""): expected
+            }
 
 
 @pytest.mark.parametrize(
@@ -258,18 +233,16 @@ def test_each_scrape_asks_anew(run: Run) -> None:
         ("DELETE", "/metrics", 405),
     ],
 )
-def test_http(run: Run, method: str, target: str, code: int) -> None:
-    async def scenario() -> None:
-        async with metrics_of(nothing) as number:
-            response, body = await asyncio.to_thread(ask, number, method, target)
-        assert response.status == code
-        assert response.headers["Connection"] == "close"
-        assert response.headers["Allow"] == "GET, HEAD"
-        length = int(response.headers["Content-Length"])
-        assert length > 0
-        assert len(body) == (0 if method == "HEAD" else length)
-
-    run(scenario())
+@in_each_loop
+async def test_http(method: str, target: str, code: int) -> None:
+    async with metrics_of(nothing) as number:
+        response, body = await asyncio.to_thread(ask, number, method, target)
+    assert response.status == code
+    assert response.headers["Connection"] == "close"
+    assert response.headers["Allow"] == "GET, HEAD"
+    length = int(response.headers["Content-Length"])
+    assert length > 0
+    assert len(body) == (0 if method == "HEAD" else length)
 
 
 @pytest.mark.parametrize(
@@ -286,134 +259,116 @@ def test_http(run: Run, method: str, target: str, code: int) -> None:
         b"",
     ],
 )
-def test_what_is_no_request_is_told_so(run: Run, request_: bytes) -> None:
-    async def scenario() -> None:
-        async with metrics_of(nothing) as number:
-            assert (await exchange(number, request_)).startswith(b"HTTP/1.1 400 Bad Request\r\n")
-
-    run(scenario())
+@in_each_loop
+async def test_what_is_no_request_is_told_so(request_: bytes) -> None:
+    async with metrics_of(nothing) as number:
+        assert (await exchange(number, request_)).startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
-def test_garbage_and_clients_that_vanish_do_no_harm(run: Run) -> None:
+@in_each_loop
+async def test_garbage_and_clients_that_vanish_do_no_harm() -> None:
     chance = random.Random(2217)
-
-    async def scenario() -> None:
-        async with metrics_of(nothing) as number:
-            before = descriptors()
-            for size in (1, 100, 3000, 100_000, 2_000_000):
-                for _ in range(5):
-                    answer = await exchange(number, chance.randbytes(size))
-                    assert answer.startswith(b"HTTP/1.1 400 ") or not answer
-            for _ in range(200):
-                with socket.create_connection(("127.0.0.1", number), TIMEOUT) as client:
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    client.send(b"GET /metrics HTTP/1.1\r\n\r\n"[: chance.randrange(1, 30)])
-                await asyncio.sleep(0.001 * chance.randrange(3))
-            assert await page(number)
-            await eventually(lambda: descriptors() <= before)
-
-    run(scenario())
+    async with metrics_of(nothing) as number:
+        before = descriptors()
+        for size in (1, 100, 3000, 100_000, 2_000_000):
+            for _ in range(5):
+                answer = await exchange(number, chance.randbytes(size))
+                assert answer.startswith(b"HTTP/1.1 400 ") or not answer
+        for _ in range(200):
+            with socket.create_connection(("127.0.0.1", number), TIMEOUT) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.send(b"GET /metrics HTTP/1.1\r\n\r\n"[: chance.randrange(1, 30)])
+            await asyncio.sleep(0.001 * chance.randrange(3))
+        assert await page(number)
+        await eventually(lambda: descriptors() <= before)
 
 
-def test_a_request_without_end_is_not_kept(run: Run) -> None:
-    async def scenario() -> None:
-        async with metrics_of(nothing) as number:
-            _, writer = await asyncio.open_connection("127.0.0.1", number)
-            writer.write(b"GET /metrics HTTP/1.1\r\n")
-            async with asyncio.timeout(TIMEOUT):
-                with contextlib.suppress(ConnectionError):
-                    while True:
-                        writer.write(b"X-Long: %1000d\r\n" % 1)
-                        await writer.drain()
+@in_each_loop
+async def test_a_request_without_end_is_not_kept() -> None:
+    async with metrics_of(nothing) as number:
+        _, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(b"GET /metrics HTTP/1.1\r\n")
+        async with asyncio.timeout(TIMEOUT):
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(b"X-Long: %1000d\r\n" % 1)
+                    await writer.drain()
+        writer.close()
+
+
+@in_each_loop
+async def test_a_request_that_comes_slowly_is_answered() -> None:
+    async with metrics_of(nothing) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        for byte in b"GET /metrics HTTP/1.0\r\nHost: pi\r\n\r\n":
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.001)
+        async with asyncio.timeout(TIMEOUT):
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+
+
+@in_each_loop
+async def test_clients_beyond_a_few_at_once_are_closed() -> None:
+    async with metrics_of(nothing) as number:
+        flood = [
+            await asyncio.open_connection("127.0.0.1", number)
+            for _ in range(3 * metrics.ANSWERED_AT_ONCE)
+        ]
+        ends = [asyncio.create_task(reader.read()) for reader, _ in flood]
+        await eventually(
+            lambda: [end.done() for end in ends].count(False) == metrics.ANSWERED_AT_ONCE
+        )
+        for _, writer in flood:
             writer.close()
-
-    run(scenario())
-
-
-def test_a_request_that_comes_slowly_is_answered(run: Run) -> None:
-    async def scenario() -> None:
-        async with metrics_of(nothing) as number:
-            reader, writer = await asyncio.open_connection("127.0.0.1", number)
-            for byte in b"GET /metrics HTTP/1.0\r\nHost: pi\r\n\r\n":
-                writer.write(bytes([byte]))
-                await asyncio.sleep(0.001)
-            async with asyncio.timeout(TIMEOUT):
-                assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
-            writer.close()
-
-    run(scenario())
-
-
-def test_clients_beyond_a_few_at_once_are_closed(run: Run) -> None:
-    async def scenario() -> None:
-        async with metrics_of(nothing) as number:
-            flood = [
-                await asyncio.open_connection("127.0.0.1", number)
-                for _ in range(3 * metrics.ANSWERED_AT_ONCE)
-            ]
-            ends = [asyncio.create_task(reader.read()) for reader, _ in flood]
-            await eventually(
-                lambda: [end.done() for end in ends].count(False) == metrics.ANSWERED_AT_ONCE
-            )
-            for _, writer in flood:
-                writer.close()
-            await asyncio.gather(*ends, return_exceptions=True)
-            assert await page(number)
-
-    run(scenario())
+        await asyncio.gather(*ends, return_exceptions=True)
+        assert await page(number)
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\n"])
-def test_a_client_that_asks_nothing_is_closed(
-    run: Run, sent: bytes, monkeypatch: pytest.MonkeyPatch
+@in_each_loop
+async def test_a_client_that_asks_nothing_is_closed(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics, "ANSWER_SECONDS", 0.2)
-
-    async def scenario() -> None:
-        async with metrics_of(nothing) as number:
-            reader, writer = await asyncio.open_connection("127.0.0.1", number)
-            writer.write(sent)
-            async with asyncio.timeout(TIMEOUT):
-                assert await reader.read() == b""
-            writer.close()
-
-    run(scenario())
+    async with metrics_of(nothing) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(sent)
+        async with asyncio.timeout(TIMEOUT):
+            assert await reader.read() == b""
+        writer.close()
 
 
-def test_a_client_that_reads_nothing_is_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@in_each_loop
+async def test_a_client_that_reads_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "ANSWER_SECONDS", 0.2)
     # More than the kernel holds for a client that does not read.
     large = {"ports": [{**PORT, "name": f"{number:0>2000}"} for number in range(500)]}
     asked = []
 
-    async def scenario() -> None:
-        def status() -> dict[str, Any]:
-            asked.append(True)
-            return large
+    def status() -> dict[str, Any]:
+        asked.append(True)
+        return large
 
-        async with metrics_of(status) as number:
-            with socket.socket() as client:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                client.connect(("127.0.0.1", number))
-                with_client = descriptors()
-                client.send(b"GET /metrics HTTP/1.1\r\n\r\n")
-                await eventually(lambda: bool(asked))
-                await eventually(lambda: descriptors() == with_client)
-
-    run(scenario())
+    async with metrics_of(status) as number:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", number))
+            with_client = descriptors()
+            client.send(b"GET /metrics HTTP/1.1\r\n\r\n")
+            await eventually(lambda: bool(asked))
+            await eventually(lambda: descriptors() == with_client)
 
 
-def test_it_listens_until_it_is_closed(run: Run) -> None:
-    async def scenario() -> None:
-        async with metrics_of(nothing) as number:
-            with pytest.raises(OSError, match="in use"):
-                await metrics.serve(Listen("127.0.0.1", number), nothing)
-            assert await page(number)
-        await asyncio.sleep(0)
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.to_thread(ask, number)
-
-    run(scenario())
+@in_each_loop
+async def test_it_listens_until_it_is_closed() -> None:
+    async with metrics_of(nothing) as number:
+        with pytest.raises(OSError, match="in use"):
+            await metrics.serve(Listen("127.0.0.1", number), nothing)
+        assert await page(number)
+    await asyncio.sleep(0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.to_thread(ask, number)
 
 
 async def reload(process: Daemon, *entries: dict[str, Any], metrics: str = "") -> dict[str, Any]:
@@ -427,74 +382,65 @@ async def reload(process: Daemon, *entries: dict[str, Any], metrics: str = "") -
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_reload_moves_the_metrics_and_touches_no_port(loop: str, adapter: Adapter) -> None:
-    async def scenario() -> None:
-        sw, free = entry(device=str(adapter.path)), entry()
-        number = tcp_port(free)
-        async with daemon(sw, loop=loop) as process:
-            reader, writer = await process.connect(sw)
-            nowhere = {"listen": None, "listening": False, "problem": None}
-            assert (await process.status())["metrics"] == nowhere
-            # The second address is part of the first: the old listener must close first.
-            for listen in (str(number), f"127.0.0.1:{number}", f"127.0.0.1:{number}"):
-                there = {"listen": listen, "listening": True, "problem": None}
-                assert await reload(process, sw, metrics=listen) == there
-                assert await scrape(number)
-            assert process.log.count(f"metrics on 127.0.0.1:{number}") == 1
-            elsewhere = tcp_port(entry())
-            await reload(process, sw, metrics=f"127.0.0.1:{elsewhere}")
-            assert await scrape(elsewhere)
-            with pytest.raises(ConnectionRefusedError):
-                await asyncio.to_thread(ask, number)
-            # The port and the metrics change places.
-            free["device"] = "/nonexistent/tty"
-            free["name"] = "more"
-            free["listen"] = f"127.0.0.1:{elsewhere}"
-            await reload(process, sw, free, metrics=f"127.0.0.1:{number}")
-            assert (await process.port("more"))["listening"]
+async def test_a_reload_moves_the_metrics_and_touches_no_port(loop: str, adapter: Adapter) -> None:
+    sw, free = entry(device=str(adapter.path)), entry()
+    number = tcp_port(free)
+    async with daemon(sw, loop=loop) as process:
+        reader, writer = await process.connect(sw)
+        nowhere = {"listen": None, "listening": False, "problem": None}
+        assert (await process.status())["metrics"] == nowhere
+        # The second address is part of the first: the old listener must close first.
+        for listen in (str(number), f"127.0.0.1:{number}", f"127.0.0.1:{number}"):
+            there = {"listen": listen, "listening": True, "problem": None}
+            assert await reload(process, sw, metrics=listen) == there
             assert await scrape(number)
-            assert await reload(process, sw, free) == nowhere
-            with pytest.raises(ConnectionRefusedError):
-                await asyncio.to_thread(ask, number)
-            await adapter.send(b"still here")
-            assert await reader.readexactly(10) == b"still here"
-            writer.close()
-
-    asyncio.run(scenario())
+        assert process.log.count(f"metrics on 127.0.0.1:{number}") == 1
+        elsewhere = tcp_port(entry())
+        await reload(process, sw, metrics=f"127.0.0.1:{elsewhere}")
+        assert await scrape(elsewhere)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.to_thread(ask, number)
+        # The port and the metrics change places.
+        free["device"] = "/nonexistent/tty"
+        free["name"] = "more"
+        free["listen"] = f"127.0.0.1:{elsewhere}"
+        await reload(process, sw, free, metrics=f"127.0.0.1:{number}")
+        assert (await process.port("more"))["listening"]
+        assert await scrape(number)
+        assert await reload(process, sw, free) == nowhere
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.to_thread(ask, number)
+        await adapter.send(b"still here")
+        assert await reader.readexactly(10) == b"still here"
+        writer.close()
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_metrics_come_once_another_program_has_left_their_address(loop: str) -> None:
-    async def scenario() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as squatter:
-            number = squatter.getsockname()[1]
-            async with daemon(loop=loop) as process:
-                listen = f"127.0.0.1:{number}"
-                said = await reload(process, metrics=listen)
-                problem = "Address already in use"
-                assert said == {"listen": listen, "listening": False, "problem": problem}
-                squatter.close()
-                await eventually(lambda: f"metrics on {listen}\n" in process.log.split(problem)[-1])
-                assert process.log.count(problem) == 1
-                assert (await process.status())["metrics"]["problem"] is None
-                response, _ = await asyncio.to_thread(ask, number)
-                assert response.status == 200
-
-    asyncio.run(scenario())
+async def test_metrics_come_once_another_program_has_left_their_address(loop: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        number = squatter.getsockname()[1]
+        async with daemon(loop=loop) as process:
+            listen = f"127.0.0.1:{number}"
+            said = await reload(process, metrics=listen)
+            problem = "Address already in use"
+            assert said == {"listen": listen, "listening": False, "problem": problem}
+            squatter.close()
+            await eventually(lambda: f"metrics on {listen}\n" in process.log.split(problem)[-1])
+            assert process.log.count(problem) == 1
+            assert (await process.status())["metrics"]["problem"] is None
+            response, _ = await asyncio.to_thread(ask, number)
+            assert response.status == 200
 
 
-def test_a_reload_that_failed_is_told_until_one_succeeds() -> None:
-    async def scenario() -> None:
-        async with daemon() as process:
-            assert (await process.status())["reload_problem"] is None
-            await reload(process, {"name": "sw"})
-            problem = (await process.status())["reload_problem"]
-            assert problem.startswith("not reloaded, all stays as it was:\n")
-            assert "port sw: listen: missing" in problem
-            await reload(process)
-            assert (await process.status())["reload_problem"] is None
-
-    asyncio.run(scenario())
+async def test_a_reload_that_failed_is_told_until_one_succeeds() -> None:
+    async with daemon() as process:
+        assert (await process.status())["reload_problem"] is None
+        await reload(process, {"name": "sw"})
+        problem = (await process.status())["reload_problem"]
+        assert problem.startswith("not reloaded, all stays as it was:\n")
+        assert "port sw: listen: missing" in problem
+        await reload(process)
+        assert (await process.status())["reload_problem"] is None
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

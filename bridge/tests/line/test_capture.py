@@ -15,11 +15,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextvars import Context
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVarTuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -69,24 +68,20 @@ def size(path: Path) -> int:
     return len(content(path))
 
 
-def record(path: Path, sent: Iterable[tuple[bytes, bytes]], **keys: Any) -> bytes:
+async def record(path: Path, sent: Iterable[tuple[bytes, bytes]], **keys: Any) -> bytes:
     """Return what the file holds after bytes from DEVICE and CLIENT."""
-
-    async def scenario() -> None:
-        capture = make(path, **keys)
-        for source, data in sent:
-            (capture.device_sent if source == DEVICE else capture.client_sent)(data)
-        await capture.close()
-        assert capture.problem is None
-        assert capture.lost == 0
-
-    asyncio.run(scenario())
+    capture = make(path, **keys)
+    for source, data in sent:
+        (capture.device_sent if source == DEVICE else capture.client_sent)(data)
+    await capture.close()
+    assert capture.problem is None
+    assert capture.lost == 0
     return content(path)
 
 
-def from_device(path: Path, *parts: bytes, **keys: Any) -> str:
+async def from_device(path: Path, *parts: bytes, **keys: Any) -> str:
     """Return what the file holds after bytes from the device."""
-    return record(path, [(DEVICE, part) for part in parts], **keys).decode()
+    return (await record(path, [(DEVICE, part) for part in parts], **keys)).decode()
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
@@ -131,16 +126,12 @@ def forbidden(directory: Path) -> Iterator[None]:
 # Text.
 
 
-def test_a_line_has_the_local_time_of_its_first_byte(path: Path) -> None:
+async def test_a_line_has_the_local_time_of_its_first_byte(path: Path) -> None:
     times = iter([NOON, NOON + 1, NOON + 2])
-
-    async def scenario() -> None:
-        capture = Capture(Log(file=str(path)), "sw", clock=lambda: next(times))
-        for part in (b"log", b"in: ", b"root\r", b"\nPassword: "):
-            capture.device_sent(part)
-        await capture.close()
-
-    asyncio.run(scenario())
+    capture = Capture(Log(file=str(path)), "sw", clock=lambda: next(times))
+    for part in (b"log", b"in: ", b"root\r", b"\nPassword: "):
+        capture.device_sent(part)
+    await capture.close()
     first, second = path.read_text().splitlines()
     assert first == f"{STAMP} login: root"
     time_of_second, text = second.split(" ", 1)
@@ -158,20 +149,17 @@ def test_a_line_has_the_local_time_of_its_first_byte(path: Path) -> None:
         ("IST-5:30", "2026-11-22T16:30:00.250+05:30"),
     ],
 )
-def test_the_time_names_its_zone(
+async def test_the_time_names_its_zone(
     monkeypatch: pytest.MonkeyPatch, path: Path, zone: str, stamp: str
 ) -> None:
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     module._local_time.cache_clear()
 
-    async def scenario() -> None:
+    try:
         capture = Capture(Log(file=str(path)), "sw", clock=lambda: 1795345200.25)
         capture.device_sent(b"x\n")
         await capture.close()
-
-    try:
-        asyncio.run(scenario())
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -197,17 +185,17 @@ def test_the_time_names_its_zone(
         (b"half \xe2\x82", "half \\xe2\\x82"),
     ],
 )
-def test_what_cannot_be_shown_is_written_in_hex(path: Path, sent: bytes, text: str) -> None:
-    assert from_device(path, sent, timestamps=False, input=True) == "".join(
+async def test_what_cannot_be_shown_is_written_in_hex(path: Path, sent: bytes, text: str) -> None:
+    assert await from_device(path, sent, timestamps=False, input=True) == "".join(
         f"< {line}" for line in text.splitlines(keepends=True)
     )
 
 
 @on_disk
 @given(st.lists(st.binary(max_size=40)))
-def test_a_reader_never_sees_a_byte_that_is_not_text(parts: list[bytes]) -> None:
+async def test_a_reader_never_sees_a_byte_that_is_not_text(parts: list[bytes]) -> None:
     with scratch() as path:
-        text = from_device(path, *parts)
+        text = await from_device(path, *parts)
     assert not re.search("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]", text)
 
 
@@ -220,7 +208,7 @@ anything = st.one_of(tricky, st.binary(max_size=40))
 
 @on_disk
 @given(st.lists(st.tuples(st.sampled_from([DEVICE, CLIENT]), anything)), st.data())
-def test_text_is_the_same_wherever_it_was_split(
+async def test_text_is_the_same_wherever_it_was_split(
     sent: list[tuple[bytes, bytes]], data: st.DataObject
 ) -> None:
     keys = {"timestamps": data.draw(st.booleans()), "input": True}
@@ -234,10 +222,10 @@ def test_text_is_the_same_wherever_it_was_split(
         for part in cut(message, data.draw(st.lists(st.integers(0, 200))))
     ]
     with scratch() as one, scratch() as two:
-        assert record(one, whole, **keys) == record(two, split, **keys)
+        assert await record(one, whole, **keys) == await record(two, split, **keys)
 
 
-def test_a_client_is_told_from_the_device(path: Path) -> None:
+async def test_a_client_is_told_from_the_device(path: Path) -> None:
     sent = [
         (DEVICE, b"login: "),
         (CLIENT, b"root\r"),
@@ -246,7 +234,7 @@ def test_a_client_is_told_from_the_device(path: Path) -> None:
         (CLIENT, b"\xe2"),
         (DEVICE, b"# "),
     ]
-    assert record(path, sent, timestamps=False, input=True).decode().splitlines() == [
+    assert (await record(path, sent, timestamps=False, input=True)).decode().splitlines() == [
         "< login: ",
         "> root\\x0d",
         "< root",
@@ -256,53 +244,47 @@ def test_a_client_is_told_from_the_device(path: Path) -> None:
     ]
 
 
-def test_time_comes_before_the_direction(path: Path) -> None:
+async def test_time_comes_before_the_direction(path: Path) -> None:
     sent = [(DEVICE, b"login: "), (CLIENT, b"root\n")]
     text = f"{STAMP} < login: \n{STAMP} > root\n"
-    assert record(path, sent, input=True).decode() == text
+    assert (await record(path, sent, input=True)).decode() == text
 
 
 @pytest.mark.parametrize("timestamps", [True, False])
-def test_what_a_client_sent_is_not_kept_unasked(path: Path, timestamps: bool) -> None:
+async def test_what_a_client_sent_is_not_kept_unasked(path: Path, timestamps: bool) -> None:
     sent = [(DEVICE, b"Password: "), (CLIENT, b"secret"), (DEVICE, b"\n")]
-    text = record(path, sent, timestamps=timestamps).decode()
+    text = (await record(path, sent, timestamps=timestamps)).decode()
     assert text == (f"{STAMP} " if timestamps else "") + "Password: \n"
 
 
 @pytest.mark.usefixtures("fast")
-def test_a_prompt_is_in_the_file_and_continued_there(path: Path) -> None:
-    async def scenario() -> None:
-        capture = make(path)
-        capture.device_sent(b"login: ")
-        await eventually(lambda: content(path) == f"{STAMP} login: ".encode())
-        capture.device_sent(b"root\n")
-        await eventually(lambda: content(path) == f"{STAMP} login: root\n".encode())
-        await capture.close()
-
-    asyncio.run(scenario())
+async def test_a_prompt_is_in_the_file_and_continued_there(path: Path) -> None:
+    capture = make(path)
+    capture.device_sent(b"login: ")
+    await eventually(lambda: content(path) == f"{STAMP} login: ".encode())
+    capture.device_sent(b"root\n")
+    await eventually(lambda: content(path) == f"{STAMP} login: root\n".encode())
+    await capture.close()
 
 
-def test_a_line_of_another_run_is_not_continued(path: Path) -> None:
-    from_device(path, b"login: ")
-    assert from_device(path, b"login: ") == f"{STAMP} login: \n{STAMP} login: "
+async def test_a_line_of_another_run_is_not_continued(path: Path) -> None:
+    await from_device(path, b"login: ")
+    assert await from_device(path, b"login: ") == f"{STAMP} login: \n{STAMP} login: "
 
 
-def test_a_successor_goes_on_within_a_line(path: Path) -> None:
-    async def scenario() -> None:
-        settings = Log(file=str(path), input=True)
-        first = Capture(settings, "sw", clock=lambda: NOON)
-        first.device_sent(b"21 \xc2")
-        assert first.state == State(
-            pending=bytearray(f"{STAMP} < 21 ".encode()), begun=True, held=b"\xc2", foreign=True
-        )
-        await asyncio.to_thread(path.write_bytes, first.state.pending)
-        first.state.pending.clear()
-        first.state.foreign = False
-        second = Capture(settings, "sw", first.state, clock=lambda: NOON)
-        second.device_sent(b"\xb0C\r\n")
-        await second.close()
-
-    asyncio.run(scenario())
+async def test_a_successor_goes_on_within_a_line(path: Path) -> None:
+    settings = Log(file=str(path), input=True)
+    first = Capture(settings, "sw", clock=lambda: NOON)
+    first.device_sent(b"21 \xc2")
+    assert first.state == State(
+        pending=bytearray(f"{STAMP} < 21 ".encode()), begun=True, held=b"\xc2", foreign=True
+    )
+    await asyncio.to_thread(path.write_bytes, first.state.pending)
+    first.state.pending.clear()
+    first.state.foreign = False
+    second = Capture(settings, "sw", first.state, clock=lambda: NOON)
+    second.device_sent(b"\xb0C\r\n")
+    await second.close()
     assert path.read_text() == f"{STAMP} < 21 °C\n"
 
 
@@ -314,13 +296,13 @@ many_bytes = st.builds(lambda data, times: data * times, st.binary(), st.integer
 
 @on_disk
 @given(st.lists(many_bytes), st.sampled_from([4096, 5001, 1048576]), st.booleans())
-def test_plain_is_exactly_what_the_device_sent(
+async def test_plain_is_exactly_what_the_device_sent(
     parts: list[bytes], max_size: int, runs: bool
 ) -> None:
     sent = b"".join(parts)
     with scratch() as path:
         for run in parts if runs else [sent]:
-            record(path, [(DEVICE, run)], timestamps=False, max_size=max_size)
+            await record(path, [(DEVICE, run)], timestamps=False, max_size=max_size)
         kept = content(path)
     assert sent.endswith(kept)
     assert len(kept) <= max_size
@@ -337,7 +319,7 @@ def test_plain_is_exactly_what_the_device_sent(
     st.sampled_from([b"\n", b"x", b"some text\n", b"x" * 3000 + b"\n"]),
     st.booleans(),
 )
-def test_the_disk_never_holds_more_than_the_cap(
+async def test_the_disk_never_holds_more_than_the_cap(
     bursts: list[int], max_size: int, old: int, older: int, text: bytes, timestamps: bool
 ) -> None:
     sizes: list[int] = []
@@ -352,32 +334,29 @@ def test_the_disk_never_holds_more_than_the_cap(
 
         return write_and_look
 
-    async def scenario(path: Path) -> None:
+    with scratch() as path, pytest.MonkeyPatch.context() as patch:
+        path.write_bytes(b"o" * old)
+        rotated(path).write_bytes(b"O" * older)
+        patch.setattr(os, "write", watched(path))
         for burst in bursts:  # each is a run of its own, so all that is pending is one block
             capture = make(path, max_size=max_size, timestamps=timestamps)
             capture.device_sent((text * burst)[:burst])
             await capture.close()
             assert capture.lost == 0
-
-    with scratch() as path, pytest.MonkeyPatch.context() as patch:
-        path.write_bytes(b"o" * old)
-        rotated(path).write_bytes(b"O" * older)
-        patch.setattr(os, "write", watched(path))
-        asyncio.run(scenario(path))
     assert all(total <= max_size for total in sizes)
     assert bool(sizes) == any(bursts)
 
 
-def test_a_burst_of_a_hundred_times_the_cap(path: Path) -> None:
+async def test_a_burst_of_a_hundred_times_the_cap(path: Path) -> None:
     lines = b"".join(b"line %d\n" % number for number in range(50000))
-    kept = record(path, [(DEVICE, lines)], timestamps=False, max_size=4096)
+    kept = await record(path, [(DEVICE, lines)], timestamps=False, max_size=4096)
     assert lines.endswith(kept)
     assert 3000 < len(kept) <= 4096
 
 
-def test_files_are_rotated_between_lines(path: Path) -> None:
+async def test_files_are_rotated_between_lines(path: Path) -> None:
     for number in range(400):
-        record(path, [(DEVICE, b"line %d\n" % number)], max_size=4096)
+        await record(path, [(DEVICE, b"line %d\n" % number)], max_size=4096)
     assert path.stat().st_size <= 2048
     for one in (path, rotated(path)):
         assert all(line.startswith(f"{STAMP} line ") for line in one.read_text().splitlines())
@@ -385,33 +364,33 @@ def test_files_are_rotated_between_lines(path: Path) -> None:
     assert rotated(path).stat().st_size > 1900
 
 
-def test_a_long_line_without_an_end_is_no_problem(path: Path) -> None:
-    kept = from_device(path, *[b"x" * 60000] * 5, max_size=8192)
+async def test_a_long_line_without_an_end_is_no_problem(path: Path) -> None:
+    kept = await from_device(path, *[b"x" * 60000] * 5, max_size=8192)
     assert set(kept) == {"x"}
     assert 4096 < len(kept) <= 8192
 
 
-def test_the_end_of_a_file_that_was_too_large_is_kept(path: Path) -> None:
+async def test_the_end_of_a_file_that_was_too_large_is_kept(path: Path) -> None:
     path.write_bytes(b"".join(b"%06d\n" % number for number in range(100_000)))
-    kept = from_device(path, b"new\n", timestamps=False, max_size=400_000)
+    kept = await from_device(path, b"new\n", timestamps=False, max_size=400_000)
     assert kept.endswith("099998\n099999\nnew\n")
     assert len(kept) == 200_000 + len("new\n")
 
 
-def test_a_new_file_is_for_owner_and_group_in_a_new_directory(tmp_path: Path) -> None:
+async def test_a_new_file_is_for_owner_and_group_in_a_new_directory(tmp_path: Path) -> None:
     path = tmp_path / "not" / "there" / "sw.log"
     umask = os.umask(0o077)
     try:
-        from_device(path, b"x")
+        await from_device(path, b"x")
     finally:
         os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_file_that_is_there_is_appended_to_and_keeps_its_mode(path: Path) -> None:
+async def test_a_file_that_is_there_is_appended_to_and_keeps_its_mode(path: Path) -> None:
     path.write_text("before\n")
     path.chmod(0o604)
-    assert from_device(path, b"after\n", timestamps=False) == "before\nafter\n"
+    assert await from_device(path, b"after\n", timestamps=False) == "before\nafter\n"
     assert path.stat().st_mode & 0o777 == 0o604
 
 
@@ -424,120 +403,97 @@ TAKEN_AWAY: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("how", TAKEN_AWAY)
-def test_a_file_that_was_taken_away_is_made_anew(path: Path, how: str) -> None:
-    async def scenario() -> None:
-        capture = make(path, timestamps=False)
-        capture.device_sent(b"one\n")
-        await eventually(lambda: content(path) == b"one\n")
-        TAKEN_AWAY[how](path)
-        capture.device_sent(b"two\n")
-        await eventually(lambda: content(path) == b"two\n")
-        await capture.close()
-
-    asyncio.run(scenario())
+async def test_a_file_that_was_taken_away_is_made_anew(path: Path, how: str) -> None:
+    capture = make(path, timestamps=False)
+    capture.device_sent(b"one\n")
+    await eventually(lambda: content(path) == b"one\n")
+    TAKEN_AWAY[how](path)
+    capture.device_sent(b"two\n")
+    await eventually(lambda: content(path) == b"two\n")
+    await capture.close()
 
 
 # When it is written.
 
 
-Arguments = TypeVarTuple("Arguments")
+class Timers:
+    """The timers that a test's event loop is given."""
 
+    def __init__(self, loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._loop, self._call_at = loop, loop.call_at
+        self._known: list[asyncio.TimerHandle] = []
+        monkeypatch.setattr(loop, "call_at", self._watched)
 
-class WatchedLoop(asyncio.SelectorEventLoop):
-    """An event loop that knows which timers are to come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.timers: list[asyncio.TimerHandle] = []
-
-    def call_at(
-        self,
-        when: float,
-        callback: Callable[[*Arguments], object],
-        *args: *Arguments,
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        handle = super().call_at(when, callback, *args, context=context)
-        self.timers.append(handle)
+    def _watched(self, *args: Any, **keys: Any) -> asyncio.TimerHandle:
+        handle = self._call_at(*args, **keys)
+        self._known.append(handle)
         return handle
 
     def to_come(self) -> list[float]:
         """In how many seconds each timer is due."""
-        live = (timer for timer in self.timers if not timer.cancelled())
-        return [timer.when() - self.time() for timer in live if timer.when() > self.time()]
+        now = self._loop.time()
+        live = (timer for timer in self._known if not timer.cancelled())
+        return [timer.when() - now for timer in live if timer.when() > now]
 
 
-def run_watched(scenario: Callable[[WatchedLoop], Coroutine[Any, Any, None]]) -> None:
-    with asyncio.Runner(loop_factory=WatchedLoop) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, WatchedLoop)
-        runner.run(scenario(loop))
+@pytest.fixture
+async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    return Timers(asyncio.get_running_loop(), monkeypatch)
 
 
 @pytest.mark.parametrize(("volatile", "seconds"), [(False, 1), (True, 60)])
-def test_one_timer_while_something_is_pending(path: Path, volatile: bool, seconds: int) -> None:
-    async def scenario(loop: WatchedLoop) -> None:
-        capture = make(path, volatile=volatile)
-        assert loop.to_come() == []
-        for _ in range(100):
-            capture.device_sent(b"line\n")
-        (wait,) = loop.to_come()
-        assert seconds - 1 < wait <= seconds
-        await capture.close()
-        assert loop.to_come() == []
-
-    run_watched(scenario)
+async def test_one_timer_while_something_is_pending(
+    timers: Timers, path: Path, volatile: bool, seconds: int
+) -> None:
+    capture = make(path, volatile=volatile)
+    assert timers.to_come() == []
+    for _ in range(100):
+        capture.device_sent(b"line\n")
+    (wait,) = timers.to_come()
+    assert seconds - 1 < wait <= seconds
+    await capture.close()
+    assert timers.to_come() == []
 
 
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("volatile", [False, True])
-def test_nothing_runs_once_all_is_written(path: Path, volatile: bool) -> None:
-    async def scenario(loop: WatchedLoop) -> None:
-        capture = make(path, volatile=volatile)
-        capture.device_sent(b"line\n")
-        await eventually(lambda: size(path) > 0 and not capture.state.pending)
-        assert loop.to_come() == []
-        await eventually(lambda: not any("capture of" in one.name for one in threading.enumerate()))
-        await capture.close()
-
-    run_watched(scenario)
+async def test_nothing_runs_once_all_is_written(timers: Timers, path: Path, volatile: bool) -> None:
+    capture = make(path, volatile=volatile)
+    capture.device_sent(b"line\n")
+    await eventually(lambda: size(path) > 0 and not capture.state.pending)
+    assert timers.to_come() == []
+    await eventually(lambda: not any("capture of" in one.name for one in threading.enumerate()))
+    await capture.close()
 
 
 @pytest.mark.parametrize(("volatile", "seconds"), [(False, 10), (True, 60)])
-def test_what_failed_is_tried_again_later_however_much_waits(
-    path: Path, volatile: bool, seconds: int
+async def test_what_failed_is_tried_again_later_however_much_waits(
+    timers: Timers, path: Path, volatile: bool, seconds: int
 ) -> None:
     path.mkdir()
-
-    async def scenario(loop: WatchedLoop) -> None:
-        capture = make(path, volatile=volatile)
-        capture.device_sent(b"line\n" * 100_000)
-        await eventually(lambda: capture.problem is not None)
-        capture.device_sent(b"line\n" * 100_000)
-        (wait,) = loop.to_come()
-        assert seconds - 1 < wait <= seconds
-        await capture.close()
-
-    run_watched(scenario)
+    capture = make(path, volatile=volatile)
+    capture.device_sent(b"line\n" * 100_000)
+    await eventually(lambda: capture.problem is not None)
+    capture.device_sent(b"line\n" * 100_000)
+    (wait,) = timers.to_come()
+    assert seconds - 1 < wait <= seconds
+    await capture.close()
 
 
-def test_volatile_stays_in_ram_until_it_is_large(path: Path) -> None:
-    async def scenario() -> None:
-        capture = make(path, volatile=True, timestamps=False)
-        capture.device_sent(b"x" * 60000)
-        await asyncio.sleep(1.2)
-        assert size(path) == 0
-        capture.device_sent(b"x" * 6000)
-        await eventually(lambda: size(path) == 66000)
-        capture.device_sent(b"last")
-        await capture.close()
-        assert size(path) == 66004
-
-    asyncio.run(scenario())
+async def test_volatile_stays_in_ram_until_it_is_large(path: Path) -> None:
+    capture = make(path, volatile=True, timestamps=False)
+    capture.device_sent(b"x" * 60000)
+    await asyncio.sleep(1.2)
+    assert size(path) == 0
+    capture.device_sent(b"x" * 6000)
+    await eventually(lambda: size(path) == 66000)
+    capture.device_sent(b"last")
+    await capture.close()
+    assert size(path) == 66004
 
 
 @pytest.mark.parametrize("volatile", [False, True])
-def test_only_durable_waits_for_the_disk(
+async def test_only_durable_waits_for_the_disk(
     monkeypatch: pytest.MonkeyPatch, path: Path, volatile: bool
 ) -> None:
     synced: list[int] = []
@@ -548,7 +504,7 @@ def test_only_durable_waits_for_the_disk(
         synced.append(os.fstat(fd).st_size)
 
     monkeypatch.setattr(os, "fdatasync", watched)
-    from_device(path, b"line\n", timestamps=False, volatile=volatile)
+    await from_device(path, b"line\n", timestamps=False, volatile=volatile)
     assert synced == ([] if volatile else [5])
 
 
@@ -584,90 +540,76 @@ def remove(path: Path) -> None:
 
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("obstacle", OBSTACLES)
-def test_an_obstacle_is_named_once_and_passed_when_it_is_gone(
+async def test_an_obstacle_is_named_once_and_passed_when_it_is_gone(
     path: Path, caplog: pytest.LogCaptureFixture, obstacle: str
 ) -> None:
     caplog.set_level(logging.INFO)
     place, words = OBSTACLES[obstacle]
     place(path)
-
-    async def scenario() -> None:
-        capture = make(path, timestamps=False)
-        capture.device_sent(b"one\n")
-        await eventually(lambda: capture.problem is not None)
-        assert str(path) in str(capture.problem)
-        assert words in str(capture.problem)
-        await asyncio.sleep(0.3)  # some more tries
-        assert [r.getMessage() for r in caplog.records] == [f"sw: log.file: {capture.problem}"]
-        capture.device_sent(b"two\n")
-        remove(rotated(path) if obstacle == "rotated" else path)
-        await eventually(lambda: capture.problem is None)
-        await capture.close()
-        assert content(path).endswith(b"one\ntwo\n")
-        assert caplog.messages[1:] == [f"sw: log.file: {path} is written again"]
-
-    asyncio.run(scenario())
+    capture = make(path, timestamps=False)
+    capture.device_sent(b"one\n")
+    await eventually(lambda: capture.problem is not None)
+    assert str(path) in str(capture.problem)
+    assert words in str(capture.problem)
+    await asyncio.sleep(0.3)  # some more tries
+    assert [r.getMessage() for r in caplog.records] == [f"sw: log.file: {capture.problem}"]
+    capture.device_sent(b"two\n")
+    remove(rotated(path) if obstacle == "rotated" else path)
+    await eventually(lambda: capture.problem is None)
+    await capture.close()
+    assert content(path).endswith(b"one\ntwo\n")
+    assert caplog.messages[1:] == [f"sw: log.file: {path} is written again"]
     if obstacle == "symlink":
         assert path.with_name("other").read_text() == "untouched"
 
 
 @pytest.mark.usefixtures("fast")
-def test_a_directory_that_may_not_be_written(tmp_path: Path, path: Path) -> None:
-    async def scenario() -> None:
-        capture = make(path, timestamps=False)
-        with forbidden(tmp_path):
-            capture.device_sent(b"kept\n")
-            await eventually(lambda: capture.problem is not None)
-            assert f"{path}: permission denied: let the daemon's user" in str(capture.problem)
-        await eventually(lambda: capture.problem is None)
-        await capture.close()
-
-    asyncio.run(scenario())
+async def test_a_directory_that_may_not_be_written(tmp_path: Path, path: Path) -> None:
+    capture = make(path, timestamps=False)
+    with forbidden(tmp_path):
+        capture.device_sent(b"kept\n")
+        await eventually(lambda: capture.problem is not None)
+        assert f"{path}: permission denied: let the daemon's user" in str(capture.problem)
+    await eventually(lambda: capture.problem is None)
+    await capture.close()
     assert content(path) == b"kept\n"
 
 
 @pytest.mark.usefixtures("fast")
-def test_a_disk_that_takes_a_part_gets_the_rest_later_and_nothing_twice(path: Path) -> None:
+async def test_a_disk_that_takes_a_part_gets_the_rest_later_and_nothing_twice(path: Path) -> None:
     sent = os.urandom(400 * KIB)
-
-    async def scenario() -> None:
-        capture = make(path, timestamps=False, max_size=4096 * KIB)
-        with file_size_limit(100 * KIB):
-            capture.device_sent(sent)
-            await eventually(lambda: capture.problem is not None)
-            assert content(path) == sent[: 100 * KIB]
-            assert len(capture.state.pending) == 300 * KIB
-        await eventually(lambda: capture.problem is None)
-        await capture.close()
-        assert capture.lost == 0
-
-    asyncio.run(scenario())
+    capture = make(path, timestamps=False, max_size=4096 * KIB)
+    with file_size_limit(100 * KIB):
+        capture.device_sent(sent)
+        await eventually(lambda: capture.problem is not None)
+        assert content(path) == sent[: 100 * KIB]
+        assert len(capture.state.pending) == 300 * KIB
+    await eventually(lambda: capture.problem is None)
+    await capture.close()
+    assert capture.lost == 0
     assert content(path) == sent
 
 
 @pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("timestamps", [True, False])
-def test_what_a_full_disk_costs_is_bounded_counted_noted_and_logged_once(
+async def test_what_a_full_disk_costs_is_bounded_counted_noted_and_logged_once(
     path: Path, caplog: pytest.LogCaptureFixture, timestamps: bool
 ) -> None:
     caplog.set_level(logging.INFO)
     line = b"x" * 999 + b"\n"
 
-    async def scenario() -> int:
-        capture = make(path, timestamps=timestamps, max_size=16384 * KIB)
-        with file_size_limit(0):
+    capture = make(path, timestamps=timestamps, max_size=16384 * KIB)
+    with file_size_limit(0):
+        capture.device_sent(line)
+        await eventually(lambda: capture.problem is not None)
+        for _ in range(3000):
             capture.device_sent(line)
-            await eventually(lambda: capture.problem is not None)
-            for _ in range(3000):
-                capture.device_sent(line)
-            assert PENDING_LIMIT <= len(capture.state.pending) <= PENDING_LIMIT + 2 * len(line)
-            assert capture.lost >= 1900 * len(line)
-        await eventually(lambda: capture.problem is None)
-        capture.device_sent(b"after\n")
-        await capture.close()
-        return capture.lost
-
-    lost = asyncio.run(scenario())
+        assert PENDING_LIMIT <= len(capture.state.pending) <= PENDING_LIMIT + 2 * len(line)
+        assert capture.lost >= 1900 * len(line)
+    await eventually(lambda: capture.problem is None)
+    capture.device_sent(b"after\n")
+    await capture.close()
+    lost = capture.lost
     assert path.exists()
     *kept, note, after = [text for text in content(path).decode().split("\n") if text]
     stamp = f"{STAMP} " if timestamps else ""
@@ -681,22 +623,19 @@ def test_what_a_full_disk_costs_is_bounded_counted_noted_and_logged_once(
 
 
 @pytest.mark.usefixtures("fast")
-def test_after_a_loss_nothing_is_kept_before_it_is_noted(path: Path) -> None:
-    async def scenario() -> None:
-        capture = make(path, timestamps=False, max_size=16384 * KIB)
-        with file_size_limit(0):
-            capture.device_sent(b"x" * PENDING_LIMIT)
-            capture.device_sent(b"lost 1")
-            await eventually(lambda: capture.problem is not None)
-            with file_size_limit(100 * KIB):  # full again, but less is pending
-                await eventually(lambda: len(capture.state.pending) < PENDING_LIMIT)
-                capture.device_sent(b"lost 2")
-        await eventually(lambda: capture.problem is None)
-        capture.device_sent(b"kept")
-        await capture.close()
-        assert capture.lost == 12
-
-    asyncio.run(scenario())
+async def test_after_a_loss_nothing_is_kept_before_it_is_noted(path: Path) -> None:
+    capture = make(path, timestamps=False, max_size=16384 * KIB)
+    with file_size_limit(0):
+        capture.device_sent(b"x" * PENDING_LIMIT)
+        capture.device_sent(b"lost 1")
+        await eventually(lambda: capture.problem is not None)
+        with file_size_limit(100 * KIB):  # full again, but less is pending
+            await eventually(lambda: len(capture.state.pending) < PENDING_LIMIT)
+            capture.device_sent(b"lost 2")
+    await eventually(lambda: capture.problem is None)
+    capture.device_sent(b"kept")
+    await capture.close()
+    assert capture.lost == 12
     kept, note, after = content(path).split(b"\n")
     assert kept == b"x" * PENDING_LIMIT
     assert note.startswith(b"[12 bytes were lost: ")
@@ -711,57 +650,47 @@ def test_after_a_loss_nothing_is_kept_before_it_is_noted(path: Path) -> None:
         (errno.ENAMETOOLONG, "File name too long: see to it, or write another path"),
     ],
 )
-def test_each_fault_says_what_to_do(
+async def test_each_fault_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, path: Path, code: int, words: str
 ) -> None:
     def fail(*_: object) -> int:
         raise OSError(code, os.strerror(code))
 
-    async def scenario() -> None:
-        capture = make(path)
-        capture.device_sent(b"x")
-        await capture.close()
-        assert str(capture.problem).startswith(f"{path}: {words}")
-
     monkeypatch.setattr(os, "open", fail)
-    asyncio.run(scenario())
+    capture = make(path)
+    capture.device_sent(b"x")
+    await capture.close()
+    assert str(capture.problem).startswith(f"{path}: {words}")
 
 
-def test_what_could_not_be_written_at_the_end_is_told(
+async def test_what_could_not_be_written_at_the_end_is_told(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.mkdir()
-
-    async def scenario() -> None:
-        capture = make(path, timestamps=False)
-        capture.device_sent(b"12345")
-        await capture.close()
-        assert capture.lost == 5
-        capture.device_sent(b"too late")
-        await capture.close()
-        assert capture.lost == 5
-
-    asyncio.run(scenario())
+    capture = make(path, timestamps=False)
+    capture.device_sent(b"12345")
+    await capture.close()
+    assert capture.lost == 5
+    capture.device_sent(b"too late")
+    await capture.close()
+    assert capture.lost == 5
     assert f"sw: log.file: {path}: 5 bytes are lost at the end: {path}: it is" in caplog.text
 
 
-def test_where_no_thread_can_be_started_nothing_ends(
+async def test_where_no_thread_can_be_started_nothing_ends(
     monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    async def scenario() -> None:
-        capture = make(path)
-        capture.device_sent(b"x")
-        monkeypatch.setattr(threading.Thread, "start", refuse)
-        await capture.close()
-        assert "can't start new thread: raise the unit's TasksMax=" in str(capture.problem)
-
-    asyncio.run(scenario())
+    capture = make(path)
+    capture.device_sent(b"x")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    await capture.close()
+    assert "can't start new thread: raise the unit's TasksMax=" in str(capture.problem)
 
 
-def test_a_disk_that_hangs_delays_nobody(
+async def test_a_disk_that_hangs_delays_nobody(
     monkeypatch: pytest.MonkeyPatch, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer, asked = threading.Event(), threading.Event()
@@ -774,21 +703,18 @@ def test_a_disk_that_hangs_delays_nobody(
         answer.wait()
         return write(fd, data)
 
-    async def scenario() -> None:
-        capture = make(path, timestamps=False, max_size=16384 * KIB)
-        capture.device_sent(b"x" * (PENDING_LIMIT - 1))
-        await eventually(asked.is_set)
-        capture.device_sent(b"yy")
-        capture.device_sent(b"lost")
-        assert capture.lost == 4
-        monkeypatch.setattr(module, "HUNG_SECONDS", 0.0)
-        assert capture.problem == f"{path}: the disk does not answer: see what the kernel says"
-        answer.set()
-        await eventually(lambda: capture.problem is None and not capture.state.pending)
-        await capture.close()
-
     monkeypatch.setattr(os, "write", hang)
-    asyncio.run(scenario())
+    capture = make(path, timestamps=False, max_size=16384 * KIB)
+    capture.device_sent(b"x" * (PENDING_LIMIT - 1))
+    await eventually(asked.is_set)
+    capture.device_sent(b"yy")
+    capture.device_sent(b"lost")
+    assert capture.lost == 4
+    monkeypatch.setattr(module, "HUNG_SECONDS", 0.0)
+    assert capture.problem == f"{path}: the disk does not answer: see what the kernel says"
+    answer.set()
+    await eventually(lambda: capture.problem is None and not capture.state.pending)
+    await capture.close()
     words = b"[4 bytes were lost: the disk is slower than the device]"
     assert content(path) == b"x" * (PENDING_LIMIT - 1) + b"yy" + b"\n" + words + b"\n"
     assert f"bytes are lost: {path}: the disk is slower than the device" in caplog.text

@@ -6,7 +6,6 @@ A pty has none of these lines: where one is asked for, the test answers in the k
 from __future__ import annotations
 
 import array
-import asyncio
 import fcntl
 import struct
 import termios
@@ -71,33 +70,27 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
         ({"dtr": "off", "flow": "rtscts"}, ["drop dtr"]),
     ],
 )
-def test_the_lines_are_set_when_the_device_is_opened(
+async def test_the_lines_are_set_when_the_device_is_opened(
     keys: dict[str, Any], told: list[str], kernel: Kernel, adapter: Adapter, make_port: MakePort
 ) -> None:
-    async def scenario() -> None:
-        async with serving(make_port(**keys)):
-            assert kernel.lines == told
-
-    asyncio.run(scenario())
+    async with serving(make_port(**keys)):
+        assert kernel.lines == told
 
 
-def test_the_lines_are_set_again_when_the_device_comes_back(
+async def test_the_lines_are_set_again_when_the_device_comes_back(
     kernel: Kernel, adapter: Adapter, make_port: MakePort
 ) -> None:
-    async def scenario() -> None:
-        async with serving(make_port(dtr="off")) as bench:
-            adapter.unplug()
-            await eventually(lambda: not bench.status()["device"]["present"])
-            adapter.plug()
-            await eventually(lambda: bench.status()["device"]["present"])
-            assert kernel.lines == ["drop dtr", "raise rts"] * 2
-
-    asyncio.run(scenario())
+    async with serving(make_port(dtr="off")) as bench:
+        adapter.unplug()
+        await eventually(lambda: not bench.status()["device"]["present"])
+        adapter.plug()
+        await eventually(lambda: bench.status()["device"]["present"])
+        assert kernel.lines == ["drop dtr", "raise rts"] * 2
 
 
 @pytest.mark.parametrize("protocol", ["raw", "telnet", "rfc2217"])
 @pytest.mark.parametrize("sharing", ["exclusive", "shared"])
-def test_no_board_is_reset_by_clients_that_come_and_go(
+async def test_no_board_is_reset_by_clients_that_come_and_go(
     protocol: str,
     sharing: str,
     kernel: Kernel,
@@ -105,91 +98,71 @@ def test_no_board_is_reset_by_clients_that_come_and_go(
     make_port: MakePort,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def scenario() -> None:
-        port = make_port(
-            dtr="off", rts="off", protocol=protocol, sharing=sharing, half_close_timeout=0
-        )
-        async with serving(port) as bench:
-            kernel.lines.clear()
-            clients = []
-            for _ in range(2):
-                client = await bench.connect(port)
-                clients.append(client)
-                if protocol == "rfc2217":
-                    await client.send(b"\xff\xfb\x2c")  # IAC WILL COM-PORT-OPTION
-                await client.send(b"x")
-            assert await adapter.receive(1) == b"x"
-            for client in clients:
-                client.writer.transport.abort()
-            await eventually(lambda: not bench.status()["clients"])
-            assert kernel.lines == []
-
-    asyncio.run(scenario())
+    port = make_port(dtr="off", rts="off", protocol=protocol, sharing=sharing, half_close_timeout=0)
+    async with serving(port) as bench:
+        kernel.lines.clear()
+        clients = []
+        for _ in range(2):
+            client = await bench.connect(port)
+            clients.append(client)
+            if protocol == "rfc2217":
+                await client.send(b"\xff\xfb\x2c")  # IAC WILL COM-PORT-OPTION
+            await client.send(b"x")
+        assert await adapter.receive(1) == b"x"
+        for client in clients:
+            client.writer.transport.abort()
+        await eventually(lambda: not bench.status()["clients"])
+        assert kernel.lines == []
 
 
 @pytest.mark.parametrize("hangup", [False, True])
-def test_lines_drop_on_close_only_where_that_is_asked_for(
+async def test_lines_drop_on_close_only_where_that_is_asked_for(
     hangup: bool, adapter: Adapter, make_port: MakePort
 ) -> None:
-    async def scenario() -> None:
-        async with serving(make_port(hangup=hangup)):
-            with adapter.path.open("rb", buffering=0) as tty:
-                assert bool(termios.tcgetattr(tty)[2] & termios.HUPCL) == hangup
-
-    asyncio.run(scenario())
+    async with serving(make_port(hangup=hangup)):
+        with adapter.path.open("rb", buffering=0) as tty:
+            assert bool(termios.tcgetattr(tty)[2] & termios.HUPCL) == hangup
 
 
-def test_timings_of_rs485_arrive_as_they_are_written(
+async def test_timings_of_rs485_arrive_as_they_are_written(
     kernel: Kernel, adapter: Adapter, make_port: MakePort
 ) -> None:
     # In seconds, which pyserial takes, 29 ms and 57 ms are a little less than that.
-    async def scenario() -> None:
-        for before, after in [(0, 0), (1, 2), (29, 57), (1000, 999)]:
-            rs485 = {"delay_before_send": before, "delay_after_send": after}
-            async with serving(make_port(rs485=rs485)) as bench:
-                flags, *delays = kernel.rs485[-1]
-                assert flags & (_ENABLED | _RTS_ON_SEND | _RTS_AFTER_SEND) == 3
-                assert delays[:2] == [before, after]
-                assert bench.status()["device"]["refused_settings"] == []
-
-    asyncio.run(scenario())
+    for before, after in [(0, 0), (1, 2), (29, 57), (1000, 999)]:
+        rs485 = {"delay_before_send": before, "delay_after_send": after}
+        async with serving(make_port(rs485=rs485)) as bench:
+            flags, *delays = kernel.rs485[-1]
+            assert flags & (_ENABLED | _RTS_ON_SEND | _RTS_AFTER_SEND) == 3
+            assert delays[:2] == [before, after]
+            assert bench.status()["device"]["refused_settings"] == []
 
 
 @pytest.mark.parametrize("on_send", [False, True])
 @pytest.mark.parametrize("during_tx", [False, True])
-def test_levels_of_rs485(
+async def test_levels_of_rs485(
     on_send: bool, during_tx: bool, kernel: Kernel, adapter: Adapter, make_port: MakePort
 ) -> None:
-    async def scenario() -> None:
-        async with serving(make_port(rs485={"rts_on_send": on_send, "rx_during_tx": during_tx})):
-            flags = kernel.rs485[-1][0]
-            assert bool(flags & _RTS_ON_SEND) == on_send
-            assert bool(flags & _RTS_AFTER_SEND) == (not on_send)
-            assert bool(flags & _RX_DURING_TX) == during_tx
-
-    asyncio.run(scenario())
+    async with serving(make_port(rs485={"rts_on_send": on_send, "rx_during_tx": during_tx})):
+        flags = kernel.rs485[-1][0]
+        assert bool(flags & _RTS_ON_SEND) == on_send
+        assert bool(flags & _RTS_AFTER_SEND) == (not on_send)
+        assert bool(flags & _RX_DURING_TX) == during_tx
 
 
-def test_without_rs485_in_the_port_map_the_device_is_left_as_it_is(
+async def test_without_rs485_in_the_port_map_the_device_is_left_as_it_is(
     kernel: Kernel, adapter: Adapter, make_port: MakePort
 ) -> None:
-    async def scenario() -> None:
-        async with serving(make_port()):
-            assert kernel.rs485 == []
-
-    asyncio.run(scenario())
+    async with serving(make_port()):
+        assert kernel.rs485 == []
 
 
-def test_a_device_without_rs485_is_reported_and_served(
+async def test_a_device_without_rs485_is_reported_and_served(
     adapter: Adapter, make_port: MakePort, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        port = make_port(rs485={"rts_on_send": True})
-        async with serving(port) as bench:
-            assert bench.status()["device"]["refused_settings"] == ["rs485"]
-            assert "sw: the device refuses rs485" in caplog.text
-            client = await bench.connect(port)
-            await adapter.send(b"x")
-            assert await client.receive(1) == b"x"
-
-    asyncio.run(scenario())
+    port = make_port(rs485={"rts_on_send": True})
+    async with serving(port) as bench:
+        assert bench.status()["device"]["refused_settings"] == ["rs485"]
+        assert "sw: the device refuses rs485" in caplog.text
+        client = await bench.connect(port)
+        await adapter.send(b"x")
+        assert await client.receive(1) == b"x"

@@ -28,21 +28,18 @@ async def connected(process: Daemon, to: dict[str, Any]) -> socket.socket:
 
 
 @on_each_loop
-def test_a_client_in_full_mode_gets_a_line_in_the_log(loop: str, adapter: Adapter) -> None:
-    async def scenario() -> None:
-        sw = entry(device=str(adapter.path))
-        async with daemon(sw, loop=loop) as process:
-            with await connected(process, sw) as client:
-                client.send(b"\x02", socket.MSG_OOB)
-                await eventually(lambda: ADVICE in process.log)
-                client.send(b"\x02", socket.MSG_OOB)
-                client.send(b"typed")
-                assert await adapter.receive(5) == b"typed"
-                await adapter.send(b"x")
-                assert client.recv(1) == b"x"
-            assert process.log.count(ADVICE) == 1
-
-    asyncio.run(scenario())
+async def test_a_client_in_full_mode_gets_a_line_in_the_log(loop: str, adapter: Adapter) -> None:
+    sw = entry(device=str(adapter.path))
+    async with daemon(sw, loop=loop) as process:
+        with await connected(process, sw) as client:
+            client.send(b"\x02", socket.MSG_OOB)
+            await eventually(lambda: ADVICE in process.log)
+            client.send(b"\x02", socket.MSG_OOB)
+            client.send(b"typed")
+            assert await adapter.receive(5) == b"typed"
+            await adapter.send(b"x")
+            assert client.recv(1) == b"x"
+        assert process.log.count(ADVICE) == 1
 
 
 def logged(process: Daemon, times: int) -> bool:
@@ -50,63 +47,53 @@ def logged(process: Daemon, times: int) -> bool:
     return process.log.count(ADVICE) == times
 
 
-def test_each_client_in_full_mode_gets_its_line(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        sw = entry(device=str(adapter.path))
-        async with daemon(sw) as process:
-            for number in (1, 2):
-                with await connected(process, sw) as client:
-                    client.send(b"\x02", socket.MSG_OOB)
-                    await eventually(partial(logged, process, number))
-                await process.until(lambda port: not port["clients"])
-
-    asyncio.run(scenario())
+async def test_each_client_in_full_mode_gets_its_line(adapter: Adapter) -> None:
+    sw = entry(device=str(adapter.path))
+    async with daemon(sw) as process:
+        for number in (1, 2):
+            with await connected(process, sw) as client:
+                client.send(b"\x02", socket.MSG_OOB)
+                await eventually(partial(logged, process, number))
+            await process.until(lambda port: not port["clients"])
 
 
 @on_each_loop
-def test_a_listener_in_full_mode_that_a_port_connects_to_gets_its_line(
+async def test_a_listener_in_full_mode_that_a_port_connects_to_gets_its_line(
     loop: str, adapter: Adapter
 ) -> None:
-    async def scenario() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as trueport:
-            trueport.settimeout(TIMEOUT)
-            remote = "{}:{}".format(*trueport.getsockname())
-            sw = {"name": "sw", "device": str(adapter.path), "connect": remote}
-            async with daemon(sw, loop=loop) as process:
-                with trueport.accept()[0] as client:
-                    client.send(b"\x02", socket.MSG_OOB)
-                    await eventually(lambda: ADVICE in process.log)
-                    client.send(b"typed")
-                    assert await adapter.receive(5) == b"typed"
-
-    asyncio.run(scenario())
+    with socket.create_server(("127.0.0.1", 0)) as trueport:
+        trueport.settimeout(TIMEOUT)
+        remote = "{}:{}".format(*trueport.getsockname())
+        sw = {"name": "sw", "device": str(adapter.path), "connect": remote}
+        async with daemon(sw, loop=loop) as process:
+            with trueport.accept()[0] as client:
+                client.send(b"\x02", socket.MSG_OOB)
+                await eventually(lambda: ADVICE in process.log)
+                client.send(b"typed")
+                assert await adapter.receive(5) == b"typed"
 
 
 @pytest.mark.parametrize("byte", [b"\x00", b"\x01", b"\x03", b"\xf2", b"\xff"])
-def test_another_urgent_byte_says_nothing_and_is_no_input(byte: bytes, adapter: Adapter) -> None:
-    async def scenario() -> None:
-        sw = entry(device=str(adapter.path))
-        async with daemon(sw) as process:
-            with await connected(process, sw) as client:
-                client.send(b"before")
-                client.send(byte, socket.MSG_OOB)
-                client.send(b"after")
-                assert await adapter.receive(11) == b"beforeafter"
-            assert "TruePort" not in process.log
+async def test_another_urgent_byte_says_nothing_and_is_no_input(
+    byte: bytes, adapter: Adapter
+) -> None:
+    sw = entry(device=str(adapter.path))
+    async with daemon(sw) as process:
+        with await connected(process, sw) as client:
+            client.send(b"before")
+            client.send(byte, socket.MSG_OOB)
+            client.send(b"after")
+            assert await adapter.receive(11) == b"beforeafter"
+        assert "TruePort" not in process.log
 
-    asyncio.run(scenario())
 
-
-def test_the_byte_without_urgency_is_input_like_any_other(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        sw = entry(device=str(adapter.path))
-        async with daemon(sw) as process:
-            with await connected(process, sw) as client:
-                client.send(b"\x02")
-                assert await adapter.receive(1) == b"\x02"
-            assert "TruePort" not in process.log
-
-    asyncio.run(scenario())
+async def test_the_byte_without_urgency_is_input_like_any_other(adapter: Adapter) -> None:
+    sw = entry(device=str(adapter.path))
+    async with daemon(sw) as process:
+        with await connected(process, sw) as client:
+            client.send(b"\x02")
+            assert await adapter.receive(1) == b"\x02"
+        assert "TruePort" not in process.log
 
 
 @on_each_loop
@@ -114,37 +101,31 @@ def test_the_byte_without_urgency_is_input_like_any_other(adapter: Adapter) -> N
     ("synch", "meant"),
     [(b"\xff\xf2", b""), (b"\xff\xf4\xff\xf2", b"\x03"), (b"\xff\xff\xff\xf2", b"\xff")],
 )
-def test_synch_of_telnet_does_not_corrupt_the_stream(
+async def test_synch_of_telnet_does_not_corrupt_the_stream(
     synch: bytes, meant: bytes, loop: str, adapter: Adapter
 ) -> None:
     # RFC 854: the data mark is sent as urgent, and its byte is part of the stream.
-    async def scenario() -> None:
-        sw = entry(device=str(adapter.path), protocol="telnet")
-        async with daemon(sw, loop=loop) as process:
-            with await connected(process, sw) as client:
-                client.send(b"before")
-                client.send(synch, socket.MSG_OOB)
-                client.send(b"after")
-                wanted = b"before" + meant + b"after"
-                assert await adapter.receive(len(wanted)) == wanted
-            assert "TruePort" not in process.log
-
-    asyncio.run(scenario())
+    sw = entry(device=str(adapter.path), protocol="telnet")
+    async with daemon(sw, loop=loop) as process:
+        with await connected(process, sw) as client:
+            client.send(b"before")
+            client.send(synch, socket.MSG_OOB)
+            client.send(b"after")
+            wanted = b"before" + meant + b"after"
+            assert await adapter.receive(len(wanted)) == wanted
+        assert "TruePort" not in process.log
 
 
-def test_urgent_bytes_of_clients_that_leave_at_once_cost_nothing(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        sw = entry(device=str(adapter.path))
-        async with daemon(sw) as process:
-            before = process.descriptors()
-            for _ in range(100):
-                address = ("127.0.0.1", tcp_port(sw))
-                with socket.create_connection(address, TIMEOUT) as client:
-                    client.send(b"\x02", socket.MSG_OOB)
-            await process.until(lambda port: not port["clients"])
-            await eventually(lambda: process.descriptors() <= before)
-            used = process.cpu_seconds()
-            await asyncio.sleep(0.5)
-            assert process.cpu_seconds() - used < 0.2
-
-    asyncio.run(scenario())
+async def test_urgent_bytes_of_clients_that_leave_at_once_cost_nothing(adapter: Adapter) -> None:
+    sw = entry(device=str(adapter.path))
+    async with daemon(sw) as process:
+        before = process.descriptors()
+        for _ in range(100):
+            address = ("127.0.0.1", tcp_port(sw))
+            with socket.create_connection(address, TIMEOUT) as client:
+                client.send(b"\x02", socket.MSG_OOB)
+        await process.until(lambda port: not port["clients"])
+        await eventually(lambda: process.descriptors() <= before)
+        used = process.cpu_seconds()
+        await asyncio.sleep(0.5)
+        assert process.cpu_seconds() - used < 0.2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Iterator
 
@@ -370,20 +369,17 @@ def test_what_wants_to_take_long_is_done_in_one_pass(begin: bytes) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["raw", "telnet", "rfc2217"])
-def test_a_newcomer_is_asked_only_what_is_asked_now(
+async def test_a_newcomer_is_asked_only_what_is_asked_now(
     protocol: str, adapter: Adapter, make_port: MakePort
 ) -> None:
-    async def scenario() -> None:
-        port = make_port(protocol=protocol, replay=64)
-        async with serving(port) as bench:
-            await adapter.send(b"size? \x1b[6n\x05 login: ")
-            await eventually(lambda: bench.status()["counters"]["from_device"] == 19)
-            client = Rfc2217Client(await bench.connect(port))
-            if protocol == "raw":
-                assert await client.tcp.receive(14) == b"size?  login: "
-            else:
-                assert await client.receive(14) == b"size?  login: "
-            await adapter.send(b"\x1b[6n")
-            assert await client.receive(4) == b"\x1b[6n"
-
-    asyncio.run(scenario())
+    port = make_port(protocol=protocol, replay=64)
+    async with serving(port) as bench:
+        await adapter.send(b"size? \x1b[6n\x05 login: ")
+        await eventually(lambda: bench.status()["counters"]["from_device"] == 19)
+        client = Rfc2217Client(await bench.connect(port))
+        if protocol == "raw":
+            assert await client.tcp.receive(14) == b"size?  login: "
+        else:
+            assert await client.receive(14) == b"size?  login: "
+        await adapter.send(b"\x1b[6n")
+        assert await client.receive(4) == b"\x1b[6n"

@@ -70,220 +70,180 @@ async def see_bytes_both_ways(process: Daemon, adapter: Adapter, sock: socket.so
     assert await adapter.receive(256) == got
 
 
-def test_a_remote_that_comes_late_goes_and_comes_back(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        number = free_tcp_port()
-        async with daemon(entry(number, adapter)) as process:
-            refused = f"cannot connect to 127.0.0.1:{number}: Connection refused"
-            await process.until(lambda port: port["listen_problem"] == refused)
-            assert not (await process.port())["listening"]
-            with listening(number) as remote, accept(remote) as sock:
-                await process.until(lambda port: bool(port["listening"]))
+async def test_a_remote_that_comes_late_goes_and_comes_back(adapter: Adapter) -> None:
+    number = free_tcp_port()
+    async with daemon(entry(number, adapter)) as process:
+        refused = f"cannot connect to 127.0.0.1:{number}: Connection refused"
+        await process.until(lambda port: port["listen_problem"] == refused)
+        assert not (await process.port())["listening"]
+        with listening(number) as remote, accept(remote) as sock:
+            await process.until(lambda port: bool(port["listening"]))
+            await see_bytes_both_ways(process, adapter, sock)
+        ended = f"connection to 127.0.0.1:{number} ended"
+        await process.until(lambda port: port["listen_problem"] in (ended, refused))
+        await process.until(lambda port: not port["clients"])
+        with listening(number) as remote, accept(remote) as sock:
+            await see_bytes_both_ways(process, adapter, sock)
+            assert (await process.port())["listen_problem"] is None
+        assert process.log.count(f"sw: {refused}") <= 2
+
+
+async def test_there_is_one_connection_at_a_time(adapter: Adapter) -> None:
+    with listening() as remote:
+        async with daemon(entry(number_of(remote), adapter)) as process:
+            with accept(remote) as sock:
+                remote.settimeout(1.5)
+                with pytest.raises(TimeoutError):
+                    remote.accept()
                 await see_bytes_both_ways(process, adapter, sock)
-            ended = f"connection to 127.0.0.1:{number} ended"
-            await process.until(lambda port: port["listen_problem"] in (ended, refused))
-            await process.until(lambda port: not port["clients"])
-            with listening(number) as remote, accept(remote) as sock:
-                await see_bytes_both_ways(process, adapter, sock)
-                assert (await process.port())["listen_problem"] is None
-            assert process.log.count(f"sw: {refused}") <= 2
-
-    asyncio.run(scenario())
-
-
-def test_there_is_one_connection_at_a_time(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        with listening() as remote:
-            async with daemon(entry(number_of(remote), adapter)) as process:
-                with accept(remote) as sock:
-                    remote.settimeout(1.5)
-                    with pytest.raises(TimeoutError):
-                        remote.accept()
-                    await see_bytes_both_ways(process, adapter, sock)
-
-    asyncio.run(scenario())
 
 
 @on_each_loop
-def test_a_remote_that_accepts_and_resets_at_once_is_tried_again(
+async def test_a_remote_that_accepts_and_resets_at_once_is_tried_again(
     loop: str, adapter: Adapter
 ) -> None:
-    async def scenario() -> None:
-        with listening() as remote:
-            async with daemon(entry(number_of(remote), adapter), loop=loop) as process:
-                with accept(remote) as sock:
-                    linger = struct.pack("ii", 1, 0)
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                with accept(remote) as sock:
-                    await see_bytes_both_ways(process, adapter, sock)
-
-    asyncio.run(scenario())
+    with listening() as remote:
+        async with daemon(entry(number_of(remote), adapter), loop=loop) as process:
+            with accept(remote) as sock:
+                linger = struct.pack("ii", 1, 0)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            with accept(remote) as sock:
+                await see_bytes_both_ways(process, adapter, sock)
 
 
-def test_a_remote_that_accepts_and_closes_at_once_does_not_fill_the_log(
+async def test_a_remote_that_accepts_and_closes_at_once_does_not_fill_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ttybridge.serve.listeners.RETRY_SECONDS", 0.01)
     monkeypatch.setattr("ttybridge.serve.client.LOOK_SECONDS", 0.01)
+    came = []
 
-    async def scenario() -> None:
-        came = []
+    def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer)
+        writer.close()
 
-        def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            came.append(writer)
-            writer.close()
-
-        remote = await asyncio.start_server(close, "127.0.0.1", 0)
-        number = remote.sockets[0].getsockname()[1]
-        (port,) = parse_portmap([{**entry(number), "half_close_timeout": 0}])
-        async with serving(port):
-            await asyncio.sleep(1)
-            assert 4 < len(came) < 9  # 0.01 s, 0.02 s, 0.04 s and so on apart
-        remote.close()
-
-    asyncio.run(scenario())
+    remote = await asyncio.start_server(close, "127.0.0.1", 0)
+    number = remote.sockets[0].getsockname()[1]
+    (port,) = parse_portmap([{**entry(number), "half_close_timeout": 0}])
+    async with serving(port):
+        await asyncio.sleep(1)
+        assert 4 < len(came) < 9  # 0.01 s, 0.02 s, 0.04 s and so on apart
+    remote.close()
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".example"])
-def test_what_can_be_no_host_is_said_and_stops_nothing(host: str, adapter: Adapter) -> None:
-    async def scenario() -> None:
-        sw = {**entry(1, adapter), "connect": f"{host}:1"}
-        async with daemon(sw) as process:
-            problem = f"cannot connect to {host}:1: this can be no host's name"
-            await process.until(lambda port: port["listen_problem"] == problem)
-            process.configure()
-            process.signal(signal.SIGHUP)
-            await eventually(lambda: "reloaded: 0 ports" in process.log)
-            assert await process.end() == 0
-
-    asyncio.run(scenario())
+async def test_what_can_be_no_host_is_said_and_stops_nothing(host: str, adapter: Adapter) -> None:
+    sw = {**entry(1, adapter), "connect": f"{host}:1"}
+    async with daemon(sw) as process:
+        problem = f"cannot connect to {host}:1: this can be no host's name"
+        await process.until(lambda port: port["listen_problem"] == problem)
+        process.configure()
+        process.signal(signal.SIGHUP)
+        await eventually(lambda: "reloaded: 0 ports" in process.log)
+        assert await process.end() == 0
 
 
-def test_networks_that_may_connect_say_nothing_of_a_remote_that_is_connected_to(
+async def test_networks_that_may_connect_say_nothing_of_a_remote_that_is_connected_to(
     adapter: Adapter,
 ) -> None:
-    async def scenario() -> None:
-        with listening() as remote:
-            # Written for all ports, in serial_ports_defaults.
-            port = entry(number_of(remote), adapter)
-            async with serving(*parse_portmap([port], {"allow": ["192.0.2.0/24"]})) as bench:
-                with await asyncio.to_thread(accept, remote):
-                    await eventually(lambda: bool(bench.status()["clients"]))
-
-    asyncio.run(scenario())
+    with listening() as remote:
+        # Written for all ports, in serial_ports_defaults.
+        port = entry(number_of(remote), adapter)
+        async with serving(*parse_portmap([port], {"allow": ["192.0.2.0/24"]})) as bench:
+            with await asyncio.to_thread(accept, remote):
+                await eventually(lambda: bool(bench.status()["clients"]))
 
 
 @on_each_loop
-def test_a_stop_while_the_remote_does_not_answer(loop: str) -> None:
-    async def scenario() -> None:
-        with hanging() as number:
-            async with daemon(entry(number), loop=loop) as process:
-                wait = f"not yet connected to 127.0.0.1:{number}"
-                assert (await process.port())["listen_problem"] == wait
-                assert await process.end() == 0
-
-    asyncio.run(scenario())
+async def test_a_stop_while_the_remote_does_not_answer(loop: str) -> None:
+    with hanging() as number:
+        async with daemon(entry(number), loop=loop) as process:
+            wait = f"not yet connected to 127.0.0.1:{number}"
+            assert (await process.port())["listen_problem"] == wait
+            assert await process.end() == 0
 
 
 @on_each_loop
-def test_a_reload_while_the_remote_does_not_answer(loop: str, adapter: Adapter) -> None:
-    async def scenario() -> None:
-        with hanging() as number, listening() as remote:
-            async with daemon(entry(number, adapter), loop=loop) as process:
-                process.configure(entry(number_of(remote), adapter))
+async def test_a_reload_while_the_remote_does_not_answer(loop: str, adapter: Adapter) -> None:
+    with hanging() as number, listening() as remote:
+        async with daemon(entry(number, adapter), loop=loop) as process:
+            process.configure(entry(number_of(remote), adapter))
+            process.signal(signal.SIGHUP)
+            with accept(remote) as sock:
+                await see_bytes_both_ways(process, adapter, sock)
+
+
+async def test_a_reload_keeps_the_connection_of_a_port_that_is_the_same(adapter: Adapter) -> None:
+    with listening() as remote:
+        sw = entry(number_of(remote), adapter)
+        async with daemon(sw) as process:
+            with accept(remote) as sock:
+                process.configure(sw, {"name": "b", "device": "/nonexistent/b", "listen": 1})
                 process.signal(signal.SIGHUP)
-                with accept(remote) as sock:
-                    await see_bytes_both_ways(process, adapter, sock)
-
-    asyncio.run(scenario())
-
-
-def test_a_reload_keeps_the_connection_of_a_port_that_is_the_same(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        with listening() as remote:
-            sw = entry(number_of(remote), adapter)
-            async with daemon(sw) as process:
-                with accept(remote) as sock:
-                    process.configure(sw, {"name": "b", "device": "/nonexistent/b", "listen": 1})
-                    process.signal(signal.SIGHUP)
-                    await eventually(lambda: "reloaded: 2 ports" in process.log)
-                    await see_bytes_both_ways(process, adapter, sock)
-                    process.configure({**sw, "baudrate": 19200})
-                    process.signal(signal.SIGHUP)
-                    assert await asyncio.to_thread(sock.recv, 1) == b""
-                with accept(remote) as sock:
-                    await see_bytes_both_ways(process, adapter, sock)
-                    process.configure()
-                    process.signal(signal.SIGHUP)
-                    assert await asyncio.to_thread(sock.recv, 1) == b""
-                await eventually(lambda: "reloaded: 0 ports" in process.log)
-
-    asyncio.run(scenario())
+                await eventually(lambda: "reloaded: 2 ports" in process.log)
+                await see_bytes_both_ways(process, adapter, sock)
+                process.configure({**sw, "baudrate": 19200})
+                process.signal(signal.SIGHUP)
+                assert await asyncio.to_thread(sock.recv, 1) == b""
+            with accept(remote) as sock:
+                await see_bytes_both_ways(process, adapter, sock)
+                process.configure()
+                process.signal(signal.SIGHUP)
+                assert await asyncio.to_thread(sock.recv, 1) == b""
+            await eventually(lambda: "reloaded: 0 ports" in process.log)
 
 
-def test_the_connection_outlives_the_device(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        with listening() as remote:
-            async with daemon(entry(number_of(remote), adapter)) as process:
-                with accept(remote) as sock:
-                    adapter.unplug()
-                    await process.until(lambda port: not port["device"]["present"])
-                    adapter.plug()
-                    await process.until(lambda port: bool(port["device"]["present"]))
-                    await see_bytes_both_ways(process, adapter, sock)
-
-    asyncio.run(scenario())
+async def test_the_connection_outlives_the_device(adapter: Adapter) -> None:
+    with listening() as remote:
+        async with daemon(entry(number_of(remote), adapter)) as process:
+            with accept(remote) as sock:
+                adapter.unplug()
+                await process.until(lambda port: not port["device"]["present"])
+                adapter.plug()
+                await process.until(lambda port: bool(port["device"]["present"]))
+                await see_bytes_both_ways(process, adapter, sock)
 
 
-def test_telnet_and_replay_are_as_for_a_client_that_came_itself(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        keys = {"protocol": "telnet", "replay": 100, "banner": "this is {name}"}
-        with listening() as remote:
-            async with daemon(entry(number_of(remote), adapter, **keys)):
-                with accept(remote) as sock:
-                    await adapter.send(b"once")
-                    while not (await asyncio.to_thread(sock.recv, 1000)).endswith(b"once"):
-                        pass
-                with accept(remote) as sock:
-                    got = b""
-                    while not got.endswith(b"this is sw\r\nonce"):
-                        got += await asyncio.to_thread(sock.recv, 1000)
-                    assert got.startswith(b"\xff")
-
-    asyncio.run(scenario())
+async def test_telnet_and_replay_are_as_for_a_client_that_came_itself(adapter: Adapter) -> None:
+    keys = {"protocol": "telnet", "replay": 100, "banner": "this is {name}"}
+    with listening() as remote:
+        async with daemon(entry(number_of(remote), adapter, **keys)):
+            with accept(remote) as sock:
+                await adapter.send(b"once")
+                while not (await asyncio.to_thread(sock.recv, 1000)).endswith(b"once"):
+                    pass
+            with accept(remote) as sock:
+                got = b""
+                while not got.endswith(b"this is sw\r\nonce"):
+                    got += await asyncio.to_thread(sock.recv, 1000)
+                assert got.startswith(b"\xff")
 
 
-def test_an_idle_connection_is_closed_and_made_anew(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        with listening() as remote:
-            sw = entry(number_of(remote), adapter, idle_timeout=1)
-            async with daemon(sw) as process:
-                with accept(remote) as sock:
-                    assert await asyncio.to_thread(sock.recv, 1) == b""
-                with accept(remote) as sock:
-                    await see_bytes_both_ways(process, adapter, sock)
-
-    asyncio.run(scenario())
+async def test_an_idle_connection_is_closed_and_made_anew(adapter: Adapter) -> None:
+    with listening() as remote:
+        sw = entry(number_of(remote), adapter, idle_timeout=1)
+        async with daemon(sw) as process:
+            with accept(remote) as sock:
+                assert await asyncio.to_thread(sock.recv, 1) == b""
+            with accept(remote) as sock:
+                await see_bytes_both_ways(process, adapter, sock)
 
 
-def test_8_mib_each_way(adapter: Adapter) -> None:
-    async def scenario() -> None:
-        up, down = os.urandom(8 * 1024 * 1024), os.urandom(8 * 1024 * 1024)
-        with listening() as remote:
-            async with daemon(entry(number_of(remote), adapter)) as process:
-                with accept(remote) as sock:
-                    await process.until(lambda port: bool(port["clients"]))
-                    reader, writer = await asyncio.open_connection(sock=sock.dup())
-                    writer.write(up)
-                    sending = asyncio.create_task(adapter.send(down))
-                    receiving = asyncio.create_task(adapter.receive(len(up)))
-                    async with asyncio.timeout(3 * TIMEOUT):
-                        assert await reader.readexactly(len(down)) == down
-                        assert await receiving == up
-                    await sending
-                    writer.close()
-
-    asyncio.run(scenario())
+async def test_8_mib_each_way(adapter: Adapter) -> None:
+    up, down = os.urandom(8 * 1024 * 1024), os.urandom(8 * 1024 * 1024)
+    with listening() as remote:
+        async with daemon(entry(number_of(remote), adapter)) as process:
+            with accept(remote) as sock:
+                await process.until(lambda port: bool(port["clients"]))
+                reader, writer = await asyncio.open_connection(sock=sock.dup())
+                writer.write(up)
+                sending = asyncio.create_task(adapter.send(down))
+                receiving = asyncio.create_task(adapter.receive(len(up)))
+                async with asyncio.timeout(3 * TIMEOUT):
+                    assert await reader.readexactly(len(down)) == down
+                    assert await receiving == up
+                await sending
+                writer.close()
 
 
 def looked_up(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., object]) -> None:
@@ -297,18 +257,14 @@ def places(*numbers: int) -> list[tuple[Any, ...]]:
     return [(*kind, ("127.0.0.1", number)) for number in numbers]
 
 
-def test_the_second_address_is_tried_where_the_first_one_does_not_answer(
+async def test_the_second_address_is_tried_where_the_first_one_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ttybridge.net.sockets.CONNECT_SECONDS", 0.5)
-
-    async def scenario() -> None:
-        with hanging() as silent, listening() as remote:
-            looked_up(monkeypatch, lambda *_, **__: places(silent, 1, number_of(remote)))
-            with await sockets.open_connection(Remote("pc", 1)) as sock:
-                assert sock.getpeername()[1] == number_of(remote)
-
-    asyncio.run(scenario())
+    with hanging() as silent, listening() as remote:
+        looked_up(monkeypatch, lambda *_, **__: places(silent, 1, number_of(remote)))
+        with await sockets.open_connection(Remote("pc", 1)) as sock:
+            assert sock.getpeername()[1] == number_of(remote)
 
 
 def test_a_name_that_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +276,7 @@ def test_a_name_that_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch) -> No
         asyncio.run(sockets.open_connection(Remote("pc", 1)))
 
 
-def test_a_stop_does_not_wait_for_a_name_server_that_hangs(
+async def test_a_stop_does_not_wait_for_a_name_server_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, release, answered = threading.Event(), threading.Event(), threading.Event()
@@ -332,21 +288,17 @@ def test_a_stop_does_not_wait_for_a_name_server_that_hangs(
         return []
 
     looked_up(monkeypatch, hang)
-
-    async def scenario() -> None:
-        connecting = asyncio.create_task(sockets.open_connection(Remote("pc", 1)))
-        await eventually(asked.is_set)
-        connecting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await connecting
-
-    asyncio.run(scenario())
+    connecting = asyncio.create_task(sockets.open_connection(Remote("pc", 1)))
+    await eventually(asked.is_set)
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
     assert not answered.is_set()
     release.set()
     assert answered.wait(TIMEOUT)
 
 
-def test_a_port_never_connects_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_port_never_connects_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     # By chance the kernel takes the TCP port that is connected to for this side: here it must.
     number = free_tcp_port()
 
@@ -355,10 +307,7 @@ def test_a_port_never_connects_to_itself(monkeypatch: pytest.MonkeyPatch) -> Non
             super().__init__(*words)
             self.bind(("127.0.0.1", number))
 
-    async def scenario() -> None:
-        monkeypatch.setattr("ttybridge.net.sockets.socket.socket", Bound)
-        with pytest.raises(ConnectionRefusedError):
-            await sockets.open_connection(Remote("127.0.0.1", number))
-        monkeypatch.undo()
-
-    asyncio.run(scenario())
+    monkeypatch.setattr("ttybridge.net.sockets.socket.socket", Bound)
+    with pytest.raises(ConnectionRefusedError):
+        await sockets.open_connection(Remote("127.0.0.1", number))
+    monkeypatch.undo()

@@ -171,49 +171,43 @@ def read(adapter: Adapter) -> bytes:
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_a_flood_is_done_in_small_parts_and_others_have_their_turns_between(
+async def test_a_flood_is_done_in_small_parts_and_others_have_their_turns_between(
     adapter: Adapter,
     quiet: Adapter,
     make_port: MakePort,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    async def scenario() -> None:
-        Uart(monkeypatch)
-        flooded = make_port(protocol="rfc2217")
-        other = make_port(name="quiet", device=str(quiet.path))
-        async with serving(flooded, other) as bench:
-            beside, turns = await bench.connect(other), Turns()
-            client, discarding = await flooding_client(bench, flooded)
-            with turns.counted():
-                client.writer.write(FLOODS[name])
-                beside.writer.write(b"q")
-                await eventually(
-                    lambda: read(adapter).endswith(END) or turns.calls > ENOUGH_CALLS,
-                    HANGS_SECONDS,
-                )
-            discarding.cancel()
-            adapter.unplug()  # a stop would wait until what is left of the flood has gone out
-            assert turns.most < MOST_CALLS
-            assert read(quiet) == b"q"
-
-    asyncio.run(scenario())
+    Uart(monkeypatch)
+    flooded = make_port(protocol="rfc2217")
+    other = make_port(name="quiet", device=str(quiet.path))
+    async with serving(flooded, other) as bench:
+        beside, turns = await bench.connect(other), Turns()
+        client, discarding = await flooding_client(bench, flooded)
+        with turns.counted():
+            client.writer.write(FLOODS[name])
+            beside.writer.write(b"q")
+            await eventually(
+                lambda: read(adapter).endswith(END) or turns.calls > ENOUGH_CALLS,
+                HANGS_SECONDS,
+            )
+        discarding.cancel()
+        adapter.unplug()  # a stop would wait until what is left of the flood has gone out
+        assert turns.most < MOST_CALLS
+        assert read(quiet) == b"q"
 
 
-def test_all_of_a_flood_is_done_in_its_order_also_when_the_client_sends_no_more(
+async def test_all_of_a_flood_is_done_in_its_order_also_when_the_client_sends_no_more(
     adapter: Adapter, make_port: MakePort
 ) -> None:
-    async def scenario() -> None:
-        port, count = make_port(protocol="rfc2217"), 5000
-        data = bytes(range(250)) * (count // 250)
-        flood = b"".join(bytes((each,)) + NOP + com_port(SIGNATURE) for each in data)
-        async with serving(port) as bench:
-            client = Rfc2217Client(await bench.connect(port))
-            await client.agree()
-            client.tcp.writer.write(flood)
-            client.tcp.writer.write_eof()
-            assert await adapter.receive(count) == data
-            answers = await client.tcp.rest()
-            assert answers == com_port(SIGNATURE + 100, *b"ttybridge") * count
-
-    asyncio.run(scenario())
+    port, count = make_port(protocol="rfc2217"), 5000
+    data = bytes(range(250)) * (count // 250)
+    flood = b"".join(bytes((each,)) + NOP + com_port(SIGNATURE) for each in data)
+    async with serving(port) as bench:
+        client = Rfc2217Client(await bench.connect(port))
+        await client.agree()
+        client.tcp.writer.write(flood)
+        client.tcp.writer.write_eof()
+        assert await adapter.receive(count) == data
+        answers = await client.tcp.rest()
+        assert answers == com_port(SIGNATURE + 100, *b"ttybridge") * count

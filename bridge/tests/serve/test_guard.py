@@ -170,7 +170,7 @@ def refused(port: Port, seems: str, log: str) -> bool:
     ("data", "seems"),
     [(POST, "an HTTP request"), (HELLO, "a TLS handshake"), (b"SSH-2.0-x\r\n", "an SSH client")],
 )
-def test_a_stranger_is_closed_before_a_byte_reaches_the_device(
+async def test_a_stranger_is_closed_before_a_byte_reaches_the_device(
     data: bytes,
     seems: str,
     protocol: str,
@@ -178,48 +178,39 @@ def test_a_stranger_is_closed_before_a_byte_reaches_the_device(
     make_port: MakePort,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def scenario() -> None:
-        port = make_port(protocol=protocol)
-        async with serving(port) as bench:
-            other = await bench.connect(port)
-            await other.send(data)
-            await other.rest()
-            assert refused(port, seems, caplog.text)
-            assert "client 127.0.0.1:" in caplog.text
-            assert bench.status()["counters"]["refused_clients"] == 1
-            assert not bench.status()["clients"]
-            client = await bench.connect(port)
-            await client.send(b"mine")
-            assert await adapter.receive(4) == b"mine"
-
-    asyncio.run(scenario())
+    port = make_port(protocol=protocol)
+    async with serving(port) as bench:
+        other = await bench.connect(port)
+        await other.send(data)
+        await other.rest()
+        assert refused(port, seems, caplog.text)
+        assert "client 127.0.0.1:" in caplog.text
+        assert bench.status()["counters"]["refused_clients"] == 1
+        assert not bench.status()["clients"]
+        client = await bench.connect(port)
+        await client.send(b"mine")
+        assert await adapter.receive(4) == b"mine"
 
 
-def test_only_the_first_read_is_judged(adapter: Adapter, make_port: MakePort) -> None:
-    async def scenario() -> None:
-        port = make_port()
-        async with serving(port) as bench:
-            client = await bench.connect(port)
-            await client.send(b"AT+CIPSEND\r")
-            assert await adapter.receive(11) == b"AT+CIPSEND\r"
-            await client.send(POST)
-            assert await adapter.receive(len(POST)) == POST
-
-    asyncio.run(scenario())
+async def test_only_the_first_read_is_judged(adapter: Adapter, make_port: MakePort) -> None:
+    port = make_port()
+    async with serving(port) as bench:
+        client = await bench.connect(port)
+        await client.send(b"AT+CIPSEND\r")
+        assert await adapter.receive(11) == b"AT+CIPSEND\r"
+        await client.send(POST)
+        assert await adapter.receive(len(POST)) == POST
 
 
-def test_guard_off_lets_all_through(adapter: Adapter, make_port: MakePort) -> None:
-    async def scenario() -> None:
-        port = make_port(guard="off")
-        async with serving(port) as bench:
-            client = await bench.connect(port)
-            await client.send(POST)
-            assert await adapter.receive(len(POST)) == POST
-
-    asyncio.run(scenario())
+async def test_guard_off_lets_all_through(adapter: Adapter, make_port: MakePort) -> None:
+    port = make_port(guard="off")
+    async with serving(port) as bench:
+        client = await bench.connect(port)
+        await client.send(POST)
+        assert await adapter.receive(len(POST)) == POST
 
 
-def test_a_post_does_not_replace_the_client_of_a_port(
+async def test_a_post_does_not_replace_the_client_of_a_port(
     adapter: Adapter, make_port: MakePort
 ) -> None:
     def post(to: Port) -> None:
@@ -229,14 +220,11 @@ def test_a_post_does_not_replace_the_client_of_a_port(
             connection.getresponse()
         connection.close()
 
-    async def scenario() -> None:
-        port = make_port(sharing="replace")
-        async with serving(port) as bench:
-            client = await bench.connect(port)
-            await asyncio.to_thread(post, port)
-            await eventually(lambda: bench.status()["counters"]["refused_clients"] == 1)
-            await client.send(b"mine")
-            assert await adapter.receive(4) == b"mine"
-            assert len(bench.status()["clients"]) == 1
-
-    asyncio.run(scenario())
+    port = make_port(sharing="replace")
+    async with serving(port) as bench:
+        client = await bench.connect(port)
+        await asyncio.to_thread(post, port)
+        await eventually(lambda: bench.status()["counters"]["refused_clients"] == 1)
+        await client.send(b"mine")
+        assert await adapter.receive(4) == b"mine"
+        assert len(bench.status()["clients"]) == 1
