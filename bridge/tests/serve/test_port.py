@@ -19,6 +19,7 @@ from process import tcp_port as entry_port
 from ttybridge.line.device import Device, DeviceLost
 from ttybridge.model.ports import Port
 from ttybridge.serve.client import Client
+from ttybridge.serve.entrance import Entrance
 from ttybridge.serve.port import ServedPort
 from ttybridge.serve.server import ListenError, Server
 
@@ -299,7 +300,7 @@ async def test_who_has_connected_comes_before_what_the_device_says_after_it(
     async with serving(port) as bench:
         with socket.create_connection(("127.0.0.1", tcp_port(port)), TIMEOUT) as client:
             os.write(adapter.far, b"boot")
-            served = bench.server._links["sw"].served
+            served = bench.server._services["sw"].served
             served._readable()
             assert await asyncio.to_thread(client.recv, 4) == b"boot"
 
@@ -493,7 +494,7 @@ async def test_the_queue_stays_right_when_the_device_is_lost_in_the_middle_of_a_
 
     served = ServedPort(make_port())
     served.open_device()
-    departed = Client(served)
+    departed = Client(served, Entrance.of(served.port, served.port.listeners[0]))
     departed.writes = departed.has_left = True
     while not served.queue.holds(departed):  # until it is more than the pty takes
         served.from_client(departed, bytes(30_000))

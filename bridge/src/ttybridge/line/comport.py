@@ -6,7 +6,7 @@ import asyncio
 import termios
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ttybridge.line.device import Device
 from ttybridge.line.write_queue import WriteQueue
@@ -105,6 +105,17 @@ class ComPort:
         """All members that a predecessor had are here again, but those that left meanwhile."""
         self.device_changed()
         if not self._members:  # the line may still be as the last of them wanted it
+            self._restore_when_sent(self._queue.senders())
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """Have other line settings from now on, once what was sent before is out.
+
+        RFC 2217 clients that are there keep what they have set.
+        """
+        if settings == self._device.configured.settings:
+            return
+        self._device.configured.settings = {**settings}
+        if not self._members and not self._restore:
             self._restore_when_sent(self._queue.senders())
 
     def leave_all(self) -> None:

@@ -16,7 +16,7 @@ import serial
 from serial.rs485 import RS485Settings
 from serial.serialposix import CMSPAR, TCGETS2, TCSETS2
 
-from ttybridge.model.ports import Port, Rs485
+from ttybridge.model.ports import LINE_SETTINGS, Port, Rs485
 
 # One read takes what the line discipline holds; more would only be a larger empty buffer.
 READ_SIZE = 65536
@@ -49,7 +49,6 @@ _CONTROL_CHARACTERS = b"\x03\x1c\x7f\x15\x04\x00\x01\x00\x11\x13\x1a\x00\x12\x0f
 # Of struct serial_icounter_struct (linux/serial.h): our names and the places of the counts.
 _COUNTS = {"frame": 6, "overrun": 7, "parity": 8, "break": 9, "buffer_overrun": 10}
 
-LINE_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "flow")
 
 ModemLine = Literal["dtr", "rts"]
 _MODEM_LINES = {"dtr": termios.TIOCM_DTR, "rts": termios.TIOCM_RTS}
@@ -104,6 +103,8 @@ class Device:
         """Whether it can be read and written."""
         self._refused_rs485 = False
         self.line = Line.of(port)
+        self.configured = Line.of(port)
+        """How the line is while no RFC 2217 client changes it."""
 
     def exists(self) -> bool:
         """Whether something has the device's name; cheap enough to ask often."""
@@ -218,12 +219,12 @@ class Device:
             self._ioctl(_TIOCSBRK if on else _TIOCCBRK)
 
     def restore(self) -> None:
-        """Make the line as the port map says again."""
-        configured = Line.of(self._port)
+        """Make the line again as it is configured."""
+        configured = self.configured
         self.set_break(False)
         for name in LINE_SETTINGS:
             self.set(name, configured.settings[name])
-        self.line.settings = configured.settings  # also what the device refuses, to say so
+        self.line.settings = {**configured.settings}  # also what the device refuses, to say so
         self.set_modem_line("dtr", configured.dtr)
         self.set_modem_line("rts", configured.rts)
 

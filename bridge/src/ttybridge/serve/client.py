@@ -12,6 +12,7 @@ from ttybridge.line.write_queue import WriteQueue
 from ttybridge.model.ports import Port
 from ttybridge.net.connection import Connection, PeerDeadError
 from ttybridge.protocol import rfc2217, telnet
+from ttybridge.serve.entrance import Entrance
 from ttybridge.serve.inbox import Inbox
 from ttybridge.serve.session import (
     ComPortOff,
@@ -87,19 +88,22 @@ class Client:
     def __init__(
         self,
         host: Host,
+        entrance: Entrance,
         on_gone: Callable[[], None] = lambda: None,
         state: ClientState | None = None,
     ) -> None:
         self._host = host
+        self.entrance = entrance
         self._on_gone = on_gone
         self._loop = asyncio.get_running_loop()
         self._resumes = state is not None
         now = self._loop.time()
         self.state = state or ClientState(connected_at=now, active_at=now)
+        self.state.entrance = entrance.at
         self.connection = Connection(
             self, host.port.keepalive, self.state.name if self._resumes else ""
         )
-        self.session = session(host.port.protocol, self.state.telnet)
+        self.session = session(entrance.protocol, self.state.telnet)
         self._is_plain = self.session.is_plain
         self.state.telnet = self.session.state
         self.state.com_port = self.state.com_port or comport.State()
@@ -203,11 +207,11 @@ class Client:
 
     # What it is sent.
 
-    def greet(self, words: str, replay: bytes) -> None:
-        """Begin with a new client: negotiate, show it words and what the device said before."""
+    def greet(self, replay: bytes) -> None:
+        """Begin with a new client: negotiate, show the banner and what the device said before."""
         self.put(self.session.start())
-        if words:
-            self.put(self.session.encode(words.encode()))
+        if self.entrance.greeting:
+            self.put(self.session.encode(self.entrance.greeting.encode()))
         if replay:
             self.send(replay, self._loop.time())
 

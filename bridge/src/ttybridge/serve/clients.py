@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ttybridge.model.ports import Port
+from ttybridge.model.ports import SINGLE_CLIENT_SHARING, Port
 from ttybridge.net.connection import PeerDeadError
 from ttybridge.net.sockets import peer_name, plain_address
 from ttybridge.protocol.guard import stranger
 from ttybridge.serve.client import Client
+from ttybridge.serve.entrance import Entrance
 from ttybridge.serve.sharing import Admit, Refuse, Sharing, Wait
 from ttybridge.serve.state import Counters
 
@@ -67,8 +68,6 @@ class Clients:
         """Who is in, in the order of arrival."""
         self.all: tuple[Client, ...] = ()
         """All that get what the device sends: who is in, then who waits."""
-        # A port that connects has chosen its client itself.
-        self._networks = [ipaddress.ip_network(each) for each in port.allow if port.listen]
         self._refusal_logged_at = -math.inf
         self._refusals_not_logged = 0
 
@@ -79,39 +78,50 @@ class Clients:
 
     # They come.
 
-    def turn_away(self, address: str, number: int) -> str | None:
+    def turn_away(self, entrance: Entrance, address: str, number: int) -> str | None:
         """Return why no client may connect from an address, in words; None where it may."""
-        if self._may_connect(address):
+        if entrance.lets_in(address):
             return None
         words = f"{plain_address(address)} may not connect to port {self._port.name}"
         self._count_refusal(f"client {peer_name(address, number)}", words)
         return words
 
-    def _may_connect(self, address: str) -> bool:
-        if not self._networks:
-            return True
-        ip = ipaddress.ip_address(plain_address(address).partition("%")[0])
-        return any(ip in network for network in self._networks)
-
     def refuse_handshake(self, words: str) -> None:
         """A connection did not come as far as being a client's."""
         self._count_refusal("connection", f"TLS: {words}")
 
-    @property
-    def has_room(self) -> bool:
+    def has_room(self, entrance: Entrance) -> bool:
         """Whether a newcomer would not be refused."""
-        return not self._is_closed and self._sharing.has_room
+        if self._is_closed or self._is_full(entrance):
+            return False
+        return entrance.watches or self._sharing.has_room
+
+    def _is_full(self, entrance: Entrance) -> bool:
+        """Whether nobody more can come by an entrance, whatever room the port has."""
+        if self._port.sharing in SINGLE_CLIENT_SHARING and not entrance.watches:
+            return False  # that is for the sharing rule to say
+        return len(self._present(entrance)) >= entrance.max_clients
+
+    def _present(self, entrance: Entrance) -> list[Client]:
+        """Who has come by an entrance and may still send something."""
+        return [one for one in self.inside if one.entrance is entrance and not one.state.finished]
 
     def enter(self, client: Client) -> bool:
         """Let a client in, let it wait, or tell it in words why not; return whether it stays."""
         if self._is_closed:
             return self._refuse(client, f"port {self._port.name} is no longer served")
-        if self._sharing.is_full:
+        entrance = client.entrance
+        if self._is_full(entrance) or (self._sharing.is_full and not entrance.watches):
             self._give_up_dead()
+        if self._is_full(entrance):
+            return self._refuse_in_favour_of(client, self._present(entrance))
+        if entrance.watches:
+            self._sharing.watch(client)
+            self._let_in(client, ())
+            return True
         match self._sharing.ask(client):
             case Refuse(holders):
-                held = " and ".join(self._held_since(other) for other in holders)
-                return self._refuse(client, f"port {self._port.name} is in use by {held}")
+                return self._refuse_in_favour_of(client, holders)
             case Wait(holder, leave):
                 self._let_wait(client, holder, leave)
             case Admit(leave):
@@ -121,7 +131,7 @@ class Clients:
     def readmit(self, client: Client) -> None:
         """Take in a client that was in before a restart."""
         log.info("%s: client %s is still connected", self._port.name, client.name)
-        self._sharing.readmit(client, client.state.finished)
+        self._sharing.readmit(client, client.entrance.watches, client.state.finished)
         self._changed()
 
     def _let_in(self, client: Client, leave: tuple[Client, ...]) -> None:
@@ -133,6 +143,8 @@ class Clients:
         writer = self.writer
         if writer and writer is not client:
             client.notice(f"{self._port.name}: you watch {writer.name}, who writes")
+        elif client.entrance.watches:
+            client.notice(f"{self._port.name}: you watch: nothing that you send is written")
 
     def _let_wait(self, client: Client, holder: Client, leave: tuple[Client, ...]) -> None:
         """Let a newcomer wait until it sends something or has stayed; it sees what there is."""
@@ -154,9 +166,13 @@ class Clients:
     def _give_up_dead(self) -> None:
         """A client that is no more does not hold the port."""
         blocked = self._room.is_blocked()
-        for client in self._sharing.active:
-            if client.connection.is_dead(blocked):
+        for client in tuple(self.inside):
+            if not client.state.finished and client.connection.is_dead(blocked):
                 client.connection.give_up()
+
+    def _refuse_in_favour_of(self, client: Client, holders: Sequence[Client]) -> bool:
+        held = " and ".join(self._held_since(other) for other in holders)
+        return self._refuse(client, f"port {self._port.name} is in use by {held}")
 
     def _refuse(self, client: Client, words: str) -> bool:
         self._count_refusal(f"client {client.name}", words)
@@ -185,7 +201,7 @@ class Clients:
 
     def heard(self, client: Client, first: bytes) -> bool:
         """A client has sent its first bytes; return whether they are meant for a device."""
-        if self._port.listen and self._port.guard and not self._port.tls:
+        if client.entrance.guarded:
             seems = stranger(first)
             if seems:
                 self._turn_out(client, seems)
@@ -237,7 +253,7 @@ class Clients:
     def left(self, client: Client, error: Exception | None) -> None:
         """A connection has ended."""
         self._refused.discard(client)
-        if client not in self._sharing.clients and client not in self._timers:
+        if client not in self.all:
             return
         if isinstance(error, PeerDeadError):
             log.warning("%s: client %s closed: %s", self._port.name, client.name, error)
@@ -248,7 +264,7 @@ class Clients:
 
     def kick(self, address: str | None) -> list[str]:
         """Close the client with an address, or all; return whom."""
-        here = (*self._sharing.waiting, *self._sharing.clients)  # else one that waits takes over
+        here = (*self._sharing.waiting, *self.inside)  # else one that waits takes over
         kicked = [client for client in here if address in (None, client.name)]
         for client in kicked:
             log.warning("%s: client %s closed by ttybridge kick", self._port.name, client.name)
@@ -264,7 +280,7 @@ class Clients:
     def close(self) -> None:
         """Close all."""
         self.close_waiting()
-        for client in tuple(self._sharing.clients):
+        for client in self.inside:
             client.close()
         self.abort_refused()
 
@@ -281,8 +297,7 @@ class Clients:
 
     def abandon(self) -> None:
         """Another process has all connections: forget them, and send nothing more."""
-        clients, self._sharing.clients = self._sharing.clients, []
-        self.inside = self.all = ()
+        clients, self.inside, self.all = self.inside, (), ()
         for client in clients:
             client.abort()
 
@@ -292,7 +307,7 @@ class Clients:
             self._timers.pop(client).cancel()
             self._sharing.leave(client)
             self._changed()
-        elif client in self._sharing.clients:
+        elif client in self.inside:
             writer = self.writer
             self._sharing.leave(client)
             self._has_left(client, replaced)
@@ -328,11 +343,17 @@ class Clients:
         return [who for who in waiting if not who.connection.transport.is_closing()]
 
     def _changed(self) -> None:
-        self.inside = tuple(self._sharing.clients)
+        self.inside = (*self._sharing.clients, *self._sharing.watchers)
         self.all = (*self.inside, *self._sharing.waiting)
         for client in self.inside:
             client.writes = self._sharing.may_write(client)
         self._room.changed()
+
+    @property
+    def alone(self) -> Client | None:
+        """The only client that may write, where there is but one."""
+        active = self._sharing.active
+        return active[0] if len(active) == 1 else None
 
     def status(self) -> list[dict[str, Any]]:
         """The clients as `ttybridge status --json` shows them; times in seconds."""
@@ -342,6 +363,7 @@ class Clients:
         now, state = self._loop.time(), client.state
         return {
             "address": state.name,
+            "listener": client.entrance.at or None,
             "connected_for": round(now - state.connected_at, 1),
             "idle_for": round(now - state.active_at, 1),
             "received": state.received,

@@ -144,7 +144,7 @@ class Resumption:
         self._tell_what_has_changed()
         served.com_port.resumed()
         served.queue.write()
-        served.congestion_changed()
+        served.changed()
 
     def _tell_what_has_changed(self) -> None:
         """Clients know what the process before has told them."""
@@ -170,7 +170,15 @@ def _take_over(served: ServedPort, left: PortState) -> None:
 
 def is_of(left: PortState, port: Port) -> bool:
     """Whether a record is of a port with the same entry, as far as both know its keys."""
-    return _agree(left.entry, plain(port))
+    return _agree(_as_today(left.entry), plain(port))
+
+
+def _as_today(entry: dict[str, Any]) -> dict[str, Any]:
+    """An earlier version knew one listener, or none."""
+    listen = entry.get("listen")
+    if isinstance(listen, dict):
+        return {**entry, "listen": [{"at": listen, "own": []}]}
+    return entry if listen else {**entry, "listen": []}
 
 
 class Inheritance:
@@ -196,7 +204,8 @@ class Inheritance:
         return shares
 
     def _take(self, left: PortState) -> dict[str, int]:
-        names = (left.listener, left.tty, *(client.connection for client in left.clients))
+        clients = (client.connection for client in left.clients)
+        names = (left.listener, left.tty, *left.listeners, *clients)
         return {name: self._descriptors.pop(name) for name in names if name in self._descriptors}
 
 

@@ -1,4 +1,4 @@
-"""How clients reach a port: its listener, or a connection to a listener elsewhere."""
+"""How clients reach a port: a listener, or a connection that the port dials."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 from collections import deque
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any
 
-from ttybridge.model.ports import Port
-from ttybridge.model.values import Listen, Remote
-from ttybridge.net.connection import GOODBYE_SECONDS
-from ttybridge.net.handshakes import MOST_OF_HELLO, Handshakes, size_of_hello
+from ttybridge.model import ports as model
+from ttybridge.model.values import Remote
+from ttybridge.net.connection import GOODBYE_SECONDS, Connection
 from ttybridge.net.sockets import (
-    CONNECT_SECONDS,
     RETRY_SECONDS,
     connect_words,
     listen_words,
@@ -28,11 +24,12 @@ from ttybridge.net.sockets import (
 )
 from ttybridge.net.tls import Certificate, CertificateError
 from ttybridge.net.trueport import FullModeWatch
-from ttybridge.serve import handover
 from ttybridge.serve.client import Client
 from ttybridge.serve.clients import REFUSED_AT_ONCE
+from ttybridge.serve.entrance import Entrance
 from ttybridge.serve.port import ServedPort
-from ttybridge.serve.state import ClientState, PortState
+from ttybridge.serve.state import ClientState
+from ttybridge.serve.tls_door import TlsDoor
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +40,12 @@ MOST_RETRY_SECONDS = 16.0
 ACCEPT_AT_ONCE = 16
 
 
-class Link(abc.ABC):
-    """How one port and its clients find together."""
+class Endpoint(abc.ABC):
+    """One TCP side of a port: clients come by it."""
 
-    def __init__(self, port: Port, urgent: FullModeWatch) -> None:
-        self.served = ServedPort(port)
+    def __init__(self, served: ServedPort, entrance: Entrance, urgent: FullModeWatch) -> None:
+        self.served = served
+        self.entrance = entrance
         self.problem: str | None = None
         """Why clients cannot come, in words, or None."""
         self._urgent = urgent
@@ -60,37 +58,28 @@ class Link(abc.ABC):
 
     @abc.abstractmethod
     async def start(self, kept: socket.socket | None = None) -> None:
-        """Let clients come, or begin to try again; with the listener that a predecessor had."""
+        """Let clients come, or begin to try again; `kept` is a listener of an earlier process."""
 
     @abc.abstractmethod
-    def _client(self, state: ClientState | None = None) -> Client:
-        """A client that comes, or one that a predecessor had."""
+    def client(self, state: ClientState | None = None) -> Client:
+        """Return a client that comes, or with `state` one that came before a restart."""
 
     async def settle(self) -> None:
         """Let nobody come any more; bring to an end what is under way."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await handover.settle(self.served)
 
-    def left(self, place: int) -> tuple[PortState, dict[str, int]]:
-        """What a successor needs, with descriptors by name; `place` tells ports apart."""
-        return handover.leave(self.served, place)
+    async def stop(self) -> None:
+        """Close."""
+        await self.settle()
 
-    async def resume(self, left: PortState, descriptors: dict[str, int]) -> None:
-        """Go on where an earlier process was; descriptors that are taken are removed."""
-        clients = [self._client(each) for each in left.clients]
-        tty = descriptors.pop(left.tty or "", None)
-        resumption = handover.Resumption(self.served, left, tty, clients)
-        for client in clients:
-            connection = descriptors.pop(client.state.connection, None)
-            if connection is not None:
-                await self._connect_again(client, socket.socket(fileno=connection))
-        resumption.finish()
-        listener = descriptors.pop(left.listener or "", None)
-        await self.start(None if listener is None else socket.socket(fileno=listener))
+    def listener(self) -> int | None:
+        """Return the descriptor of an open listener."""
+        return None
 
-    async def _connect_again(self, client: Client, sock: socket.socket) -> None:
+    async def connect_again(self, client: Client, sock: socket.socket) -> None:
+        """Go on with the connection of a client that came before a restart."""
         sock.setblocking(False)
         self._tune(sock)
         try:
@@ -101,34 +90,19 @@ class Link(abc.ABC):
             sock.close()
             log.info("%s: client left in a restart: %s", self.served.port.name, error)
 
-    async def stop(self) -> None:
-        """Close clients and device."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        await self.served.stop()
-
     def status(self) -> dict[str, Any]:
-        """The port as `ttybridge status --json` shows it."""
-        port = self.served.port
-        listen = {
-            "listen": port.endpoint if port.listen else None,
-            "connect": str(port.connect) if port.connect else None,
+        """The listener as `ttybridge status --json` shows it."""
+        return {
+            "at": self.entrance.at,
+            "protocol": self.entrance.protocol,
+            "access": "watch" if self.entrance.watches else "write",
             "listening": self.is_open,
-            "listen_problem": self.problem,
+            "problem": self.problem,
         }
-        status = {**self.served.status(), **listen}
-        if self.served.device.is_another():
-            status["device"]["problem"] = (
-                f"{port.path} is another device now than the one that is open: "
-                "sudo systemctl reload ttybridge takes the other"
-            )
-        return status
 
     def _tune(self, sock: socket.socket) -> None:
         port = self.served.port
-        raw = port.protocol == "raw"
+        raw = self.entrance.protocol == "raw"
         with contextlib.suppress(OSError):  # reset already: what follows says so
             tune(sock, port.keepalive, raw)
             if raw:
@@ -140,43 +114,29 @@ class Link(abc.ABC):
         self.problem = words
 
 
-@dataclass(eq=False)
-class _Newcomer:
-    """A connection that is to speak TLS."""
+class Listener(Endpoint):
+    """A TCP listener, open or being tried again."""
 
-    sock: socket.socket
-    until: float
-    """When its handshake must be done, by the event loop's clock."""
-    timer: asyncio.TimerHandle | None = None
-    awaits: int = 0
-    """How many bytes the event loop waits for, where that is known."""
-
-    def said(self) -> bytes | None:
-        """What it has said until now, as far as that matters; None while it says nothing."""
-        try:
-            return self.sock.recv(MOST_OF_HELLO, socket.MSG_PEEK)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return b""
-
-
-class Listener(Link):
-    """A port and its TCP listener, open or being tried again."""
-
-    def __init__(self, port: Port, listen: Listen, urgent: FullModeWatch) -> None:
-        super().__init__(port, urgent)
-        self._listen = listen
-        self._certificate = Certificate(port.tls, port.name) if port.tls else None
+    def __init__(self, served: ServedPort, listener: model.Listener, urgent: FullModeWatch) -> None:
+        super().__init__(served, Entrance.of(served.port, listener), urgent)
+        self._listen = listener.at
+        self._certificate = Certificate(listener.tls, served.port.name) if listener.tls else None
+        self._door: TlsDoor | None = None
+        if self._certificate:
+            refuse = served.clients.refuse_handshake
+            make = self._new_connection
+            self._door = TlsDoor(self._certificate, make, self._begin, refuse)
         self._sock: socket.socket | None = None
         self._accepts = False
         self._rest: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         """What brings connections to their clients: each ends soon."""
-        self._handshakes: Handshakes[_Newcomer] = Handshakes()
         self._turned_away: deque[tuple[socket.socket, asyncio.TimerHandle]] = deque()
         """Connections that were told why they are refused."""
-        self.served.let_in = self._let_in
+        served.let_in.append(self._let_in)
+
+    def _new_connection(self) -> Connection:
+        return self.client().connection
 
     @property
     def is_open(self) -> bool:
@@ -189,7 +149,7 @@ class Listener(Link):
             self._task = asyncio.create_task(self._try_again())
 
     async def stop(self) -> None:
-        """Close listener, clients and device."""
+        """Close the listener."""
         self._pause()
         if self._sock:
             self._sock.close()
@@ -203,23 +163,20 @@ class Listener(Link):
         await self._accept_no_more()
         await super().settle()
 
-    def left(self, place: int) -> tuple[PortState, dict[str, int]]:
-        """What a successor needs, with descriptors by name; `place` tells ports apart."""
-        left, descriptors = super().left(place)
-        if self._sock:
-            left.listener = f"{place}.listener"
-            descriptors[left.listener] = self._sock.fileno()
-        return left, descriptors
+    def listener(self) -> int | None:
+        """Return the descriptor of the open listener."""
+        return self._sock.fileno() if self._sock else None
 
-    def _client(self, state: ClientState | None = None) -> Client:
-        return Client(self.served, state=state)
+    def client(self, state: ClientState | None = None) -> Client:
+        """Return a client that comes, or with `state` one that came before a restart."""
+        return Client(self.served, self.entrance, state=state)
 
     async def _accept_no_more(self) -> None:
         """Who was accepted just now is a client like the others; a handshake is given up."""
         if self._rest:
             self._rest.cancel()
-        for newcomer in self._handshakes:
-            self._drop(newcomer)
+        if self._door:
+            self._door.close()
         for sock, timer in self._turned_away:
             timer.cancel()
             sock.close()
@@ -279,13 +236,13 @@ class Listener(Link):
                 return
             sock.setblocking(False)
             # Before anything is made for it: a flood from there costs next to nothing.
-            refusal = self.served.clients.turn_away(address, number)
+            refusal = self.served.clients.turn_away(self.entrance, address, number)
             if refusal:
                 self._turn_away(sock, refusal)
                 continue
             self._tune(sock)
-            if self._certificate:
-                self._await_handshake(sock, address)
+            if self._door:
+                self._door.receive(sock, address)
             else:
                 self._connect(sock, address, number)
 
@@ -314,8 +271,8 @@ class Listener(Link):
 
         Who finds the port full waits for its transport: until then another may have left.
         """
-        client = self._client()
-        if self.served.clients.has_room:
+        client = self.client()
+        if self.served.clients.has_room(self.entrance):
             client.connection.arrive(sock, address, number)
         self._begin(self._attach(client, sock))
 
@@ -334,88 +291,12 @@ class Listener(Link):
             sock.close()
             client.connection.connection_lost(error)
 
-    def _await_handshake(self, sock: socket.socket, address: str) -> None:
-        """Wait for the first that a connection says: one that is silent costs little."""
-        self._make_place(address)
-        loop = asyncio.get_running_loop()
-        newcomer = _Newcomer(sock, loop.time() + CONNECT_SECONDS)
-        self._handshakes.add(newcomer, address)
-        newcomer.timer = loop.call_at(newcomer.until, self._give_up, newcomer)
-        loop.add_reader(sock.fileno(), self._speaks, newcomer)
 
-    def _make_place(self, address: str) -> None:
-        while (who := self._handshakes.who_must_go(address)) is not None:
-            said = who.said() if self._handshakes.is_silent(who) else None
-            if said is not None and len(said) >= size_of_hello(said):
-                self._begin_handshake(who)  # the event loop had not come to it
-                continue
-            self._drop(who)
-            self.served.clients.refuse_handshake(
-                "dropped for a newcomer: too many are in their handshake"
-            )
-
-    def _give_up(self, newcomer: _Newcomer) -> None:
-        self._drop(newcomer)
-        self.served.clients.refuse_handshake(f"nothing came in {CONNECT_SECONDS:g} s")
-
-    def _drop(self, newcomer: _Newcomer) -> None:
-        """Close a connection that has not finished its handshake."""
-        if self._handshakes.is_silent(newcomer):
-            self._listen_no_more(newcomer)
-            newcomer.sock.close()
-        else:
-            # Not cancelled: asyncio then may leave the connection open. This is an end to it as if
-            # it came from the other side.
-            with contextlib.suppress(OSError):
-                newcomer.sock.shutdown(socket.SHUT_RDWR)
-        self._handshakes.remove(newcomer)
-
-    def _listen_no_more(self, newcomer: _Newcomer) -> None:
-        asyncio.get_running_loop().remove_reader(newcomer.sock.fileno())
-        if newcomer.timer:
-            newcomer.timer.cancel()
-
-    def _speaks(self, newcomer: _Newcomer) -> None:
-        """Begin the handshake once all is there that it begins with: the rest is silence, too."""
-        said = newcomer.said()
-        if said is None:
-            return
-        wanted = size_of_hello(said)
-        if len(said) < wanted != newcomer.awaits:
-            newcomer.awaits = wanted
-            _wake_at(newcomer.sock, wanted)
-        else:  # all is there, or no more will come
-            self._begin_handshake(newcomer)
-
-    def _begin_handshake(self, newcomer: _Newcomer) -> None:
-        _wake_at(newcomer.sock, 1)
-        self._handshakes.has_spoken(newcomer)
-        self._listen_no_more(newcomer)
-        self._begin(self._shake_hands(newcomer))
-
-    async def _shake_hands(self, newcomer: _Newcomer) -> None:
-        loop = asyncio.get_running_loop()
-        assert self._certificate
-        try:
-            await loop.connect_accepted_socket(
-                lambda: self._client().connection,
-                newcomer.sock,
-                ssl=self._certificate.context(),
-                ssl_handshake_timeout=max(newcomer.until - loop.time(), 0.001),
-            )
-        except (OSError, ssl.SSLError, CertificateError) as error:
-            newcomer.sock.close()
-            if newcomer in self._handshakes:
-                self.served.clients.refuse_handshake(str(error) or type(error).__name__)
-        finally:
-            self._handshakes.remove(newcomer)
-
-
-class Dialer(Link):
+class Dialer(Endpoint):
     """A port that connects to a listener elsewhere, and does so again when the connection ends."""
 
-    def __init__(self, port: Port, remote: Remote, urgent: FullModeWatch) -> None:
-        super().__init__(port, urgent)
+    def __init__(self, served: ServedPort, remote: Remote, urgent: FullModeWatch) -> None:
+        super().__init__(served, Entrance.dialled(served.port), urgent)
         self._remote = remote
         self._lost = asyncio.Event()
         self._arrival: asyncio.Task[None] | None = None
@@ -432,8 +313,9 @@ class Dialer(Link):
             await asyncio.gather(self._arrival, return_exceptions=True)
         await super().settle()
 
-    def _client(self, state: ClientState | None = None) -> Client:
-        return Client(self.served, self._lost.set, state)
+    def client(self, state: ClientState | None = None) -> Client:
+        """Return the client that it reaches, or with `state` the one from before a restart."""
+        return Client(self.served, self.entrance, self._lost.set, state)
 
     async def _keep_connected(self) -> None:
         pause = RETRY_SECONDS
@@ -465,15 +347,9 @@ class Dialer(Link):
 
     async def _arrive(self, sock: socket.socket) -> None:
         await asyncio.get_running_loop().create_connection(
-            lambda: self._client().connection, sock=sock
+            lambda: self.client().connection, sock=sock
         )
 
     async def _ended(self) -> None:
         await self._lost.wait()
         self.problem = f"connection to {self._remote} ended"
-
-
-def _wake_at(sock: socket.socket, size: int) -> None:
-    """Let a connection be readable when so many bytes are there, or its end."""
-    with contextlib.suppress(OSError):  # it may have been reset
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)

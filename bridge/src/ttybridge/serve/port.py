@@ -14,7 +14,7 @@ from ttybridge.line.comport import ComPort
 from ttybridge.line.departed import Departed, is_blocked, is_on_its_way
 from ttybridge.line.device import Device, DeviceError, DeviceLost
 from ttybridge.line.write_queue import WriteQueue
-from ttybridge.model.ports import Port
+from ttybridge.model.ports import LINE_SETTINGS, Port
 from ttybridge.net.connection import GOODBYE_SECONDS
 from ttybridge.protocol.terminal import without_questions
 from ttybridge.serve.client import Client
@@ -50,10 +50,11 @@ class ServedPort:
         self.capture = Capture(port.log, port.name) if port.log else None
         self.departed = Departed(port.name, self.device, self.queue)
         self.clients = Clients(port, self.state.counters, self)
-        self.let_in: Callable[[], None] = lambda: None
-        """Takes in who has connected until now."""
+        self.let_in: list[Callable[[], None]] = []
+        """What takes in who has connected until now."""
         self.problem: str | None = None
         """Why the device is not open, in words, or None."""
+        self._line = {name: getattr(port, name) for name in LINE_SETTINGS}
         self.is_still = False
         """Whether the device is not read: a restart hands it over."""
         self._loop = asyncio.get_running_loop()
@@ -162,13 +163,17 @@ class ServedPort:
     def greet(self, client: Client) -> None:
         """Show a new client the banner, what the device said before, and what is wrong."""
         replay = without_questions(bytes(self.state.replay[-self.port.replay :]))
-        client.greet(self.port.greeting, replay)
+        client.greet(replay)
         if self.problem:
             client.notice(f"{self.port.name}: no device: {self.problem}")
 
     def changed(self) -> None:
         """The clients that are in have changed."""
         self.congestion_changed()
+        if self.is_still:  # in a restart clients may be still to come
+            return
+        alone = self.clients.alone
+        self.com_port.configure(alone.entrance.line if alone else self._line)
 
     def leaves_input(self, client: Client) -> None:
         """A client has left; some of what it has sent still goes out."""
@@ -220,7 +225,8 @@ class ServedPort:
 
     def _readable(self) -> None:
         if not self.clients.inside:  # what a device says is for who has connected before it
-            self.let_in()
+            for let_in in self.let_in:
+                let_in()
         try:
             data = self.device.read()
         except DeviceLost as reason:
@@ -311,6 +317,9 @@ class ServedPort:
         return {
             "name": self.port.name,
             "protocol": self.port.protocol,
+            "description": self.port.description,
+            "location": self.port.location,
+            "tags": list(self.port.tags),
             "sharing": self.port.sharing,
             "device": {
                 "path": self.port.path,

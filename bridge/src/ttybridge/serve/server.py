@@ -11,7 +11,7 @@ from typing import Any
 from ttybridge.model.ports import Port
 from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve.handover import Inheritance, freeze
-from ttybridge.serve.listeners import Dialer, Link, Listener
+from ttybridge.serve.service import Service
 from ttybridge.serve.state import PortState
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Server:
 
     def __init__(self, inherited: Inheritance | None = None) -> None:
         self._inherited = inherited
-        self._links: dict[str, Link] = {}
+        self._services: dict[str, Service] = {}
         self._urgent = FullModeWatch()
 
     async def start(self, ports: Sequence[Port]) -> None:
@@ -35,9 +35,11 @@ class Server:
         Raises `ListenError` where there are ports and not one of them can listen.
         """
         await self.apply(ports)
-        links = self._links.values()
-        if links and not any(link.is_open or link.served.port.connect for link in links):
-            problems = "\n".join(f"{name}: {one.problem}" for name, one in self._links.items())
+        services = self._services.values()
+        if services and not any(
+            service.is_open or service.served.port.connect for service in services
+        ):
+            problems = "\n".join(f"{name}: {one.problem}" for name, one in self._services.items())
             await self.stop()
             raise ListenError(problems)
 
@@ -45,31 +47,29 @@ class Server:
         """Serve `ports` from now on; a port whose entry and device are the same is not touched."""
         wanted = {port.name: port for port in ports}
         stale = [
-            link
-            for name, link in self._links.items()
-            if link.served.port != wanted.get(name) or link.served.device.is_another()
+            service
+            for name, service in self._services.items()
+            if service.served.port != wanted.get(name) or service.served.device.is_another()
         ]
-        await asyncio.gather(*(self._stop(link) for link in stale))
+        await asyncio.gather(*(self._stop(service) for service in stale))
         left = self._inherited.share_out(ports) if self._inherited else {}
         self._inherited = None
         for name, port in wanted.items():
-            if name not in self._links:
-                link = self._links[name] = self._link(port)
+            if name not in self._services:
+                service = self._services[name] = Service(port, self._urgent)
                 if name not in left:
-                    await link.start()
-                    link.served.open_device()
-                elif not await self._resume(link, *left[name]):
-                    link = self._links[name] = self._link(port)
-                    await link.start()
-                    link.served.open_device()
+                    await service.start()
+                elif not await self._resume(service, *left[name]):
+                    service = self._services[name] = Service(port, self._urgent)
+                    await service.start()
 
-    async def _resume(self, link: Link, left: PortState, descriptors: dict[str, int]) -> bool:
+    async def _resume(self, service: Service, left: PortState, descriptors: dict[str, int]) -> bool:
         """Return whether a port could go on where a predecessor was."""
         try:
-            await link.resume(left, descriptors)
+            await service.resume(left, descriptors)
         except Exception:  # what one port cannot take up must not cost the others
-            log.exception("%s: clients are not kept", link.served.port.name)
-            await link.stop()
+            log.exception("%s: clients are not kept", service.served.port.name)
+            await service.stop()
             return False
         finally:
             for descriptor in descriptors.values():
@@ -78,47 +78,44 @@ class Server:
 
     async def leave(self) -> tuple[dict[str, PortState], dict[str, int]]:
         """Stop, with all open: what a successor needs of each port, and the descriptors by name."""
-        links = self._links.values()
-        await asyncio.gather(*(link.settle() for link in links))
+        services = self._services.values()
+        await asyncio.gather(*(service.settle() for service in services))
         # Devices are not read from here on: for all of them at once, however slow one port is.
-        await asyncio.gather(*(freeze(link.served) for link in links))
+        await asyncio.gather(*(freeze(service.served) for service in services))
         # All in one moment: what a port did after it, a successor would do again.
-        left = [link.left(place) for place, link in enumerate(links)]
+        left = [service.leave(place) for place, service in enumerate(services)]
         descriptors = {name: number for _, each in left for name, number in each.items()}
-        return dict(zip(self._links, (port for port, _ in left), strict=True)), descriptors
+        return dict(zip(self._services, (port for port, _ in left), strict=True)), descriptors
 
     def abandon(self) -> None:
         """What `leave` returned is a successor's now: send nothing more that it sends, too."""
-        for link in self._links.values():
-            link.served.clients.abandon()
+        for service in self._services.values():
+            service.served.clients.abandon()
 
     async def stop(self) -> None:
         """Stop serving all ports."""
         await self.apply([])
         self._urgent.close()
 
-    def _link(self, port: Port) -> Link:
-        if port.listeners:
-            return Listener(port, port.listeners[0].at, self._urgent)
-        assert port.connect  # the port map has one of the two
-        return Dialer(port, port.connect, self._urgent)
-
-    async def _stop(self, link: Link) -> None:
-        await link.stop()
-        self._links.pop(link.served.port.name, None)  # a stop overtakes a reload
-        log.info("%s: no longer served", link.served.port.name)
+    async def _stop(self, service: Service) -> None:
+        await service.stop()
+        self._services.pop(service.served.port.name, None)  # a stop overtakes a reload
+        log.info("%s: no longer served", service.served.port.name)
 
     def kick(self, port: str, client: str | None) -> list[str]:
         """Close a client of a port, or all of them; return whom. `KeyError` for an unknown port."""
-        return self._links[port].served.kick(client)
+        return self._services[port].served.kick(client)
 
     def summary(self) -> str:
         """One line for `systemctl status`."""
-        ports = [link.served for link in self._links.values()]
+        ports = [service.served for service in self._services.values()]
         present = sum(port.device.is_open for port in ports)
         clients = sum(len(port.clients.inside) for port in ports)
         return f"{len(ports)} ports, {present} devices present, {clients} clients"
 
     def status(self) -> dict[str, Any]:
         """Everything that `ttybridge status --json` shows."""
-        return {"pid": os.getpid(), "ports": [link.status() for link in self._links.values()]}
+        return {
+            "pid": os.getpid(),
+            "ports": [service.status() for service in self._services.values()],
+        }

@@ -52,11 +52,13 @@ class Sharing(Generic[Who]):
         """Who is in, in the order of arrival."""
         self.waiting: list[Who] = []
         """Who waits to replace the client, in the order of arrival."""
+        self.watchers: list[Who] = []
+        """Who came only to see what the device says, in the order of arrival."""
         self._finished: set[Who] = set()
 
     @property
     def active(self) -> list[Who]:
-        """Clients that may still send something."""
+        """Clients in the sharing rule's sense that may still send something."""
         return [who for who in self.clients if who not in self._finished]
 
     @property
@@ -84,7 +86,7 @@ class Sharing(Generic[Who]):
 
     def may_write(self, who: Who) -> bool:
         """Whether the device takes what a client sends."""
-        if who in self.waiting:
+        if who in self.waiting or who in self.watchers:
             return False
         return self.all_write or self._first_active() == who
 
@@ -101,6 +103,10 @@ class Sharing(Generic[Who]):
         self.clients.append(who)
         return Admit(leave)
 
+    def watch(self, who: Who) -> None:
+        """Let one in that only watches: it keeps nobody out."""
+        self.watchers.append(who)
+
     def make_room(self) -> tuple[Who, ...]:
         """Let those go who will send no more, as far as a newcomer needs their places."""
         too_many = max(0, len(self.clients) + 1 - self._max_clients)
@@ -109,9 +115,9 @@ class Sharing(Generic[Who]):
             self.leave(who)
         return leave
 
-    def readmit(self, who: Who, finished: bool) -> None:
+    def readmit(self, who: Who, watches: bool, finished: bool) -> None:
         """Let a client in that was in before a restart."""
-        self.clients.append(who)
+        (self.watchers if watches else self.clients).append(who)
         if finished:
             self._finished.add(who)
 
@@ -128,7 +134,7 @@ class Sharing(Generic[Who]):
 
     def leave(self, who: Who) -> None:
         """A client is no longer there."""
-        for members in (self.clients, self.waiting):
+        for members in (self.clients, self.waiting, self.watchers):
             if who in members:
                 members.remove(who)
         self._finished.discard(who)

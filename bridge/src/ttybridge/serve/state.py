@@ -22,6 +22,8 @@ class ClientState:
     """
 
     connection: str = ""
+    entrance: str = ""
+    """The listener that it has come by, "" where the port has dialled it."""
     connected_at: float = 0.0
     active_at: float = 0.0
     name: str = "?"
@@ -66,6 +68,8 @@ class PortState(write_queue.State):
     """Whether its device has been there, now or before."""
     entry: dict[str, Any] = field(default_factory=dict)
     listener: str | None = None
+    listeners: list[str] = field(default_factory=list)
+    """The descriptors of all listeners; `listener` is the first, for an earlier version."""
     tty: str | None = None
     queue: list[tuple[int | None, bytes | None]] = field(default_factory=list)
     clients: list[ClientState] = field(default_factory=list)

@@ -1,0 +1,109 @@
+"""One port of the daemon with all its endpoints: started, handed over, stopped together."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from ttybridge.model.ports import Port
+from ttybridge.net.trueport import FullModeWatch
+from ttybridge.serve import handover
+from ttybridge.serve.client import Client
+from ttybridge.serve.listeners import Dialer, Endpoint, Listener
+from ttybridge.serve.port import ServedPort
+from ttybridge.serve.state import ClientState, PortState
+
+
+class Service:
+    """A port, its device and clients, and its listeners or the connection that it dials."""
+
+    def __init__(self, port: Port, urgent: FullModeWatch) -> None:
+        self.served = ServedPort(port)
+        self.endpoints: list[Endpoint] = [
+            Listener(self.served, listener, urgent) for listener in port.listeners
+        ]
+        if port.connect:
+            self.endpoints.append(Dialer(self.served, port.connect, urgent))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether clients can come by at least one endpoint."""
+        return any(endpoint.is_open for endpoint in self.endpoints)
+
+    @property
+    def problem(self) -> str | None:
+        """Why clients cannot come by some endpoint, in words, or None."""
+        problems = [endpoint.problem for endpoint in self.endpoints if endpoint.problem]
+        return "; ".join(problems) or None
+
+    async def start(self) -> None:
+        """Let clients come, and open the device."""
+        for endpoint in self.endpoints:
+            await endpoint.start()
+        self.served.open_device()
+
+    async def stop(self) -> None:
+        """Close endpoints, clients and device."""
+        for endpoint in self.endpoints:
+            await endpoint.stop()
+        await self.served.stop()
+
+    async def settle(self) -> None:
+        """Let nobody come any more; bring to an end what is under way."""
+        for endpoint in self.endpoints:
+            await endpoint.settle()
+        await handover.settle(self.served)
+
+    def leave(self, place: int) -> tuple[PortState, dict[str, int]]:
+        """Return what the next process needs; `place` tells the descriptors of ports apart."""
+        state, descriptors = handover.leave(self.served, place)
+        state.listeners = []
+        for number, endpoint in enumerate(self.endpoints):
+            name, listener = f"{place}.listener{number}", endpoint.listener()
+            state.listeners.append(name)
+            if listener is not None:
+                descriptors[name] = listener
+        return state, descriptors
+
+    async def resume(self, left: PortState, descriptors: dict[str, int]) -> None:
+        """Go on where an earlier process was; descriptors that are taken are removed."""
+        clients = [(self._endpoint_of(each), each) for each in left.clients]
+        again = [(endpoint, endpoint.client(state)) for endpoint, state in clients]
+        tty = descriptors.pop(left.tty or "", None)
+        resumption = handover.Resumption(self.served, left, tty, [one for _, one in again])
+        for endpoint, client in again:
+            await _connect_again(endpoint, client, descriptors)
+        resumption.finish()
+        names = left.listeners or [left.listener or ""]
+        for endpoint, name in zip(self.endpoints, names, strict=False):
+            listener = descriptors.pop(name, None)
+            await endpoint.start(None if listener is None else socket.socket(fileno=listener))
+
+    def _endpoint_of(self, client: ClientState) -> Endpoint:
+        """The endpoint that a client came by; the first where an earlier version does not say."""
+        same = (each for each in self.endpoints if each.entrance.at == client.entrance)
+        return next(same, self.endpoints[0])
+
+    def status(self) -> dict[str, Any]:
+        """The port as `ttybridge status --json` shows it."""
+        port = self.served.port
+        listen = {
+            "listen": port.endpoint if port.listen else None,
+            "connect": str(port.connect) if port.connect else None,
+            "listening": all(endpoint.is_open for endpoint in self.endpoints),
+            "listen_problem": self.problem,
+            "listeners": [each.status() for each in self.endpoints if each.entrance.at],
+        }
+        status = {**self.served.status(), **listen}
+        if self.served.device.is_another():
+            status["device"]["problem"] = (
+                f"{port.path} is another device now than the one that is open: "
+                "sudo systemctl reload ttybridge takes the other"
+            )
+        return status
+
+
+async def _connect_again(endpoint: Endpoint, client: Client, descriptors: dict[str, int]) -> None:
+    connection = descriptors.pop(client.state.connection, None)
+    if connection is not None:
+        await endpoint.connect_again(client, socket.socket(fileno=connection))
