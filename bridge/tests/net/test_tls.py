@@ -396,7 +396,7 @@ async def test_who_may_not_connect_comes_to_no_handshake(
 async def test_a_client_that_hangs_in_the_handshake_is_closed(
     adapter: Adapter, make_port: MakePort, files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttybridge.serve.listeners.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("ttybridge.serve.tls_door.CONNECT_SECONDS", 0.5)
     port = make_port(tls={"certificate": str(files.certificate), "key": str(files.key)})
     async with serving(port) as bench:
         client = await bench.connect(port)
