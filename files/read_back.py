@@ -34,8 +34,13 @@ from typing import Any
 UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
 GROUP = "dialout"  # in which both daemons run
 
-# What the daemons tell a client for which there is no room.
-REFUSALS = ("ttybridge: port ", "Port already in use")
+# What the daemons tell a client for which there is no room; the last, where the device is in use
+# through another listener.
+REFUSALS = (
+    "ttybridge: port ",
+    "Port already in use",
+    "Device open failure: Object was already in use",
+)
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -146,28 +151,43 @@ def last_words(name: str) -> str:
     return f": {answer.stdout.strip()}" if answer.stdout.strip() else ""
 
 
-def listens(port: dict[str, Any], open_: list[Connection]) -> list[Connection]:
-    """The listeners at a port's address."""
-    if not port["listen"]:
-        return []
-    wanted = port["listen"]["address"]
+def listens(listener: dict[str, Any], open_: list[Connection]) -> list[Connection]:
+    """The listening sockets at a listener's address and TCP port."""
+    wanted = listener["address"]
     return [
         one
         for one in open_
         if one.listening
-        and one.port == port["listen"]["port"]
+        and one.port == listener["port"]
         and (one.address == ipaddress.ip_address(wanted) if wanted else one.address.is_unspecified)
     ]
 
 
-def check_listener(
+def check_listeners(
     port: dict[str, Any], name: str, unit: dict[str, str], open_: list[Connection], why: str | None
 ) -> None:
-    """Raise a fault unless the port's own daemon listens at its address.
+    """Raise a fault unless the port's own daemon listens at each of its addresses."""
+    for listener in port["listeners"]:
+        try:
+            check_listener(listener, name, unit, open_, why)
+        except Fault as fault:
+            if len(port["listeners"]) == 1:
+                raise
+            raise Fault(f"{listener['at']}: {fault.result}", fault.todo) from None
+
+
+def check_listener(
+    listener: dict[str, Any],
+    name: str,
+    unit: dict[str, str],
+    open_: list[Connection],
+    why: str | None,
+) -> None:
+    """Raise a fault unless a daemon listens where it is wanted.
 
     `why` is what the daemon itself says of a listener that it cannot open.
     """
-    found = listens(port, open_)
+    found = listens(listener, open_)
     uid = unit["UID"]
     if not found:
         raise Fault(
@@ -175,10 +195,10 @@ def check_listener(
             f"look into `journalctl -u {name}`, then run playbook.yml",
         )
     if uid.isdigit() and all(one.uid != int(uid) for one in found):
-        number = port["listen"]["port"]
         raise Fault(
             f"another program listens in {name}'s place",
-            f"find it with `sudo ss -ltnp sport = :{number}`, end it or write another listen",
+            f"find it with `sudo ss -ltnp sport = :{listener['port']}`, end it "
+            "or write another listen",
         )
 
 
@@ -270,16 +290,16 @@ def check_alone(port: dict[str, Any], ports: list[dict[str, Any]]) -> None:
         )
 
 
-def probe(port: dict[str, Any], timeout: float) -> str:
-    """Send a port's probe and wait for the answer; return what to say of it, or raise a fault."""
-    send, expect = port["probe"]["send"].encode(), port["probe"]["expect"].encode()
-    telnet = port["protocol"] != "raw"
+def probe(listener: dict[str, Any], sent: dict[str, str], timeout: float) -> str:
+    """Send a probe and wait for the answer; return what to say of it, or raise a fault."""
+    send, expect = sent["send"].encode(), sent["expect"].encode()
+    telnet = listener["protocol"] != "raw"
     if telnet:
         send = send.replace(b"\xff", b"\xff\xff").replace(b"\r\n", b"\n").replace(b"\r", b"\r\0")
     end = time.monotonic() + timeout
     got = b""
     try:
-        with connection(port, timeout) as client:
+        with connection(listener, timeout) as client:
             client.sendall(send)
             while expect not in (without_telnet(got) if telnet else got):
                 client.settimeout(max(end - time.monotonic(), 0.01))
@@ -288,7 +308,7 @@ def probe(port: dict[str, Any], timeout: float) -> str:
                     break
                 got += data
             else:
-                return f"answered {port['probe']['expect']!r}"
+                return f"answered {sent['expect']!r}"
     except TimeoutError:
         pass
     except ssl.SSLError as error:
@@ -305,15 +325,15 @@ def probe(port: dict[str, Any], timeout: float) -> str:
         return told
     heard = f"answered {told[-60:]!r}, not" if told else "did not answer"
     raise Fault(
-        f"device {heard} {port['probe']['expect']!r} within {timeout:g} s",
+        f"device {heard} {sent['expect']!r} within {timeout:g} s",
         "see that the far end is on and the line settings are its own, or correct probe",
     )
 
 
-def connection(port: dict[str, Any], timeout: float) -> socket.socket:
-    """Connect to a port's listener; through TLS, whoever the certificate names, where it has it."""
-    client = socket.create_connection(here(port), timeout)
-    if not port["tls"]:
+def connection(listener: dict[str, Any], timeout: float) -> socket.socket:
+    """Connect to a listener; with TLS, whatever name the certificate has."""
+    client = socket.create_connection(here(listener), timeout)
+    if not listener["tls"]:
         return client
     anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     anyone.check_hostname = False
@@ -321,16 +341,27 @@ def connection(port: dict[str, Any], timeout: float) -> socket.socket:
     return anyone.wrap_socket(client)
 
 
-def here(port: dict[str, Any]) -> tuple[str, int]:
-    """Where the host itself connects to a port's listener."""
-    address = port["listen"]["address"] or "127.0.0.1"
+def here(listener: dict[str, Any]) -> tuple[str, int]:
+    """Where the host itself connects to a listener."""
+    address = listener["address"] or "127.0.0.1"
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
-    return target, port["listen"]["port"]
+    return target, listener["port"]
 
 
-def may_connect(port: dict[str, Any]) -> bool:
-    """Whether a port's allow lets in the host itself, from the address that it connects from."""
-    target, number = here(port)
+def why_not_probed(listener: dict[str, Any]) -> str | None:
+    """Why the host itself cannot write through a listener; None where it can."""
+    if listener["access"] == "watch":
+        return "its clients only watch"
+    if not may_connect(listener):
+        return "allow keeps the host itself out"
+    if listener["tls"] and listener["tls"]["client_ca"]:
+        return "tls asks for a client's certificate"
+    return None
+
+
+def may_connect(listener: dict[str, Any]) -> bool:
+    """Whether allow of a listener lets in the host itself, by the address that it connects from."""
+    target, number = here(listener)
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as asked:
@@ -338,7 +369,7 @@ def may_connect(port: dict[str, Any]) -> bool:
             source = ipaddress.ip_address(asked.getsockname()[0].partition("%")[0])
     except OSError:  # to connect will fail, too, and say why
         return True
-    networks = [ipaddress.ip_network(network) for network in port["allow"]]
+    networks = [ipaddress.ip_network(network) for network in listener["allow"]]
     return not networks or any(source in network for network in networks)
 
 
@@ -373,37 +404,44 @@ def check_port(
     name = UNITS[port["engine"]]
     check_unit(name, unit)
     problem = bridge.ports.get(port["name"], {}).get("listen_problem")
-    if port["listen"]:
-        check_listener(port, name, unit, open_, problem)
-    if port["tls"]:
-        check_tls(port["tls"])
+    check_listeners(port, name, unit, open_, problem)
+    for listener in port["listeners"]:
+        if listener["tls"]:
+            check_tls(listener["tls"])
     if probe_timeout is None:
-        return "listens" if port["listen"] else "connects"
+        return "listens" if port["listeners"] else "connects"
     check_device(port["path"])
     check_alone(port, ports)
     if port["engine"] == "bridge":
         check_served(port["name"], bridge)
-    if not port["listen"]:
+    if not port["listeners"]:
         if problem:
             raise Fault(problem, "see that something listens there, or correct connect")
         return "connected, device is there"
-    addresses = {one.address for one in listens(port, open_)}
-    users = sorted(
-        one.peer
-        for one in open_
-        if not one.listening
-        and one.port == port["listen"]["port"]
-        and (one.address in addresses or any(address.is_unspecified for address in addresses))
-    )
+    users = sorted(user for listener in port["listeners"] for user in peers(listener, open_))
     if users:
         return f"in use by {', '.join(users)}"
     if not port["probe"]:
         return "listens, device is there"
-    if not may_connect(port):
-        return "listens, device is there; not probed: allow keeps the host itself out"
-    if port["tls"] and port["tls"]["client_ca"]:
-        return "listens, device is there; not probed: tls asks for a client's certificate"
-    return probe(port, probe_timeout)
+    reasons = []
+    for listener in port["listeners"]:
+        reason = why_not_probed(listener)
+        if not reason:
+            return probe(listener, port["probe"], probe_timeout)
+        reasons.append(reason)
+    return f"listens, device is there; not probed: {', '.join(dict.fromkeys(reasons))}"
+
+
+def peers(listener: dict[str, Any], open_: list[Connection]) -> list[str]:
+    """The clients of a listener."""
+    addresses = {one.address for one in listens(listener, open_)}
+    return [
+        one.peer
+        for one in open_
+        if not one.listening
+        and one.port == listener["port"]
+        and (one.address in addresses or any(address.is_unspecified for address in addresses))
+    ]
 
 
 def ask_bridge() -> Bridge:
@@ -432,8 +470,8 @@ def check_metrics(
     said = bridge.metrics or {}
     if not wanted:
         raise Fault(f"ttybridge still shows its metrics at {said.get('listen')}", todo)
-    check_listener({"listen": wanted}, "ttybridge", unit, open_, said.get("problem"))
-    client = http.client.HTTPConnection(*here({"listen": wanted}), timeout=10)
+    check_listener(wanted, "ttybridge", unit, open_, said.get("problem"))
+    client = http.client.HTTPConnection(*here(wanted), timeout=10)
     try:
         client.request("GET", "/metrics")
         answer = client.getresponse()

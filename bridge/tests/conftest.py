@@ -106,8 +106,7 @@ def free_tcp_port() -> int:
 
 def tcp_port(port: Port) -> int:
     """The TCP port that a port listens on."""
-    assert port.listen
-    return port.listen.port
+    return port.listeners[0].at.port
 
 
 class TcpClient:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from testinfra.host import Host
 
-from ttybridge.model.ports import Port, Probe
+from ttybridge.model.ports import Listener, Port, Probe
 from ttybridge.model.values import Listen
 
 testinfra_hosts = ["ansible://serial_servers"]
@@ -56,8 +56,8 @@ def test_each_port_listens_on_its_address(host: Host, engines: dict[str, list[Po
     sockets = [line.split()[3] for line in listening]
     for unit, ports in engines.items():
         for port in ports:
-            if port.listen:
-                expected = _addresses(port.listen)
+            for listener in port.listeners:
+                expected = _addresses(listener.at)
                 assert any(each in sockets for each in expected), (
                     f"{port.name}: {expected} not in {sockets}\n{_journal(host, unit)}"
                 )
@@ -78,10 +78,15 @@ def test_each_port_that_declares_a_probe_answers_it(
 ) -> None:
     here = str(host.check_output("echo $SSH_CONNECTION").split()[0])
     for port in ports:
-        # What speaks TLS or telnet is proven by verify.yml.
-        plain = not port.tls and port.protocol == "raw"
-        if port.probe and port.listen and plain and _lets_in(port, here):
-            answer = _ask(host, port.listen, port.probe, address)
+        # verify.yml proves the listeners with TLS or telnet.
+        plain = [
+            one
+            for one in port.listeners
+            if not one.tls and one.protocol == "raw" and one.access == "write"
+        ]
+        open_to_us = [one for one in plain if _lets_in(one, here)]
+        if port.probe and open_to_us:
+            answer = _ask(host, open_to_us[0].at, port.probe, address)
             assert port.probe.expect in answer, f"{port.name} answered {answer!r}"
 
 
@@ -117,11 +122,10 @@ def test_the_units_and_the_udev_rules_are_sound_to_their_readers(
         host.run_expect([0], "udevadm verify /etc/udev/rules.d/60-ttyfleet.rules")
 
 
-def _lets_in(port: Port, here: str) -> bool:
+def _lets_in(listener: Listener, here: str) -> bool:
     """Whether allow names who asks: this machine, or the host at an address of its own."""
-    assert port.listen
-    source = ipaddress.ip_address(port.listen.address or here)
-    networks = [ipaddress.ip_network(network) for network in port.allow]
+    source = ipaddress.ip_address(listener.at.address or here)
+    networks = [ipaddress.ip_network(network) for network in listener.allow]
     return not networks or any(source in network for network in networks)
 
 

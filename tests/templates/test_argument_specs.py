@@ -10,7 +10,18 @@ import pytest
 import yaml
 
 from ttybridge.model.ports import Port
-from ttybridge.model.values import Choice, Integer, Kind, OffOr, Switch, Table
+from ttybridge.model.values import (
+    Choice,
+    Integer,
+    Kind,
+    Listeners,
+    Networks,
+    OffOr,
+    Switch,
+    Table,
+    Tags,
+    has_writable_default,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -47,16 +58,16 @@ def documented(model: type) -> dict[str, Any]:
             option["options"] = documented(kind.model)
         if field.default is dataclasses.MISSING:
             option["required"] = True
-        # max_clients has 0, which cannot be written, for "it depends".
-        elif field.default is not None and not (
-            isinstance(kind, Integer) and field.default < kind.least
-        ):
+        elif field.default is not None and has_writable_default(field):
             option["default"] = list(field.default) if field.default == () else field.default
         option["type"] = (
             "dict" if isinstance(kind, Table) else
             "bool" if isinstance(kind, Switch) else
             "int" if isinstance(kind, Integer) else
-            {"stopbits": "float", "allow": "list"}.get(field.name, "str")
+            "list" if isinstance(kind, Networks | Tags) else
+            # One listener, or a list of them.
+            "raw" if isinstance(kind, Listeners) else
+            {"stopbits": "float"}.get(field.name, "str")
         )  # fmt: skip
         said[field.name] = option
     return said

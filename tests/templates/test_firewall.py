@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ttybridge.model.check import parse_portmap
-from ttybridge.model.ports import Port
+from ttybridge.model.ports import Listener
 from ttybridge.model.values import ListenAddress
 
 HERE = Path(__file__).resolve().parent
@@ -28,16 +28,17 @@ SOURCES = [
 
 
 @pytest.fixture(scope="module")
-def guarded() -> dict[str, Port]:
-    """The ports that the table guards, by listener."""
+def guarded() -> dict[str, Listener]:
+    """The listeners that the table guards, by address."""
     written = yaml.safe_load((HERE / "maps" / "every-key.yml").read_text())
     ports = parse_portmap(written["serial_ports"], written["serial_ports_defaults"])
     # A namespace has no address with an interface that is not there.
-    return {str(port.listen).replace("%eth0", ""): port for port in ports if port.allow}
+    listeners = [one for port in ports for one in port.listeners if one.allow]
+    return {str(one.at).replace("%eth0", ""): one for one in listeners}
 
 
 @pytest.fixture(scope="module")
-def knocked(guarded: dict[str, Port]) -> dict[str, dict[str, list[str]]]:
+def knocked(guarded: dict[str, Listener]) -> dict[str, dict[str, list[str]]]:
     user = ["--map-root-user"] if os.geteuid() else []
     done = subprocess.run(
         ["unshare", *user, "--net", sys.executable, str(HERE / "knock.py"), str(TABLE)],
@@ -58,11 +59,11 @@ def reaching(listen: str) -> list[str]:
 
 
 def test_whom_allow_names_gets_in_and_nobody_else(
-    guarded: dict[str, Port], knocked: dict[str, dict[str, list[str]]]
+    guarded: dict[str, Listener], knocked: dict[str, dict[str, list[str]]]
 ) -> None:
     assert len(guarded) >= 5
-    for at, port in guarded.items():
-        networks = [ipaddress.ip_network(network) for network in port.allow]
+    for at, listener in guarded.items():
+        networks = [ipaddress.ip_network(network) for network in listener.allow]
         assert knocked["let_in"][at] == [
             source
             for source in reaching(at)

@@ -1,6 +1,6 @@
 """docs/port-map.md: its table of keys is made from the model of a port.
 
-`UPDATE_GOLDEN=1 pytest tests/templates` writes the table anew.
+`UPDATE_GOLDEN=1 pytest tests/templates` writes the table again.
 """
 
 from __future__ import annotations
@@ -11,19 +11,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ttybridge.model.ports import ENGINE_HONOURS, FIREWALL_HONOURS, SER2NET_SINCE, Port
-from ttybridge.model.values import Integer, Kind, OffOr, StopBits, Switch, Table
+from ttybridge.model.ports import (
+    ENGINE_HONOURS,
+    FIREWALL_HONOURS,
+    KEYS,
+    SER2NET_SINCE,
+    Listener,
+    Port,
+)
+from ttybridge.model.values import (
+    Kind,
+    Listeners,
+    OffOr,
+    StopBits,
+    Switch,
+    Table,
+    has_writable_default,
+    keys_of,
+)
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "port-map.md"
 BEGIN, END = "<!-- keys -->\n", "<!-- end of keys -->\n"
 
 
 def shown(kind: Kind, value: Any) -> str:
-    """A value as a person writes it; nothing where it cannot be written."""
-    if value is None and not isinstance(kind, OffOr):
-        return ""
-    if isinstance(kind, Integer) and value < kind.least:
-        return ""
+    """A value as a person writes it."""
     if isinstance(kind, StopBits):
         value = f"{value:g}"
     if isinstance(kind, Switch):
@@ -32,8 +44,19 @@ def shown(kind: Kind, value: Any) -> str:
     return f"`{words.get(value, value)}`"
 
 
+def default(field: dataclasses.Field[Any]) -> str:
+    """A key's default in words; nothing where it cannot be written."""
+    if field.metadata["inherited"]:
+        return "the port's"
+    if field.default is dataclasses.MISSING:
+        return "required"
+    return shown(field.metadata["kind"], field.default) if has_writable_default(field) else ""
+
+
 def ser2net(key: str, kind: Kind) -> str:
     """What ser2net takes of a key: yes, no, or the values."""
+    own = key.removeprefix("listen.")
+    key = own if own in KEYS else key
     if ENGINE_HONOURS["ser2net"].get(key.partition(".")[0]) == (None,):
         return "no"
     values = ENGINE_HONOURS["ser2net"].get(key)
@@ -48,15 +71,15 @@ def ser2net(key: str, kind: Kind) -> str:
 
 
 def rows(model: type = Port, prefix: str = "") -> Iterator[str]:
-    """A line of the table for each key, those of a table after it."""
-    for field in dataclasses.fields(model):
-        key, kind = prefix + field.name, field.metadata["kind"]
-        required = field.default is dataclasses.MISSING
-        default = "required" if required else shown(kind, field.default)
-        cells = (f"`{key}`", kind.allowed, default, field.metadata["about"], ser2net(key, kind))
+    """A line of the table for each key, followed by the keys of a table."""
+    for name, field in keys_of(model).items():
+        key, kind, about = prefix + name, field.metadata["kind"], field.metadata["about"]
+        limits, touches = ser2net(key, kind), field.metadata["touches"]
+        cells = (f"`{key}`", kind.allowed, default(field), about, limits, touches)
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
         inner = kind.kind if isinstance(kind, OffOr) else kind
-        if isinstance(inner, Table):
+        # A listener's own tls is written as the port's.
+        if isinstance(inner, Listeners) or (isinstance(inner, Table) and model is not Listener):
             yield from rows(inner.model, f"{key}.")
 
 
@@ -66,7 +89,8 @@ def test_the_table_of_keys_is_that_of_the_model() -> None:
     assert begin
     assert end
     heads = (
-        "| key | what may be written | default | meaning | with ser2net |\n|---|---|---|---|---|\n"
+        "| key | what may be written | default | meaning | with ser2net | a change touches |\n"
+        "|---|---|---|---|---|---|\n"
     )
     table = heads + "".join(rows())
     if os.environ.get("UPDATE_GOLDEN"):

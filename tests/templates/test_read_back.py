@@ -47,18 +47,29 @@ def open_(tmp_path: Path) -> list[read_back.Connection]:
 WELL: dict[str, Any] = {"present": True, "problem": None, "refused_settings": []}
 SERVED: dict[str, Any] = {"a": {"device": WELL, "log": None, "listen_problem": None}}
 BRIDGE = read_back.Bridge(SERVED)
+LOGIN = {"send": "\r", "expect": "login:"}
 
 
-def port(number: int, address: str = "", **keys: Any) -> dict[str, Any]:
+def listener(number: int, address: str = "", **keys: Any) -> dict[str, Any]:
+    return {
+        "at": f"{address}:{number}" if address else str(number),
+        "address": address,
+        "port": number,
+        "protocol": "raw",
+        "access": "write",
+        "tls": None,
+        "allow": [],
+        **keys,
+    }
+
+
+def port(*listeners: dict[str, Any], **keys: Any) -> dict[str, Any]:
     return {
         "name": "a",
         "engine": "bridge",
-        "protocol": "raw",
-        "listen": {"address": address, "port": number},
-        "endpoint": str(number),
-        "tls": None,
+        "listeners": listeners,
+        "endpoint": ", ".join(each["at"] for each in listeners),
         "path": "/dev/null",
-        "allow": [],
         "probe": None,
         **keys,
     }
@@ -86,7 +97,7 @@ def test_connections(open_: list[read_back.Connection]) -> None:
 def test_listener(
     open_: list[read_back.Connection], number: int, address: str, right: bool
 ) -> None:
-    arguments = port(number, address), "ttybridge", UNIT, open_
+    arguments = listener(number, address), "ttybridge", UNIT, open_
     if right:
         read_back.check_listener(*arguments, None)
     else:
@@ -98,7 +109,7 @@ def test_listener(
 
 def test_another_programs_listener(open_: list[read_back.Connection]) -> None:
     unit = {**UNIT, "UID": "62000"}
-    found = fault(read_back.check_listener, port(9999), "ttybridge", unit, open_, None)
+    found = fault(read_back.check_listener, listener(9999), "ttybridge", unit, open_, None)
     assert found.result == "another program listens in ttybridge's place"
 
 
@@ -183,31 +194,32 @@ def device() -> Iterator[Any]:
 def test_probe(device: Any) -> None:
     number, answer, got = device
     answer(b"\xff\xfb\x01lo", b"gin:")
-    probed = port(number, protocol="telnet", probe={"send": "\r", "expect": "login:"})
-    assert read_back.probe(probed, 5) == "answered 'login:'"
+    probed = listener(number, protocol="telnet")
+    assert read_back.probe(probed, LOGIN, 5) == "answered 'login:'"
     assert got == [b"\r\0"]
 
 
 def test_probe_with_another_answer(device: Any) -> None:
     number, answer, _ = device
     answer(b"nonsense")
-    probed = port(number, probe={"send": "\r", "expect": "login:"})
     said = "device answered 'nonsense', not 'login:' within 0.2 s"
-    assert fault(read_back.probe, probed, 0.2).result == said
+    assert fault(read_back.probe, listener(number), LOGIN, 0.2).result == said
 
 
-def test_probe_of_a_port_in_use(device: Any) -> None:
+@pytest.mark.parametrize(
+    "told", ["Port already in use", "Device open failure: Object was already in use"]
+)
+def test_probe_of_a_port_in_use(device: Any, told: str) -> None:
     number, answer, _ = device
-    answer(b"Port already in use\r\n", close=True)
-    probed = port(number, probe={"send": "", "expect": "login:"})
-    assert read_back.probe(probed, 5) == "Port already in use"
+    answer(f"{told}\r\n".encode(), close=True)
+    assert read_back.probe(listener(number), LOGIN, 5) == told
 
 
 def test_a_port_in_use_is_not_probed(
     open_: list[read_back.Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
-    probed = port(9999, probe={"send": "\r", "expect": "login:"})
+    probed = port(listener(9998, "127.0.0.1"), listener(9999), probe=LOGIN)
     assert (
         read_back.check_port(probed, UNIT, open_, 5, BRIDGE, [probed])
         == "in use by 192.0.2.7:49153"
@@ -219,7 +231,7 @@ def test_a_port_whose_allow_keeps_the_host_out_is_not_probed(
 ) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
-    shut = {**port(9999, probe={"send": "\r", "expect": "login:"}), "allow": ["192.0.2.0/24"]}
+    shut = port(listener(9999, allow=["192.0.2.0/24"]), probe=LOGIN)
     found = read_back.check_port(shut, UNIT, [], 5, BRIDGE, [shut])
     assert found == "listens, device is there; not probed: allow keeps the host itself out"
 
@@ -237,7 +249,7 @@ def test_a_port_whose_allow_keeps_the_host_out_is_not_probed(
 )
 def test_whether_allow_lets_the_host_itself_in(listen: str, allow: list[str], may: bool) -> None:
     """A host connects to 127.0.0.7 from 127.0.0.1."""
-    assert read_back.may_connect(port(9999, listen, allow=allow)) == may
+    assert read_back.may_connect(listener(9999, listen, allow=allow)) == may
 
 
 def test_two_ports_on_one_tty(tmp_path: Path) -> None:
@@ -245,7 +257,7 @@ def test_two_ports_on_one_tty(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to("/dev/null")
     (tmp_path / "c").symlink_to("/dev/zero")
     paths = {name: str(tmp_path / name) for name in "abc"} | {"d": "/dev/null"}
-    ports = [port(0, **{"name": name, "path": path}) for name, path in paths.items()]
+    ports = [port(**{"name": name, "path": path}) for name, path in paths.items()]
     a, b, c, d = ports
     read_back.check_alone(c, ports)
     found = fault(read_back.check_alone, a, ports)
@@ -397,7 +409,7 @@ def test_metrics_have_a_finding_of_their_own(
     monkeypatch.setattr(read_back, "units", lambda names: dict.fromkeys(names, UNIT))
     monkeypatch.setattr(read_back, "ask_bridge", lambda: bridge)
     monkeypatch.setattr(read_back, "check_port", lambda *_: "listens")
-    found = list(read_back.findings([port(1)], wanted, 5))
+    found = list(read_back.findings([port(listener(1))], wanted, 5))
     assert [one["about"] for one in found] == ["port a", "bridge_metrics"][:rows]
     assert found[0]["todo"] == ""
     assert all(one["todo"] and one["listen"] == "9410" for one in found[1:])
@@ -406,13 +418,13 @@ def test_metrics_have_a_finding_of_their_own(
 def test_an_answer_that_speaks_of_use_is_no_refusal(device: Any) -> None:
     number, answer, _ = device
     answer(b"address in use\r\n", close=True)
-    probed = port(number, probe={"send": "", "expect": "login:"})
-    assert "answered 'address in use', not 'login:'" in fault(read_back.probe, probed, 5).result
+    said = fault(read_back.probe, listener(number), LOGIN, 5).result
+    assert "answered 'address in use', not 'login:'" in said
 
 
 def test_a_port_that_connects_has_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
-    connecting = {**port(0), "listen": None, "endpoint": "-> pc:1"}
+    connecting = port(endpoint="-> pc:1")
     assert (
         read_back.check_port(connecting, UNIT, [], None, read_back.Bridge(), [connecting])
         == "connects"
@@ -453,11 +465,9 @@ def test_probe_through_tls(tls: dict[str, str]) -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        keys: dict[str, Any] = {
-            "tls": {**tls, "client_ca": None},
-            "probe": {"send": "\r", "expect": "got \r"},
-        }
-        assert read_back.probe(port(server.getsockname()[1], **keys), 5) == "answered 'got \\r'"
+        probed = listener(server.getsockname()[1], tls={**tls, "client_ca": None})
+        sent = {"send": "\r", "expect": "got \r"}
+        assert read_back.probe(probed, sent, 5) == "answered 'got \\r'"
         thread.join()
 
 
@@ -479,8 +489,8 @@ def test_tls_files_that_ttybridge_could_not_use(tls: dict[str, str], tmp_path: P
 def test_probe_through_tls_of_a_port_without(device: Any) -> None:
     number, answer, _ = device
     answer(b"login:")
-    keys: dict[str, Any] = {"tls": {"client_ca": None}, "probe": {"send": "", "expect": "login:"}}
-    assert fault(read_back.probe, port(number, **keys), 5).result.startswith("TLS fails: ")
+    probed = listener(number, tls={"client_ca": None})
+    assert fault(read_back.probe, probed, LOGIN, 5).result.startswith("TLS fails: ")
 
 
 def test_a_port_that_asks_for_a_clients_certificate_is_not_probed(
@@ -488,8 +498,35 @@ def test_a_port_that_asks_for_a_clients_certificate_is_not_probed(
 ) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
-    keys: dict[str, Any] = {"tls": {"client_ca": "/ca"}, "probe": {"send": "", "expect": "login:"}}
     monkeypatch.setattr(read_back, "check_tls", lambda _: None)
-    asking = port(1, **keys)
+    asking = port(listener(1, tls={"client_ca": "/ca"}), probe=LOGIN)
     found = read_back.check_port(asking, UNIT, [], 5, BRIDGE, [asking])
     assert found == "listens, device is there; not probed: tls asks for a client's certificate"
+
+
+def test_every_listener_of_a_port_listens(open_: list[read_back.Connection]) -> None:
+    """One that does not is named."""
+    both = port(listener(9998, "127.0.0.1"), listener(9999))
+    assert read_back.check_port(both, UNIT, open_, None, BRIDGE, [both]) == "listens"
+    one = port(listener(9999), listener(9997))
+    said = fault(read_back.check_port, one, UNIT, open_, None, BRIDGE, [one]).result
+    assert said == "9997: ttybridge does not listen"
+
+
+def test_the_first_listener_that_lets_the_host_write_is_probed(
+    device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, answer, got = device
+    answer(b"login:")
+    monkeypatch.setattr(read_back, "check_device", lambda path: None)
+    monkeypatch.setattr(read_back, "check_listener", lambda *_: None)
+    watched = listener(1, access="watch")
+    shut = listener(2, allow=["192.0.2.0/24"])
+    probed = port(watched, shut, listener(number, protocol="telnet"), probe=LOGIN)
+    assert read_back.check_port(probed, UNIT, [], 5, BRIDGE, [probed]) == "answered 'login:'"
+    assert got == [b"\r\0"]
+    nowhere = port(watched, shut, probe=LOGIN)
+    assert read_back.check_port(nowhere, UNIT, [], 5, BRIDGE, [nowhere]) == (
+        "listens, device is there; not probed: its clients only watch, "
+        "allow keeps the host itself out"
+    )

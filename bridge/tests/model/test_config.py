@@ -96,7 +96,7 @@ def test_a_port_of_another_engine_is_refused(path: Path) -> None:
 def test_words_make_an_entry() -> None:
     words = "name=sw, device=/dev/ttyUSB0,listen=[::1]:9999,baudrate=115200,hangup=on,stopbits=1.5"
     (port,) = parse([entry_from_words(words)], "--port")
-    assert (port.name, str(port.listen), port.baudrate) == ("sw", "[::1]:9999", 115200)
+    assert (port.name, port.endpoint, port.baudrate) == ("sw", "[::1]:9999", 115200)
     assert (port.hangup, port.stopbits) == (True, 1.5)
 
 

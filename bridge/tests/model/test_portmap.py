@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ from ttybridge.model.ports import (
     as_entry,
     as_variables,
 )
-from ttybridge.model.values import Listen, Remote
+from ttybridge.model.values import Listen, Remote, WrittenListener
 
 GOOD = {"name": "sw", "device": "/dev/ttyUSB0", "listen": 9999}
 
@@ -48,7 +49,7 @@ KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
     "max_clients, allow, tls, guard, idle_timeout, half_close_timeout, keepalive, replay, log, "
-    "banner, probe"
+    "banner, probe, description, location, tags"
 )
 
 # What is written over a good entry, and what is said of it, in full.
@@ -88,7 +89,6 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         ("listen: '300.0.0.1:9999': '300.0.0.1' is not an IP address: " + ADDRESS),
     ),
     ({"listen": ":9999"}, ("listen: ':9999': " + PORT)),
-    ({"listen": [9999]}, ("listen: [9999]: " + PORT)),
     ({"connect": 9999}, ("connect: 9999: " + REMOTE + ", with a port from 1 to 65535")),
     ({"connect": "pc:0"}, ("connect: 'pc:0': " + REMOTE + ", with a port from 1 to 65535")),
     ({"connect": "a b:1"}, ("connect: 'a b:1': " + REMOTE + ", with a port from 1 to 65535")),
@@ -288,20 +288,6 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({4: "x"}, ("4: 'x': unknown key; " + KEYS)),
     ({"a\nb": 1}, ("'a\\nb': 1: unknown key; " + KEYS)),
     (
-        {"banner": "hi"},
-        (
-            "banner: 'hi': only a telnet client is shown text; this port is raw: "
-            "write protocol: telnet"
-        ),
-    ),
-    (
-        {"banner": "hi", "protocol": "rfc2217"},
-        (
-            "banner: 'hi': only a telnet client is shown text; this port is rfc2217: "
-            "write protocol: telnet"
-        ),
-    ),
-    (
         {"engine": "ser2net", "device": "/dev/a,b"},
         (
             "device: '/dev/a,b': engine ser2net cannot open a path with a colon or "
@@ -440,7 +426,8 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({}, "banner", ""),
         ({}, "probe", None),
         ({}, "connect", None),
-        ({"connect": "pc.example.org:1"}, "listen", None),
+        ({"connect": "pc.example.org:1"}, "listen", ()),
+        ({"connect": "pc.example.org:1"}, "endpoint", "-> pc.example.org:1"),
         ({"connect": "pc.example.org:1"}, "connect", Remote("pc.example.org", 1)),
         ({"connect": "192.0.2.7:65535"}, "connect", Remote("192.0.2.7", 65535)),
         ({"connect": "[2001:DB8:0::1]:1"}, "connect", Remote("2001:db8::1", 1)),
@@ -448,19 +435,19 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({}, "path", "/dev/ttyUSB0"),
         ({"name": "Rack_1.sw-2"}, "name", "Rack_1.sw-2"),
         ({"name": "7"}, "name", "7"),
-        ({"listen": 9999}, "listen", Listen("", 9999)),
-        ({"listen": "9999"}, "listen", Listen("", 9999)),
-        ({"listen": "127.0.0.1:2217"}, "listen", Listen("127.0.0.1", 2217)),
-        ({"listen": "[::1]:2217"}, "listen", Listen("::1", 2217)),
-        ({"listen": "[2001:DB8:0::1]:1"}, "listen", Listen("2001:db8::1", 1)),
-        ({"listen": "[fe80::1%eth0]:1"}, "listen", Listen("fe80::1%eth0", 1)),
+        ({"listen": 9999}, "listen", (WrittenListener(Listen("", 9999)),)),
+        ({"listen": "9999"}, "listen", (WrittenListener(Listen("", 9999)),)),
+        ({"listen": "127.0.0.1:2217"}, "listen", (WrittenListener(Listen("127.0.0.1", 2217)),)),
+        ({"listen": "[::1]:2217"}, "listen", (WrittenListener(Listen("::1", 2217)),)),
+        ({"listen": "[2001:DB8:0::1]:1"}, "listen", (WrittenListener(Listen("2001:db8::1", 1)),)),
+        ({"listen": "[fe80::1%eth0]:1"}, "listen", (WrittenListener(Listen("fe80::1%eth0", 1)),)),
         ({"usb": {"vendor": "067B"}}, "usb", UsbMatch(vendor="067b")),
         ({"usb": {"serial": "A50285BI"}}, "usb", UsbMatch(serial="A50285BI")),
         ({"usb": {"path": "1-1.2"}}, "usb", UsbMatch(path="1-1.2")),
         ({"usb": {"serial": "1", "interface": 0}}, "usb", UsbMatch(serial="1", interface=0)),
         ({"usb": {"vendor": "067b"}}, "path", "/dev/serial/by-name/sw"),
         ({"protocol": "rfc2217"}, "protocol", "rfc2217"),
-        ({"protocol": "telnet", "banner": "{{{name}}}"}, "greeting", "{sw}\r\n"),
+        ({"banner": "{{{name}}}"}, "greeting", "{sw}\r\n"),
         ({"baudrate": "115200"}, "baudrate", 115200),
         ({"parity": "EVEN"}, "parity", "even"),
         ({"stopbits": "1.5"}, "stopbits", 1.5),
@@ -594,13 +581,13 @@ def test_listeners_that_one_host_cannot_both_have_clash(
 ) -> None:
     for first, second in ((one, two), (two, one)):
         said = said_of([entry(name="a", listen=first), entry(listen=second, device="/b")])
-        here, there = (listen_of(second), listen_of(first))
+        here, there = endpoint_of(second), endpoint_of(first)
         words = f"listen: {here} is taken by port a (listen {there}): write another TCP port"
         assert said == ([words] if clash else [])
 
 
-def listen_of(written: object) -> Listen | None:
-    return parse_portmap([entry(listen=written)])[0].listen
+def endpoint_of(written: object) -> str:
+    return parse_portmap([entry(listen=written)])[0].endpoint
 
 
 @pytest.mark.parametrize(
@@ -665,7 +652,7 @@ def test_a_greeting_tells_of_its_port() -> None:
     banner = "{name} on {device}\n{baudrate} {bytesize} {parity} {stopbits} {flow}"
     usb = {"usb": {"vendor": "067b"}, "stopbits": 1.5}
     (port,) = parse_portmap([entry(protocol="telnet", banner=banner, **usb)])
-    assert port.greeting == "sw on /dev/serial/by-name/sw\r\n9600 8 none 1.5 none\r\n"
+    assert port.listeners[0].greeting == "sw on /dev/serial/by-name/sw\r\n9600 8 none 1.5 none\r\n"
 
 
 def test_a_banner_for_all_ports_greets_those_that_speak_telnet() -> None:
@@ -833,7 +820,9 @@ def test_a_long_value_is_cut_to_one_readable_line() -> None:
 def test_variables_for_templates_are_plain() -> None:
     (port,) = parse_portmap([entry(usb={"vendor": "067b"}, listen="[::1]:1", allow=["::/0"])])
     variables = as_variables(port)
-    assert variables["listen"] == {"address": "::1", "port": 1}
+    (listener,) = variables["listeners"]
+    assert (listener["address"], listener["port"], listener["at"]) == ("::1", 1, "[::1]:1")
+    assert listener["allow"] == ["::/0"]
     assert variables["path"] == "/dev/serial/by-name/sw"
     assert variables["allow"] == ["::/0"]
     assert variables["usb"]["vendor"] == "067b"
@@ -842,7 +831,7 @@ def test_variables_for_templates_are_plain() -> None:
     (port,) = parse_portmap([entry(connect="[::1]:1")])
     variables = as_variables(port)
     assert variables["connect"] == {"host": "::1", "port": 1}
-    assert (variables["listen"], variables["endpoint"]) == (None, "-> [::1]:1")
+    assert (variables["listeners"], variables["endpoint"]) == ([], "-> [::1]:1")
 
 
 def test_the_shortest_entry_names_no_default() -> None:
@@ -855,6 +844,7 @@ def test_the_shortest_entry_names_no_default() -> None:
 paths = st.from_regex(r"(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,9}){1,3}", fullmatch=True)
 tls_files = paths | paths.map(lambda path: path.removeprefix("/")) | paths.map("..{}".format)
 words = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=30)
+one_line = st.from_regex(r"(\w[\w .-]{0,20}\w)?", fullmatch=True)
 tcp_ports = st.integers(1, 65535)
 addresses = st.ip_addresses().filter(lambda ip: getattr(ip, "ipv4_mapped", None) is None)
 listeners = st.builds(Listen, st.just("") | addresses.map(str), tcp_ports)
@@ -908,6 +898,9 @@ every_port = st.fixed_dictionaries(
         "banner": words.map(lambda text: text.replace("{", "{{").replace("}", "}}"))
         | st.sampled_from(["{name}", "{device}: {baudrate}"]),
         "probe": st.none() | st.builds(Probe, words, words.filter(bool)),
+        "description": one_line,
+        "location": one_line,
+        "tags": st.lists(one_line.filter(bool), max_size=3, unique=True).map(tuple),
     },
 )
 
@@ -929,12 +922,11 @@ def sound(keys: Mapping[str, Any]) -> Port:
     out = {"place", "tcp"}
     if connect:
         out |= {"allow", "tls", "sharing", "max_clients"}
-    if keys.get("protocol") != "telnet":
-        out.add("banner")
     kept = {name: keys[name] for name in keys if name not in out and honoured(keys, name)}
     alone = kept.get("sharing", "exclusive") in SINGLE_CLIENT_SHARING
     clients = 1 if alone else kept.get("max_clients", 8)
-    place = {"usb": usb, "device": device, "listen": listen, "connect": connect}
+    listens = (WrittenListener(listen),) if listen else ()
+    place = {"usb": usb, "device": device, "listen": listens, "connect": connect}
     return Port(**{**kept, **place, "max_clients": clients})
 
 
@@ -986,7 +978,7 @@ def test_a_junk_value_is_taken_or_named_by_its_key(key: str, value: object) -> N
     ports, faults = check_portmap([{**GOOD, key: value}])
     assert ports or faults
     for fault in faults:
-        assert fault.key.split(".")[0] in (key, "device")
+        assert re.split(r"[.\[]", fault.key)[0] in (key, "device")
         assert len(str(fault).splitlines()) == 1
 
 

@@ -15,6 +15,7 @@ from ttybridge.model.values import (
     Remote,
     Switch,
     Template,
+    WrittenListener,
     all_printable,
     label,
     printable,
@@ -53,7 +54,7 @@ def test_every_key_says_what_it_takes_on_one_line(name: str) -> None:
 )
 def test_a_listener_is_shown_as_people_write_it(listen: Listen, written: str) -> None:
     assert str(listen) == written
-    assert KEYS["listen"].parse(written) == listen
+    assert KEYS["listen"].parse(written) == (WrittenListener(listen),)
 
 
 @pytest.mark.parametrize("written", ["pc.example.org:1", "192.0.2.7:65535", "[::1]:9999"])

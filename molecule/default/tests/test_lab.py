@@ -122,9 +122,9 @@ def adapter(verb: str, *arguments: str) -> None:
 
 
 def tcp_port(port: Port) -> int:
-    """The TCP port that a port listens on."""
-    assert port.listen
-    return port.listen.port
+    """The TCP port of the only listener of a port."""
+    (listener,) = port.listeners
+    return listener.at.port
 
 
 @contextmanager
@@ -295,7 +295,7 @@ def test_a_banner_greets_and_a_log_is_kept(
     assert port.log
     with socket.create_connection((address, tcp_port(port)), 10) as client:
         received = b""
-        while port.greeting.encode() not in received:
+        while port.listeners[0].greeting.encode() not in received:
             received += receive(client, 1)
         client.sendall(b"log-me\r\0")
         while b"log-me\r\n" not in received:

@@ -67,8 +67,7 @@ def address(host: Host) -> str:
 
 def connected(address: str, port: Port) -> socket.socket:
     """A client of a port."""
-    assert port.listen
-    return socket.create_connection((address, port.listen.port), HANGS_SECONDS)
+    return socket.create_connection((address, port.listeners[0].at.port), HANGS_SECONDS)
 
 
 def process(host: Host) -> str:
@@ -89,8 +88,8 @@ def flood(kind: str, address: str, port: Port) -> Iterator[None]:
 
 def begun(kind: str, address: str, port: Port) -> subprocess.Popen[str]:
     """Start a flood; try again while the previous client's input still holds the port."""
-    assert port.listen
-    words = [sys.executable, "-m", "benchmarks.flooder", kind, str(port.listen.port), address]
+    tcp_port = str(port.listeners[0].at.port)
+    words = [sys.executable, "-m", "benchmarks.flooder", kind, tcp_port, address]
     end = time.monotonic() + HANGS_SECONDS
     while time.monotonic() < end:
         flooder = subprocess.Popen(

@@ -1,7 +1,8 @@
-"""What is wrong in a port map: every fault of a host, each with its place, key, value and cure."""
+"""Every fault in a port map, each with its place, its key, the value and what to write."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,22 +15,37 @@ from ttybridge.model.ports import (
     ENGINE_HONOURS,
     FIREWALL_HONOURS,
     IDENTITY,
+    INHERITED,
     KEYS,
+    LINE_SETTINGS,
     LOG_DIRECTORIES,
     SER2NET_SINCE,
+    SEVERAL_CLIENTS,
     SINGLE_CLIENT_SHARING,
+    Listener,
     Port,
+    Tls,
+    clients_at_once,
 )
-from ttybridge.model.values import Listen, as_written, label, parse_keys, shown
+from ttybridge.model.values import (
+    Listen,
+    ListenAddress,
+    WrittenListener,
+    as_written,
+    did_you_mean,
+    kinds_of,
+    label,
+    parse_keys,
+    shown,
+)
 
-# What those units hide from an engine: systemd's ProtectHome= and PrivateTmp=.
+# Folders that the systemd units of the roles hide from an engine: ProtectHome=, PrivateTmp=.
 _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 
-# Where the role bridge copies the TLS files that are beside the inventory.
+# The role bridge copies TLS files that are beside the inventory to this folder of the host.
 TLS_DIRECTORY = "/etc/ttybridge/tls"
 
 _ABSENT = object()
-
 
 # Other tools' words for our keys, for the hint at an unknown key.
 _SYNONYMS = {
@@ -47,15 +63,16 @@ _SYNONYMS = {
     "ssl": "tls",
     "trace": "log",
 }
+_HINTS = did_you_mean(_SYNONYMS)
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a port map shall be provisioned, as far as the controller knows.
+    """What the controller knows of the host that gets a port map.
 
-    `files` is the folder of the inventory, None where that is no file. `reserved` are listeners of
-    the host that no port can have, each with what it is. `firewall` is whether the host has the
-    firewall of `serial_firewall`.
+    `files` is the folder of the inventory, None if the inventory is no file. `reserved` are
+    addresses of the host where no port can listen, each with what has it. `firewall` is whether the
+    host has the firewall of `serial_firewall`.
     """
 
     files: Path | None = None
@@ -65,7 +82,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong in a port map: where it is, what was written, what to write."""
+    """One fault in a port map: the port (`place`), the key, and the value with what to write."""
 
     place: str
     key: str
@@ -76,7 +93,7 @@ class Fault:
 
 
 class PortMapError(ValueError):
-    """A port map that cannot be used; `faults` holds all that is wrong with it."""
+    """A port map with faults; `faults` holds every one."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
@@ -85,13 +102,23 @@ class PortMapError(ValueError):
 
 @dataclass(frozen=True)
 class _Draft:
-    """An entry in the making: where it stands, its good values, the keys that were written."""
+    """An entry that is being checked: its place, its good values, the keys that were written."""
 
     place: str
     number: int
     values: Mapping[str, Any]
     written: Mapping[str, str]  # key -> where it was written
     faulty: frozenset[str] = frozenset()  # keys with a value that could not be used
+    in_a_list: bool = False  # whether `listen` is a list
+
+    @property
+    def listeners(self) -> list[tuple[str, WrittenListener]]:
+        """Every listener, each with what a message calls it."""
+        listen = self.values.get("listen", ())
+        return [
+            (f"listen[{number}]" if self.in_a_list else "listen", one)
+            for number, one in enumerate(listen, start=1)
+        ]
 
     def get(self, name: str) -> Any:
         return self.values.get(name)
@@ -103,8 +130,12 @@ class _Draft:
         return self.get("device") or symlink
 
     def source(self, name: str) -> str:
-        """Where a key was written, if not in the entry, to follow its value in a message."""
-        return f" (from {self.written[name]})" if self.written.get(name) else ""
+        """Where a key was written, if not in the entry, to follow its value in a message.
+
+        Of a key in a table, or of a listener, the part in front says it.
+        """
+        where = self.written.get(name.partition(".")[0])
+        return f" (from {where})" if where else ""
 
 
 def parse_portmap(
@@ -112,8 +143,8 @@ def parse_portmap(
 ) -> tuple[Port, ...]:
     """Return the ports of a port map, every key filled in.
 
-    `entries` is the list a person wrote, `defaults` the mapping with values for every port,
-    `where` what to call the map in messages (the host, or the file).
+    `entries` is the list that a person wrote, `defaults` the mapping with values for every port.
+    `where` (the host, or the file) is what messages call the map.
     Raises `PortMapError` with every fault of the map.
     """
     ports, faults = check_portmap(entries, defaults, where)
@@ -127,8 +158,8 @@ def check_portmap(
 ) -> tuple[tuple[Port, ...], list[Fault]]:
     """Like `parse_portmap`, but return the sound ports and the faults.
 
-    `site` is where the roles shall provision it: then what their units keep from the engines,
-    what the host needs itself and files that are not there are faults, too.
+    With a `site` three more kinds of fault are found: what the systemd units keep from the engines,
+    TCP ports that the host needs itself, and files that are missing.
     """
     faults: list[Fault] = []
     common = _parse_defaults(defaults, f"{where}: serial_ports_defaults", faults)
@@ -151,14 +182,14 @@ def check_portmap(
         faults.extend(_clashes(draft, drafts[:position]))
         if site:
             faults.extend(_tls_files_of_one_name(draft, drafts[: position + 1]))
-    # As they stand in the map, and in the order in which they were found within an entry.
+    # In the order of the map; within an entry, in the order in which they were found.
     faults.sort(key=lambda fault: places.index(fault.place) if fault.place in places else -1)
     faulty = {fault.place for fault in faults}
     return tuple(_port(draft) for draft in drafts if draft.place not in faulty), faults
 
 
 def _places(entries: Sequence[Any], where: str) -> list[str]:
-    """What to call each entry in messages: by its name, by its number where that is not enough."""
+    """What messages call each entry: its name, with its number if the name is there twice."""
     names = [entry.get("name") if isinstance(entry, Mapping) else None for entry in entries]
     places = []
     for number, name in enumerate(names, start=1):
@@ -185,7 +216,7 @@ def _parse_defaults(defaults: object, place: str, faults: list[Fault]) -> dict[s
 
 
 def _parse_keys(written: Mapping[Any, Any], place: str, faults: list[Fault]) -> dict[str, Any]:
-    values, bad = parse_keys(written, KEYS, _SYNONYMS)
+    values, bad = parse_keys(written, KEYS, _HINTS)
     faults += [Fault(place, name, problem) for name, problem in bad]
     return values
 
@@ -206,7 +237,7 @@ def _parse_entry(
     if "name" not in entry:
         faults.append(Fault(place, "name", f"missing: write {KEYS['name'].allowed}"))
     if "listen" not in entry and "connect" not in entry:
-        one = f"listen ({KEYS['listen'].allowed}) or connect ({KEYS['connect'].allowed})"
+        one = f"listen ({ListenAddress.allowed}) or connect ({KEYS['connect'].allowed})"
         faults.append(Fault(place, "listen", f"missing: write {one}"))
     if "listen" in entry and "connect" in entry:
         both = f"{shown(entry['connect'])} stands beside listen {shown(entry['listen'])}"
@@ -215,7 +246,9 @@ def _parse_entry(
         faults.append(_usb_or_device(entry, place))
     written = dict.fromkeys(common, "serial_ports_defaults") | dict.fromkeys(values, "")
     faulty = frozenset(name for name in KEYS if name in entry and name not in values)
-    return _Draft(place, number, {**common, **values}, written, faulty)
+    listen = entry.get("listen")
+    in_a_list = isinstance(listen, Sequence) and not isinstance(listen, str)
+    return _Draft(place, number, {**common, **values}, written, faulty, in_a_list)
 
 
 def _usb_or_device(entry: Mapping[Any, Any], place: str) -> Fault:
@@ -227,38 +260,59 @@ def _usb_or_device(entry: Mapping[Any, Any], place: str) -> Fault:
 
 def _check_draft(draft: _Draft) -> Iterator[Fault]:
     """What an entry's values forbid one another; a value that is itself faulty forbids nothing."""
-    sharing = draft.values.get("sharing", "exclusive")
-    clients = draft.values.get("max_clients", 1)
-    if sharing in SINGLE_CLIENT_SHARING and clients > 1 and "sharing" not in draft.faulty:
-        problem = f"{clients}{draft.source('max_clients')} clients, but sharing is {sharing}"
-        yield Fault(draft.place, "max_clients", f"{problem}: write sharing: shared or observed")
-    yield from _banner_without_telnet(draft)
+    yield from _too_many_clients(draft)
     yield from _listener_keys_without_listener(draft)
+    yield from _line_settings_of_watchers(draft)
+    yield from _listeners_that_overlap(draft)
     if "engine" in draft.faulty:
         return
     engine = draft.values.get("engine", "bridge")
-    for name, honoured in ENGINE_HONOURS[engine].items():
-        top = name.partition(".")[0]
-        if top in draft.faulty or top not in draft.written:
-            continue
-        value = _value_at(draft, name)
-        if value is not _ABSENT and value not in honoured:
-            yield Fault(draft.place, name, _not_honoured(draft, name, value, engine))
+    yield from _not_honoured(draft, engine)
     if engine == "ser2net" and {":", ","} & set(draft.values.get("device") or ""):
         value = shown(draft.values["device"])
         problem = f"{value}: engine ser2net cannot open a path with a colon or comma"
         yield Fault(draft.place, "device", f"{problem}: write usb, or a path without one")
 
 
-def _banner_without_telnet(draft: _Draft) -> Iterator[Fault]:
-    protocol = draft.values.get("protocol", "raw")
-    # A banner for all ports is meant for those that speak telnet.
-    own = draft.written.get("banner") == ""
-    if own and draft.get("banner") and protocol != "telnet" and "protocol" not in draft.faulty:
-        problem = f"{shown(draft.get('banner'))}: only a telnet client is shown text"
-        yield Fault(
-            draft.place, "banner", f"{problem}; this port is {protocol}: write protocol: telnet"
-        )
+def _too_many_clients(draft: _Draft) -> Iterator[Fault]:
+    if "sharing" in draft.faulty:
+        return
+    sharing = draft.values.get("sharing", "exclusive")
+    clients = {"max_clients": draft.values.get("max_clients", 1)}
+    for key, listener in draft.listeners:
+        own = dict(listener.own)
+        if own.get("access") != "watch" and "max_clients" in own:
+            clients[f"{key}.max_clients"] = own["max_clients"]
+    most = clients["max_clients"] if "max_clients" in draft.values else clients_at_once(sharing)
+    for key, number in clients.items():
+        if sharing in SINGLE_CLIENT_SHARING and number > 1:
+            problem = f"{number}{draft.source(key)} clients, but sharing is {sharing}"
+            yield Fault(draft.place, key, f"{problem}: write sharing: shared or observed")
+        elif number > most and "max_clients" not in draft.faulty:
+            problem = f"{number} clients, but the port takes {most}"
+            cure = f"write max_clients: {number} in the port's entry"
+            yield Fault(draft.place, key, f"{problem}: {cure}")
+
+
+def _line_settings_of_watchers(draft: _Draft) -> Iterator[Fault]:
+    """Line settings of a listener whose clients only watch."""
+    for key, listener in draft.listeners:
+        own = dict(listener.own)
+        if own.get("access") == "watch":
+            for name in [name for name in LINE_SETTINGS if name in own]:
+                problem = f"{shown(as_written(own[name]))}: clients that watch set nothing"
+                cure = "leave it out, or write access: write"
+                yield Fault(draft.place, f"{key}.{name}", f"{problem}: {cure}")
+
+
+def _listeners_that_overlap(draft: _Draft) -> Iterator[Fault]:
+    """Listeners of one port that one host cannot both have."""
+    listeners = draft.listeners
+    for place, (key, listener) in enumerate(listeners):
+        for other_key, other in listeners[:place]:
+            if listener.at.overlaps(other.at):
+                problem = f"{listener.at} is taken by {other_key} ({other.at})"
+                yield Fault(draft.place, key, f"{problem}: write another TCP port")
 
 
 def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
@@ -267,7 +321,7 @@ def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
         return
     nothing = {"allow": (), "tls": None, "guard": False, "sharing": "exclusive", "max_clients": 1}
     for name, value in nothing.items():
-        # What is written for all ports is meant for those that listen.
+        # A value in serial_ports_defaults is for the ports that listen.
         if draft.written.get(name) == "" and draft.get(name) != value:
             problem = f"{shown(as_written(draft.get(name)))}: it is for a port that listens"
             yield Fault(draft.place, name, f"{problem}: leave it out, or write listen")
@@ -281,39 +335,49 @@ def _out_of_the_sandbox(draft: _Draft) -> Iterator[Fault]:
         yield Fault(draft.place, "log.file", f"{problem}: write {folder}/NAME")
     for name, file in {"device": draft.get("device"), **_tls_files(draft)}.items():
         if file and file.startswith(_HIDDEN):
-            problem = f"{shown(file)}{draft.source(name.partition('.')[0])}: its unit hides"
+            problem = f"{shown(file)}{draft.source(name)}: its unit hides"
             yield Fault(
                 draft.place, name, f"{problem} {', '.join(_HIDDEN)}: write a path elsewhere"
             )
 
 
 def _tls_files(draft: _Draft) -> dict[str, str]:
-    tls = draft.get("tls")
-    return {f"tls.{name}": file for name, file in vars(tls).items() if file} if tls else {}
+    """The TLS files of an entry and of its listeners, by their keys."""
+    files = _files_of(draft.get("tls"), "tls")
+    for key, listener in draft.listeners:
+        files |= _files_of(dict(listener.own).get("tls"), f"{key}.tls")
+    return files
+
+
+def _files_of(tls: Tls | None, key: str) -> dict[str, str]:
+    return {f"{key}.{name}": file for name, file in vars(tls).items() if file} if tls else {}
 
 
 def _reserved(draft: _Draft, site: Site) -> Iterator[Fault]:
-    listen = draft.get("listen")
-    for taken, what in site.reserved:
-        if listen and listen.overlaps(taken):
-            yield Fault(draft.place, "listen", f"{listen} is {what}: write another TCP port")
+    for key, listener in draft.listeners:
+        for taken, what in site.reserved:
+            if listener.at.overlaps(taken):
+                problem = f"{listener.at} is {what}"
+                yield Fault(draft.place, key, f"{problem}: write another TCP port")
 
 
 def _without_firewall(draft: _Draft, site: Site) -> Iterator[Fault]:
     if site.firewall or draft.get("engine") != "ser2net":
         return
     for name in FIREWALL_HONOURS:
-        if draft.get(name):
-            said = f"{shown(as_written(draft.get(name)))}{draft.source(name)}"
-            cure = f"write serial_firewall: true for the host, engine: bridge, or {name}: []"
-            yield Fault(draft.place, name, f"{said}: engine ser2net cannot honour it: {cure}")
+        own = {f"{key}.{name}": dict(one.own).get(name) for key, one in draft.listeners}
+        for key, value in {name: draft.get(name), **own}.items():
+            if value:
+                said = f"{shown(as_written(value))}{draft.source(key)}"
+                cure = f"write serial_firewall: true for the host, engine: bridge, or {name}: []"
+                yield Fault(draft.place, key, f"{said}: engine ser2net cannot honour it: {cure}")
 
 
 def _missing_tls_files(draft: _Draft, site: Site) -> Iterator[Fault]:
     for name, file in _tls_files(draft).items():
         if file.startswith("/"):
             continue
-        said = f"{shown(file)}{draft.source('tls')}"
+        said = f"{shown(file)}{draft.source(name)}"
         instead = "an absolute path for a file that is on the host"
         if site.files is None:
             problem = f"{said} is to be beside the inventory, which is no file: write {instead}"
@@ -329,7 +393,7 @@ def _tls_files_of_one_name(draft: _Draft, others: Sequence[_Draft]) -> Iterator[
     for name, file in _tls_files(draft).items():
         same = [one for one in there if _base(one) == _base(file) and one != file]
         if file[0] != "/" and same:
-            problem = f"{shown(file)}{draft.source('tls')} and {shown(same[0])} would both be"
+            problem = f"{shown(file)}{draft.source(name)} and {shown(same[0])} would both be"
             yield Fault(
                 draft.place, name, f"{problem} {TLS_DIRECTORY}/{_base(file)}: rename one of them"
             )
@@ -339,17 +403,36 @@ def _base(file: str) -> str:
     return file.rpartition("/")[2]
 
 
-def _value_at(draft: _Draft, name: str) -> Any:
-    """The value of a key, or of a key in a table as `a.b`; _ABSENT where there is no table."""
-    top, _, inner = name.partition(".")
-    value = draft.values[top]
-    if not inner:
-        return value
-    return _ABSENT if value is None else getattr(value, inner)
+def _not_honoured(draft: _Draft, engine: str) -> Iterator[Fault]:
+    """Values of an entry, and of its listeners, that its engine cannot honour."""
+    written = {
+        name: value
+        for name, value in draft.values.items()
+        if name in draft.written and name not in draft.faulty
+    }
+    for name, value in _limited(written, engine):
+        said = f"{shown(as_written(value))}{draft.source(name)}"
+        yield Fault(draft.place, name, f"{said}: {_cure(name, value, engine)}")
+    for key, listener in draft.listeners:
+        own = {f"listen.{name}": value for name, value in listener.own if name == "access"}
+        for name, value in _limited({**dict(listener.own), **own}, engine):
+            there = name.removeprefix("listen.")
+            said = f"{shown(as_written(value))}: {_cure(name, value, engine)}"
+            yield Fault(draft.place, f"{key}.{there}", said)
 
 
-def _not_honoured(draft: _Draft, name: str, value: Any, engine: str) -> str:
-    source = draft.source(name.partition(".")[0])
+def _limited(values: Mapping[str, Any], engine: str) -> Iterator[tuple[str, Any]]:
+    """Each key, or key of a table as `a.b`, with a value that an engine cannot honour."""
+    for name, honoured in ENGINE_HONOURS[engine].items():
+        table, _, inner = name.partition(".")
+        value = values.get(name, _ABSENT)
+        if value is _ABSENT and values.get(table) is not None:
+            value = getattr(values[table], inner, _ABSENT)
+        if value is not _ABSENT and value not in honoured:
+            yield name, value
+
+
+def _cure(name: str, value: Any, engine: str) -> str:
     able = [
         other
         for other, limits in ENGINE_HONOURS.items()
@@ -361,21 +444,22 @@ def _not_honoured(draft: _Draft, name: str, value: Any, engine: str) -> str:
         words = f"{honoured.start} to {honoured.stop - 1}"
     else:
         words = " or ".join(label(as_written(value)) for value in honoured)
-    instead = "listen" if name == "connect" else f"{name}: {words}"
-    return f"{shown(as_written(value))}{source}: engine {engine} cannot honour it: {cure}{instead}"
+    instead = "listen" if name == "connect" else f"{name.removeprefix('listen.')}: {words}"
+    return f"engine {engine} cannot honour it: {cure}{instead}"
 
 
 def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
-    """What an entry has in common with one above it and must not."""
+    """What an entry has in common with an earlier one, and must not."""
     for other in earlier:
         one, two = draft.get("name"), other.get("name")
         if one and one == two:
             problem = f"{shown(one)} is also the name of port number {other.number}"
             yield Fault(draft.place, "name", f"{problem}: write another name")
-        here, there = draft.get("listen"), other.get("listen")
-        if here and there and here.overlaps(there):
-            problem = f"{here} is taken by port {_label(other)} (listen {there})"
-            yield Fault(draft.place, "listen", f"{problem}: write another TCP port")
+        for key, here in draft.listeners:
+            for their_key, there in other.listeners:
+                if here.at.overlaps(there.at):
+                    problem = f"{here.at} is taken by port {_label(other)} ({their_key} {there.at})"
+                    yield Fault(draft.place, key, f"{problem}: write another TCP port")
         usb, their_usb = draft.get("usb"), other.get("usb")
         if usb and their_usb and usb.overlaps(their_usb):
             problem = (
@@ -402,16 +486,41 @@ def _label(draft: _Draft) -> str:
 
 def _port(draft: _Draft) -> Port:
     values = dict(draft.values)
-    if not values.get("max_clients"):
-        alone = values.get("sharing", "exclusive") in SINGLE_CLIENT_SHARING
-        values["max_clients"] = 1 if alone else 8
-    return Port(**values)
+    values.setdefault("max_clients", clients_at_once(values.get("sharing", "exclusive")))
+    greeted = ""
+    # A banner for all ports is for people, who use telnet; a program reads it as data.
+    if draft.written.get("banner") and not _speak_telnet(draft, values):
+        greeted = values.pop("banner")
+    port = Port(**values)
+    listen = tuple(_shortest(port, listener, greeted) for listener in port.listen)
+    return dataclasses.replace(port, listen=listen)
+
+
+def _speak_telnet(draft: _Draft, values: Mapping[str, Any]) -> bool:
+    """Whether all of a port's TCP side speaks telnet."""
+    protocol = values.get("protocol", "raw")
+    spoken = [dict(one.own).get("protocol", protocol) for _, one in draft.listeners]
+    return set(spoken or [protocol]) == {"telnet"}
+
+
+def _shortest(port: Port, listener: WrittenListener, greeted: str) -> WrittenListener:
+    """A listener without values that hold there anyway; `greeted` is a banner for telnet alone."""
+    own = dict(listener.own)
+    if greeted and own.get("protocol", port.protocol) == "telnet":
+        own.setdefault("banner", greeted)
+    elsewhere = {name: getattr(port, name) for name in INHERITED} | {"access": "write"}
+    if own.get("access") == "watch":
+        elsewhere["max_clients"] = SEVERAL_CLIENTS
+    kept = {name: value for name, value in own.items() if value != elsewhere[name]}
+    ordered = tuple((name, kept[name]) for name in kinds_of(Listener) if name in kept)
+    return WrittenListener(listener.at, ordered)
 
 
 def check_ser2net(ports: Sequence[Port], version: str) -> list[Fault]:
-    """What ports served by ser2net ask for that its installed `version`, as dpkg shows it, lacks.
+    """Every fault of a port whose ser2net lacks what it asks for.
 
-    Only the host knows its version, so this comes after `check_portmap`.
+    `version` is that of the installed ser2net, as dpkg shows it. Only the host knows it, so
+    `check_portmap` cannot find these faults.
     """
     number = re.match(r"(?:\d+:)?(\d+)\.(\d+)", version)
     installed = (int(number[1]), int(number[2])) if number else (0, 0)

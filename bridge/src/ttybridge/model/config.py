@@ -1,4 +1,4 @@
-"""Where the daemon's ports come from: a TOML file, or words on the command line."""
+"""Reads the daemon's ports from a TOML file, or from words on the command line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ttybridge.model.values import Listen, ListenAddress, shown
 
 @dataclass(frozen=True)
 class Config:
-    """What the daemon shall do; `metrics` is where Prometheus may ask, if anywhere."""
+    """What the daemon serves; `metrics` is where Prometheus can ask, None for nowhere."""
 
     ports: tuple[Port, ...]
     metrics: Listen | None = None
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; `lines` says all that is wrong with it, for a person."""
+    """A configuration with faults; `lines` names every one, for a person."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__("\n".join(lines))
@@ -29,7 +29,7 @@ class ConfigError(Exception):
 
 
 def load(path: Path) -> Config:
-    """Read a TOML file: `[[port]]` tables that are port map entries, maybe `metrics = LISTEN`.
+    """Read a TOML file: `[[port]]` tables that are port map entries, and `metrics` if it is there.
 
     Raises `ConfigError` with every fault of the file.
     """
@@ -37,7 +37,10 @@ def load(path: Path) -> Config:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
-    except (ValueError, RecursionError) as error:  # also bytes that are no text, a huge number
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also bytes that are no UTF-8 text, a huge number
         raise ConfigError([f"{path}: not TOML: {error}"]) from None
     faults = [
         f"{path}: {name}: unknown key; write the ports as [[port]] tables"
@@ -57,7 +60,7 @@ def load(path: Path) -> Config:
     faults += [
         f"{path}: metrics: {metrics} is taken by port {port.name}: write another TCP port"
         for port in ports
-        if metrics and port.listen and metrics.overlaps(port.listen)
+        if metrics and any(metrics.overlaps(one.at) for one in port.listeners)
     ]
     if faults:
         raise ConfigError(faults)
@@ -65,7 +68,10 @@ def load(path: Path) -> Config:
 
 
 def parse_metrics(value: object) -> Listen | None:
-    """Return where metrics are served, None where nothing is written; `ValueError` in words."""
+    """Return where metrics are served, None if nothing is written.
+
+    Raises `ValueError`, which says what to write.
+    """
     if value is None:
         return None
     try:
@@ -76,7 +82,7 @@ def parse_metrics(value: object) -> Listen | None:
 
 
 def parse(entries: object, where: str) -> tuple[Port, ...]:
-    """Return the ports of port map entries that this daemon shall serve, or raise `ConfigError`."""
+    """Return the ports of port map entries, all with engine bridge, or raise `ConfigError`."""
     ports, faults = check_portmap(entries, None, where)
     faults += [
         Fault(
@@ -93,7 +99,7 @@ def parse(entries: object, where: str) -> tuple[Port, ...]:
 def entry_from_words(words: str) -> dict[str, Any]:
     """Return the entry in `name=sw,device=/dev/ttyUSB0,listen=9999`.
 
-    Raises `ConfigError` where a part is not key=value, or a key stands twice.
+    Raises `ConfigError` if a part is not key=value, or a key is there twice.
     """
     entry: dict[str, Any] = {}
     for part in words.split(","):

@@ -1,14 +1,14 @@
 """The port map: every serial port of one host and how it is served.
 
-The daemon's configuration loader and the Ansible filters both come here, so a rule about ports is
-written once. Nothing is imported but the standard library: the controller has no pyserial.
+The daemon's configuration loader and the Ansible filters both use this module, so a rule about
+ports is written once. It imports only the standard library: the controller has no pyserial.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from ttybridge.model.values import (
     Kind,
     Listen,
     ListenAddress,
+    Listeners,
     Networks,
     OffOr,
     Remote,
@@ -25,21 +26,25 @@ from ttybridge.model.values import (
     StopBits,
     Switch,
     Table,
+    Tags,
     Template,
     Text,
     UsbId,
+    WrittenListener,
     as_written,
+    keys_of,
     kinds_of,
+    one_line,
     setting,
 )
 
 BY_NAME = "/dev/serial/by-name"
 
-# Without what udev rules, systemd units or TOML would read as something else.
+# Without the characters that have a meaning in udev rules, systemd units or TOML.
 _NAME = r'(?!\.\.?(?:/|$))[^\s\x00-\x1f\x7f"\\*?\[\]|$%/]+'
 _ABSOLUTE_PATH = rf"(?:/{_NAME})+"
 
-# A file on the host, or on the controller, from where it is copied there.
+# A file on the host, or a file on the controller that the role bridge copies to the host.
 _TLS_FILE = Text(
     "an absolute path, or one beside the inventory, such as tls/pi.pem",
     rf"(?:/{_NAME})+|(?:\.\./)*{_NAME}(?:/{_NAME})*",
@@ -48,19 +53,32 @@ _TLS_FILE = Text(
 # udev's link to a USB serial adapter (60-serial.rules).
 _BY_ID = r"/dev/serial/by-id/usb-(.+)-if([0-9a-f]{2})(?:-port([0-9]+))?"
 
-# What a banner may tell of its port.
+# The fields of a port that a banner can name.
 BANNER_FIELDS = ("name", "device", "baudrate", "bytesize", "parity", "stopbits", "flow")
 
-# Where the units that the roles write let an engine write: systemd's LogsDirectory=.
+# The one folder where an engine may write: LogsDirectory= of the systemd units of the roles.
 LOG_DIRECTORIES = {"bridge": "/var/log/ttybridge", "ser2net": "/var/log/ser2net"}
+
+
+LINE_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "flow")
+
+SINGLE_CLIENT_SHARING = ("exclusive", "replace")
+
+# How many clients may be there at once where nothing is written: on a port whose sharing lets in
+# several, and on a listener whose clients only watch.
+SEVERAL_CLIENTS = 8
 
 
 @dataclass(frozen=True)
 class UsbMatch:
-    """What an adapter is, as udev sees it; an adapter must have all that is given."""
+    """What an adapter is, as udev sees it; an adapter must have everything that is given."""
 
-    vendor: str | None = setting(UsbId(), "USB vendor id, as lsusb shows it", default=None)
-    product: str | None = setting(UsbId(), "USB product id, as lsusb shows it", default=None)
+    vendor: str | None = setting(
+        UsbId(), "USB vendor id, as lsusb shows it", touches="port", default=None
+    )
+    product: str | None = setting(
+        UsbId(), "USB product id, as lsusb shows it", touches="port", default=None
+    )
     serial: str | None = setting(
         Text(
             "the USB serial number in quotes, without spaces and *?[]|",
@@ -68,18 +86,26 @@ class UsbMatch:
             hint_for_numbers="YAML read it as a number: write the USB serial number in quotes",
         ),
         "USB serial number",
+        touches="port",
         default=None,
     )
     path: str | None = setting(
         Text("the USB path of the adapter, such as 1-1.2", r"[0-9]+-[0-9]+(\.[0-9]+)*"),
         "where it is plugged in",
+        touches="port",
         default=None,
     )
     interface: int | None = setting(
-        Integer(0, 255), "interface of an adapter with several ports", default=None
+        Integer(0, 255),
+        "interface of an adapter with several ports",
+        touches="port",
+        default=None,
     )
     port: int | None = setting(
-        Integer(0, 255), "port of an interface with several ports", default=None
+        Integer(0, 255),
+        "port of an interface with several ports",
+        touches="port",
+        default=None,
     )
 
     def given(self) -> dict[str, Any]:
@@ -89,8 +115,8 @@ class UsbMatch:
     def overlaps(self, other: UsbMatch) -> bool:
         """Whether one adapter is known to be able to satisfy both.
 
-        Two matches that have nothing in common (one by serial number, one by path) can name two
-        adapters; two that agree in something and differ in nothing cannot be told apart.
+        Two matches without a common key (one by serial number, one by path) can mean two adapters.
+        Two that share a key and differ in none cannot be told apart.
         """
         mine, theirs = self.given(), other.given()
         common = mine.keys() & theirs.keys()
@@ -99,9 +125,10 @@ class UsbMatch:
         return alike and (bool(of_adapter) or common in (mine.keys(), theirs.keys()))
 
     def is_at(self, device: str) -> bool:
-        """Whether a device by udev's by-id link is known to satisfy this.
+        """Whether a device, given as udev's by-id link, is known to satisfy this.
 
-        The link has the adapter's serial number, interface and port, and its model in words only.
+        The link holds the adapter's serial number, interface and port. Vendor and product are in it
+        as words, not as numbers.
         """
         link = re.fullmatch(_BY_ID, device)
         if not link or self.serial is None or self.vendor or self.product or self.path:
@@ -117,29 +144,36 @@ class Rs485:
     """RS-485 direction control by RTS (Linux serial_rs485)."""
 
     rts_on_send: bool = setting(
-        Switch(), "level of RTS while sending; the other one after it", default=True
+        Switch(),
+        "level of RTS while sending; the other one after it",
+        touches="live",
+        default=True,
     )
-    rx_during_tx: bool = setting(Switch(), "receive while sending", default=False)
+    rx_during_tx: bool = setting(Switch(), "receive while sending", touches="live", default=False)
     delay_before_send: int = setting(
-        Integer(0, 1000), "milliseconds from RTS to the first bit", default=0
+        Integer(0, 1000), "milliseconds from RTS to the first bit", touches="live", default=0
     )
     delay_after_send: int = setting(
-        Integer(0, 1000), "milliseconds from the last bit to RTS", default=0
+        Integer(0, 1000), "milliseconds from the last bit to RTS", touches="live", default=0
     )
 
 
 @dataclass(frozen=True)
 class Tls:
-    """TLS of a listener: PEM files; a client CA makes it mutual."""
+    """TLS of a listener: PEM files. With a client CA, clients need a certificate, too."""
 
-    certificate: str = setting(_TLS_FILE, "PEM file of the certificate and its chain")
+    certificate: str = setting(
+        _TLS_FILE, "PEM file of the certificate and its chain", touches="live"
+    )
     key: str = setting(
         _TLS_FILE,
         "PEM file of the private key; on the host the group ssl-cert must be able to read it",
+        touches="live",
     )
     client_ca: str | None = setting(
         _TLS_FILE,
         "PEM file of the CA that signs clients' certificates, which they then need",
+        touches="live",
         default=None,
     )
 
@@ -152,23 +186,111 @@ class Log:
         Text("an absolute path", _ABSOLUTE_PATH),
         f"the file, of this port alone, directly in {LOG_DIRECTORIES['bridge']}; "
         f"with ser2net in {LOG_DIRECTORIES['ser2net']}",
+        touches="live",
     )
-    timestamps: bool = setting(Switch(), "the time at the start of each line", default=True)
-    input: bool = setting(Switch(), "also what clients send", default=False)
+    timestamps: bool = setting(
+        Switch(), "the time at the start of each line", touches="live", default=True
+    )
+    input: bool = setting(Switch(), "also what clients send", touches="live", default=False)
     max_size: int = setting(
-        Integer(0, 2**30), "bytes on the disk at most, in two files; 0 = no limit", default=1048576
+        Integer(0, 2**30),
+        "bytes on the disk at most, in two files; 0 = no limit",
+        touches="live",
+        default=1048576,
     )
     volatile: bool = setting(
-        Switch(), "kept in RAM and written at intervals, to spare an SD card", default=False
+        Switch(),
+        "kept in RAM and written at intervals, to spare an SD card",
+        touches="live",
+        default=False,
     )
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the provisioning check sends through a port, and what must come back."""
+    """What the provisioning check sends through a port, and the answer that it expects."""
 
-    send: str = setting(Text('text, such as "\\r"'), "text sent to the device")
-    expect: str = setting(Text("text that the answer holds", r"[^\x00]+"), "text in the answer")
+    send: str = setting(Text('text, such as "\\r"'), "text sent to the device", touches="live")
+    expect: str = setting(
+        Text("text that the answer holds", r"[^\x00]+"), "text in the answer", touches="live"
+    )
+
+
+# Kinds of the keys that a port has and each of its listeners can have.
+_PROTOCOL = Choice(("raw", "telnet", "rfc2217"))
+_ALLOW = Networks()
+_TLS = OffOr(Table(Tls))
+_MAX_CLIENTS = Integer(1, 1024)
+_BANNER = Template(BANNER_FIELDS)
+_BAUDRATE = Integer(50, 4_000_000)
+_BYTESIZE = Integer(5, 8)
+_PARITY = Choice(("none", "even", "odd", "mark", "space"))
+_STOPBITS = StopBits()
+_FLOW = Choice(("none", "rtscts", "xonxoff"))
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One TCP listener of a port, with every value filled in.
+
+    The fields are the keys of a listener in a port map, but for `greeting`. What an entry does not
+    write is the port's value. `Port.listeners` makes them.
+    """
+
+    at: Listen = setting(ListenAddress(), "where clients connect to", touches="listener")
+    protocol: str = setting(
+        _PROTOCOL, "what is spoken there", touches="listener", inherited=True, default="raw"
+    )
+    access: str = setting(
+        Choice(("write", "watch")),
+        "whether its clients write or only see what the device says; who watches keeps nobody "
+        "else out, and `sharing` and the port's `max_clients` count only who writes",
+        touches="live",
+        default="write",
+    )
+    allow: tuple[str, ...] = setting(
+        _ALLOW, "networks that may connect there", touches="live", inherited=True, default=()
+    )
+    tls: Tls | None = setting(_TLS, "TLS there", touches="live", inherited=True, default=None)
+    max_clients: int = setting(
+        _MAX_CLIENTS,
+        f"clients there at once; {SEVERAL_CLIENTS} with `access: watch`",
+        touches="live",
+        inherited=True,
+        default=1,
+    )
+    banner: str = setting(
+        _BANNER, "text that a new client is shown", touches="live", inherited=True, default=""
+    )
+    baudrate: int = setting(
+        _BAUDRATE,
+        "bits per second while a client of this listener is the only one",
+        touches="live",
+        inherited=True,
+        default=9600,
+    )
+    bytesize: int = setting(
+        _BYTESIZE, "data bits, likewise", touches="live", inherited=True, default=8
+    )
+    parity: str = setting(
+        _PARITY, "parity bit, likewise", touches="live", inherited=True, default="none"
+    )
+    stopbits: float = setting(
+        _STOPBITS, "stop bits, likewise", touches="live", inherited=True, default=1.0
+    )
+    flow: str = setting(
+        _FLOW, "flow control, likewise", touches="live", inherited=True, default="none"
+    )
+    greeting: str = ""
+    """What a new client is shown: the banner filled in, each line ended by CR LF."""
+
+
+# Keys of a listener that are the port's where it does not write them.
+INHERITED = tuple(name for name, field in keys_of(Listener).items() if field.metadata["inherited"])
+
+
+def _keys_of_a_port() -> Collection[str]:
+    return KEYS
 
 
 @dataclass(frozen=True)
@@ -181,93 +303,134 @@ class Port:
             r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}",
         ),
         f"name of the port, unique on the host; its device is {BY_NAME}/NAME",
+        touches="port",
     )
-    listen: Listen | None = setting(
-        ListenAddress(), "where clients connect to; this or connect", default=None
+    listen: tuple[WrittenListener, ...] = setting(
+        Listeners(Listener, _keys_of_a_port),
+        "where clients connect to; this or connect",
+        touches="listener",
+        default=(),
     )
+    """As the entry has it. `listeners` has every value filled in."""
     connect: Remote | None = setting(
-        RemoteAddress(), "a listener elsewhere that the port connects to itself", default=None
+        RemoteAddress(),
+        "a listener elsewhere that the port connects to itself",
+        touches="listener",
+        default=None,
     )
     usb: UsbMatch | None = setting(
-        Table(UsbMatch), "the adapter, by what it is; this or device", default=None
+        Table(UsbMatch),
+        "the adapter, by what it is; this or device",
+        touches="port",
+        default=None,
     )
     device: str | None = setting(
         Text("an absolute path, such as /dev/ttyAMA0", _ABSOLUTE_PATH),
         "the device, by a fixed path",
+        touches="port",
         default=None,
     )
     protocol: str = setting(
-        Choice(("raw", "telnet", "rfc2217")),
+        _PROTOCOL,
         "what is spoken on the TCP side; rfc2217 is telnet with remote line settings",
+        touches="listener",
         default="raw",
     )
-    engine: str = setting(Choice(("bridge", "ser2net")), "what serves the port", default="bridge")
-    baudrate: int = setting(Integer(50, 4_000_000), "bits per second", default=9600)
-    bytesize: int = setting(Integer(5, 8), "data bits", default=8)
-    parity: str = setting(
-        Choice(("none", "even", "odd", "mark", "space")), "parity bit", default="none"
+    engine: str = setting(
+        Choice(("bridge", "ser2net")), "what serves the port", touches="port", default="bridge"
     )
-    stopbits: float = setting(StopBits(), "stop bits", default=1.0)
-    flow: str = setting(Choice(("none", "rtscts", "xonxoff")), "flow control", default="none")
+    baudrate: int = setting(_BAUDRATE, "bits per second", touches="live", default=9600)
+    bytesize: int = setting(_BYTESIZE, "data bits", touches="live", default=8)
+    parity: str = setting(_PARITY, "parity bit", touches="live", default="none")
+    stopbits: float = setting(_STOPBITS, "stop bits", touches="live", default=1.0)
+    flow: str = setting(_FLOW, "flow control", touches="live", default="none")
     dtr: str = setting(
         Choice(("on", "off", "keep")),
         "DTR when the device is opened; off keeps a board from being reset by it",
+        touches="live",
         default="on",
     )
-    rts: str = setting(Choice(("on", "off", "keep")), "RTS when the device is opened", default="on")
-    hangup: bool = setting(Switch(), "drop DTR and RTS when the device is closed", default=False)
+    rts: str = setting(
+        Choice(("on", "off", "keep")),
+        "RTS when the device is opened",
+        touches="live",
+        default="on",
+    )
+    hangup: bool = setting(
+        Switch(), "drop DTR and RTS when the device is closed", touches="live", default=False
+    )
     rs485: Rs485 | None = setting(
-        OffOr(Table(Rs485)), "RS-485 direction control by RTS", default=None
+        OffOr(Table(Rs485)), "RS-485 direction control by RTS", touches="live", default=None
     )
     sharing: str = setting(
         Choice(("exclusive", "replace", "shared", "observed")),
         "what becomes of a second client: refused; the newest wins; all read and write; "
         "the first writes and the rest watch",
+        touches="live",
         default="exclusive",
     )
     max_clients: int = setting(
-        Integer(1, 1024), "clients at once; 8 for shared and observed, else 1", default=0
+        _MAX_CLIENTS,
+        f"clients at once; {SEVERAL_CLIENTS} for shared and observed, else 1",
+        touches="live",
+        default=0,
     )
     allow: tuple[str, ...] = setting(
-        Networks(), "networks that may connect; empty = any", default=()
+        _ALLOW, "networks that may connect; empty = any", touches="live", default=()
     )
-    tls: Tls | None = setting(OffOr(Table(Tls)), "TLS of the listener", default=None)
+    tls: Tls | None = setting(_TLS, "TLS of the listener", touches="live", default=None)
     guard: bool = setting(
         Switch(),
         "close a client without TLS that begins with HTTP, TLS or SSH, as a web page's does",
+        touches="live",
         default=True,
     )
     idle_timeout: int = setting(
         Integer(0, 31_536_000),
         "seconds without traffic before a client is closed; 0 = never",
+        touches="live",
         default=0,
     )
     half_close_timeout: int = setting(
         Integer(0, 86_400),
         "seconds that the device must be silent before a client that will send no more (nc -N) "
         "is closed",
+        touches="live",
         default=1,
     )
     keepalive: int = setting(
         Integer(0, 32_767),
         "seconds of silence before TCP keepalive asks; 0 = the kernel's two hours",
+        touches="live",
         default=60,
     )
     replay: int = setting(
         Integer(0, 16_777_216),
         "bytes of recent output that a new client is shown first, "
         "without what asks a terminal to answer",
+        touches="live",
         default=0,
     )
     log: Log | None = setting(
-        OffOr(Table(Log)), "capture file of what the device sends", default=None
+        OffOr(Table(Log)), "capture file of what the device sends", touches="live", default=None
     )
     banner: str = setting(
-        Template(BANNER_FIELDS), "text that a new client of a telnet port is shown", default=""
+        _BANNER,
+        "text that a new client is shown; of `serial_ports_defaults`, a telnet client only",
+        touches="live",
+        default="",
     )
     probe: Probe | None = setting(
-        OffOr(Table(Probe)), "what verify.yml sends through the port and expects", default=None
+        OffOr(Table(Probe)),
+        "what verify.yml sends through the port and expects",
+        touches="live",
+        default=None,
     )
+    description: str = setting(
+        one_line(200), "what the port leads to, in words", touches="live", default=""
+    )
+    location: str = setting(one_line(100), "where that is", touches="live", default="")
+    tags: tuple[str, ...] = setting(Tags(), "words to find the port by", touches="live", default=())
 
     @property
     def path(self) -> str:
@@ -275,31 +438,62 @@ class Port:
         return self.device or f"{BY_NAME}/{self.name}"
 
     @property
-    def greeting(self) -> str:
-        """What a new client is shown: the banner filled in, each line ended by CR LF.
+    def listeners(self) -> tuple[Listener, ...]:
+        """Every listener with its values filled in; none where the port connects itself."""
+        return tuple(self._filled_in(written) for written in self.listen)
 
-        Nothing where the protocol is another than telnet: a program would take it for data.
-        """
-        if self.protocol != "telnet":
-            return ""
-        fields = {name: as_written(getattr(self, name)) for name in BANNER_FIELDS}
-        text = self.banner.format(**{**fields, "device": self.path})
-        return "".join(f"{line}\r\n" for line in text.splitlines())
+    @property
+    def endpoint(self) -> str:
+        """The TCP side for people: every listener, or `-> ` and where the port connects to."""
+        return ", ".join(str(one.at) for one in self.listen) or f"-> {self.connect}"
+
+    @property
+    def greeting(self) -> str:
+        """The banner as the other end of `connect` is sent it; a listener has its own."""
+        return self._greeting({name: getattr(self, name) for name in ("banner", *LINE_SETTINGS)})
+
+    @property
+    def about(self) -> str:
+        """Description, location and tags on one line, "" where there is none of them."""
+        return about(self.description, self.location, self.tags)
+
+    def _filled_in(self, written: WrittenListener) -> Listener:
+        own = dict(written.own)
+        inherited = {key: getattr(self, key) for key in INHERITED}
+        if own.get("access") == "watch":
+            inherited["max_clients"] = SEVERAL_CLIENTS
+        values = {**inherited, **own}
+        return Listener(at=written.at, **values, greeting=self._greeting(values))
+
+    def _greeting(self, values: Mapping[str, Any]) -> str:
+        """A banner filled in, each line ended by CR LF; `values` has the banner and the line."""
+        line = {name: as_written(values[name]) for name in LINE_SETTINGS}
+        text = str(values["banner"]).format(name=self.name, device=self.path, **line)
+        return "".join(f"{one}\r\n" for one in text.splitlines())
+
+
+def about(description: str, location: str, tags: Collection[str]) -> str:
+    """What a port is, on one line, such as `Core switch (rack 1) [lab, net]`."""
+    parts = description, f"({location})" if location else "", f"[{', '.join(tags)}]" if tags else ""
+    return " ".join(part for part in parts if part)
 
 
 KEYS: dict[str, Kind] = kinds_of(Port)
 
-# Keys that say which port an entry is, so that no default can hold them.
+# Keys that say which port an entry is. No default can hold them.
 IDENTITY = ("name", "listen", "connect", "usb", "device")
 
-SINGLE_CLIENT_SHARING = ("exclusive", "replace")
-
-# The values of a key that an engine honours; a key that is not named is honoured whatever it holds.
-# A key inside a table is named `table.key`. docs/port-map.md says what was measured of ser2net.
+# The values of a key that an engine honours; of a key that is not here it honours every value.
+# A key of a table is `table.key`; `listen.key` is a key that only a listener has. What holds for a
+# key of a port holds for the same key of a listener. docs/port-map.md says what was measured of
+# ser2net.
 ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
     "bridge": {"log.max_size": range(4096, 2**30 + 1)},
     "ser2net": {
         "connect": (None,),
+        # Its no-acc-to-con drops what a client sends. But it opens a device for one listener at a
+        # time, so that there is nobody to watch, and telnet's commands still reach the device.
+        "listen.access": ("write",),
         "stopbits": (1.0, 2.0),
         "sharing": ("exclusive", "replace", "shared"),
         # It raises both again when its client leaves, so a board is reset all the same.
@@ -316,13 +510,14 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
     },
 }
 
-# The value of a key that ser2net honours from a version on, which only the host knows.
+# The value of a key that ser2net honours only from a version on. Only the host knows its version.
 SER2NET_SINCE: dict[str, tuple[Any, tuple[int, int]]] = {
     # Before (gensio 2.8), it takes HUPCL back before it closes the device.
     "hangup": (True, (4, 6)),
 }
 
-# What ser2net cannot honour and the host's firewall can, which only the host's variables tell of.
+# Keys that ser2net cannot honour and the host's firewall can. Only the host's variables say whether
+# it has one.
 FIREWALL_HONOURS = ("allow",)
 
 
@@ -333,26 +528,50 @@ def as_entry(port: Port, always: Collection[str] = ()) -> dict[str, Any]:
     change them.
     """
     plain = Port(name=port.name)
-    alone = port.sharing in SINGLE_CLIENT_SHARING
-    implied = {"max_clients": 1 if alone else 8}
-    return {
+    implied = {"max_clients": clients_at_once(port.sharing)}
+    entry = {
         name: as_written(value)
         for name, value in vars(port).items()
         if name in ("name", *always) or value != implied.get(name, getattr(plain, name))
     }
+    if len(port.listen) == 1 and not port.listen[0].own:
+        entry["listen"] = str(port.listen[0].at)
+    return entry
+
+
+def clients_at_once(sharing: str) -> int:
+    """How many clients may be on a port where `max_clients` is not written."""
+    return 1 if sharing in SINGLE_CLIENT_SHARING else SEVERAL_CLIENTS
 
 
 def as_variables(port: Port) -> dict[str, Any]:
     """Every key of a port for a template, in plain types, with what is derived from them.
 
-    `listen` is {address, port} and `connect` {host, port}, one of them null; `endpoint` is the one
-    that there is, for people; `path` is where the device is; `greeting` is the banner as it is
-    sent; tables are mappings or null.
+    `listeners` are mappings, each with every key of a `Listener`: `at` as text, and also as
+    `address` ("" for every address) and `port`. `connect` is {host, port} or null. `endpoint` is
+    the TCP side for people; `path` is where the device is; `greeting` is the banner as it is sent;
+    `about` is description, location and tags on one line; `guarded` is whether a listener lets only
+    some networks in; tables are mappings or null.
     """
+    values = dataclasses.asdict(port)
+    del values["listen"]
     return {
-        **dataclasses.asdict(port),
+        **values,
         "allow": list(port.allow),
-        "endpoint": str(port.listen) if port.listen else f"-> {port.connect}",
+        "tags": list(port.tags),
+        "listeners": [_listener_variables(one) for one in port.listeners],
+        "endpoint": port.endpoint,
         "path": port.path,
         "greeting": port.greeting,
+        "about": port.about,
+        "guarded": any(one.allow for one in port.listeners),
+    }
+
+
+def _listener_variables(listener: Listener) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(listener),
+        **vars(listener.at),
+        "at": str(listener.at),
+        "allow": list(listener.allow),
     }

@@ -1,7 +1,8 @@
 """The kinds of value that a key of the port map can hold.
 
-Each kind turns what a person wrote in YAML, TOML or on a command line into one normal form with
-`parse`, which raises `ValueError` with words for that person, and says in `allowed` what it takes.
+A value comes from YAML, TOML or a command line. Each kind has `parse`, which returns the value in
+one normal form or raises `ValueError` with a message for the person who wrote it, and `allowed`,
+which says what may be written.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import difflib
 import ipaddress
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 
 class Kind(Protocol):
@@ -21,28 +22,32 @@ class Kind(Protocol):
 
     @property
     def allowed(self) -> str:
-        """What may be written, to end the sentence "write ..."."""
+        """What may be written, as the end of the sentence "write ..."."""
 
     def parse(self, value: object) -> Any:
-        """Return the normal form of `value`; `ValueError` says what is wrong with it."""
+        """Return the normal form of `value`. Raises `ValueError`, which says what is wrong."""
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The kind in JSON Schema, as far as that can say it; `parse` takes all that this takes.
+        """The kind in JSON Schema. `parse` accepts every value that this schema accepts.
 
-        Less than `parse` takes: not what only a program writes, such as a number in quotes.
+        Forms that only programs write (digits as strings) are left out.
         """
 
 
 class NotAllowed(ValueError):
-    """A value outside of what its kind allows; the words of `allowed` say all there is to say."""
+    """A value that its kind does not allow; the message is what `allowed` says."""
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(f"write {kind.allowed}")
 
 
 class BadKeys(ValueError):
-    """All that is wrong inside a table: (key, problem) pairs, a key in a table in it as `a.b`."""
+    """Every fault inside a table or a list.
+
+    `bad` are (key, problem) pairs. A key of a table inside the table is `a.b`, an item of a list is
+    `[2]`, counted from 1, and a key of that item `[2].a`.
+    """
 
     def __init__(self, bad: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{key}: {problem}" for key, problem in bad))
@@ -51,7 +56,7 @@ class BadKeys(ValueError):
 
 @dataclass(frozen=True)
 class Listen:
-    """A TCP listener: `address` is "" for every address of the host, IPv4 and IPv6."""
+    """Where a TCP listener is: `address` is "" for every address of the host, IPv4 and IPv6."""
 
     address: str
     port: int
@@ -63,7 +68,7 @@ class Listen:
         return f"{host}:{self.port}"
 
     def overlaps(self, other: Listen) -> bool:
-        """Whether one host could not have both."""
+        """Whether one host cannot have both."""
         if self.port != other.port:
             return False
         if not self.address or not other.address:
@@ -72,6 +77,14 @@ class Listen:
         if mine.version != theirs.version:
             return False
         return mine == theirs or mine.is_unspecified or theirs.is_unspecified
+
+
+@dataclass(frozen=True)
+class WrittenListener:
+    """A listener as an entry has it: where it is, and its own values of keys as (key, value)."""
+
+    at: Listen
+    own: tuple[tuple[str, Any], ...] = ()
 
 
 def _whole_number(value: object) -> int | None:
@@ -88,10 +101,16 @@ def _either(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-# Characters that no text can hold, as inside [] of a regular expression.
+# Characters that no text can hold, written for the [] of a regular expression.
 _UNPRINTABLE = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f"
 
-# For schemas, which leave to `parse` whether the hexadecimal digits are an address.
+# Characters that a text of one line cannot hold: controls, line ends, and characters that are
+# invisible or change the direction of the text around them.
+_NOT_IN_A_LINE = (
+    r"\x00-\x1f\x7f-\xa0\xad\u061c\u2000-\u200f\u2028-\u202f\u205f-\u206f\ufeff\ufff9-\ufffb"
+)
+
+# For schemas. Whether the hexadecimal digits are an IPv6 address, only `parse` finds out.
 _TCP_PORT = (
     "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 )
@@ -105,7 +124,7 @@ _IPV6_HERE = rf"{_IPV6}(?:%{_INTERFACE})?"
 
 
 def _matching(pattern: str, allowed: str) -> dict[str, Any]:
-    # The message is for editors, which would show the pattern.
+    # Without the message an editor shows the pattern.
     message = f"write {allowed}"
     return {"type": "string", "pattern": f"^(?:{pattern})$", "patternErrorMessage": message}
 
@@ -191,7 +210,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Text:
-    """Printable text that matches `pattern` whole; `allowed` describes the pattern in words."""
+    """Printable text, all of which matches `pattern`; `allowed` describes the pattern in words."""
 
     allowed: str
     pattern: str = rf"[^{_UNPRINTABLE}]*"
@@ -228,7 +247,7 @@ class UsbId:
 
 
 def _check_interface(address: str) -> None:
-    """Raise `ValueError` where what follows the % of an IPv6 address names no interface."""
+    """Raise `ValueError` if the part after the % of an IPv6 address is no interface's name."""
     _, percent, interface = address.partition("%")
     if percent and not re.fullmatch(_INTERFACE, interface):
         allowed = "letters, digits, '.', '_' and '-' after the %"
@@ -318,7 +337,7 @@ class RemoteAddress:
 
 @dataclass(frozen=True)
 class Template:
-    """Printable text in which `{field}` stands for the value of a field; `{{` is a brace."""
+    """Printable text in which `{field}` is replaced by a field's value; `{{` is a brace."""
 
     fields: tuple[str, ...]
 
@@ -368,7 +387,7 @@ class Networks:
             network = ipaddress.ip_network(written, strict=False)
         except ValueError:
             raise ValueError(f"{written!r} is not a network: write {self.allowed}") from None
-        # A client is known by its address alone, and one that comes by IPv4 by its IPv4 address.
+        # The daemon compares plain addresses: without an interface, and IPv4 never inside IPv6.
         plain = re.sub("%[^/]*", "", written)
         if plain != written:
             raise ValueError(f"{written!r} names an interface: write {plain}")
@@ -383,47 +402,69 @@ class Networks:
             raise ValueError(f"{problem}: write {network}") from None
 
 
-def setting(kind: Kind, about: str, **default: Any) -> Any:
-    """A dataclass field that is a key of the port map: kind, meaning, default if any."""
-    return dataclasses.field(metadata={"kind": kind, "about": about}, **default)
+# What a changed value of a key closes, from the least to the most: nothing, since it is applied to
+# the open port and its clients; one listener (or the connection that the port makes) with its
+# clients; the port with its device and all its clients.
+Touches = Literal["live", "listener", "port"]
+
+
+def setting(
+    kind: Kind, about: str, *, touches: Touches, inherited: bool = False, **default: Any
+) -> Any:
+    """A dataclass field that is a key of the port map.
+
+    `about` is its meaning in words. `inherited` marks a key of a listener whose default is the
+    port's value.
+    """
+    metadata = {"kind": kind, "about": about, "touches": touches, "inherited": inherited}
+    return dataclasses.field(metadata=metadata, **default)
+
+
+def keys_of(model: type) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a dataclass that are keys of the port map, by name."""
+    return {f.name: f for f in dataclasses.fields(model) if "kind" in f.metadata}
 
 
 def kinds_of(model: type) -> dict[str, Kind]:
     """The keys of a dataclass made of `setting` fields, each with its kind."""
-    return {field.name: field.metadata["kind"] for field in dataclasses.fields(model)}
+    return {name: field.metadata["kind"] for name, field in keys_of(model).items()}
 
 
 def required_keys_of(model: type) -> list[str]:
     """The keys of such a dataclass that have no default."""
     return [
-        field.name
-        for field in dataclasses.fields(model)
+        name
+        for name, field in keys_of(model).items()
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
 
 
 def schema_of_keys(model: type) -> dict[str, Any]:
-    """Such a dataclass in JSON Schema: an object with these keys and no other ones."""
+    """Such a dataclass in JSON Schema: an object with these keys and no others."""
     properties = {
-        field.name: {
+        name: {
             "description": field.metadata["about"],
             **field.metadata["kind"].schema,
             **_default(field),
         }
-        for field in dataclasses.fields(model)
+        for name, field in keys_of(model).items()
     }
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
+def has_writable_default(field: dataclasses.Field[Any]) -> bool:
+    """Whether a person can write a key's default: not so where it means "nothing is written"."""
+    if field.default is dataclasses.MISSING or field.metadata["inherited"]:
+        return False
+    try:
+        parsed = field.metadata["kind"].parse(as_written(field.default))
+    except ValueError:
+        return False
+    return bool(parsed == field.default)
+
+
 def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    """What JSON Schema says of a default; nothing where there is none that could be written."""
-    kind: Kind = field.metadata["kind"]
-    if field.default is dataclasses.MISSING:
-        return {}
-    if field.default is None and not isinstance(kind, OffOr):
-        return {}
-    out_of_range = isinstance(kind, Integer) and field.default < kind.least
-    return {} if out_of_range else {"default": as_written(field.default)}
+    return {"default": as_written(field.default)} if has_writable_default(field) else {}
 
 
 @dataclass(frozen=True)
@@ -447,45 +488,180 @@ class Table:
     def parse(self, value: object) -> Any:
         if not isinstance(value, Mapping) or not value:
             raise NotAllowed(self)
-        kinds = kinds_of(self.model)
-        values, bad = parse_keys(value, kinds)
-        for name in required_keys_of(self.model):
-            if name not in value:
-                bad.append((name, f"missing: write {kinds[name].allowed}"))
-        if bad:
-            raise BadKeys(bad)
-        return self.model(**values)
+        return self.model(**parse_table(value, self.model))
+
+
+def parse_table(
+    written: Mapping[Any, Any], model: type, hints: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the values of a mapping with the keys of `model`.
+
+    `hints` are as for `parse_keys`. Raises `BadKeys` with every fault.
+    """
+    kinds = kinds_of(model)
+    values, bad = parse_keys(written, kinds, hints)
+    for name in required_keys_of(model):
+        if name not in written:
+            bad.append((name, f"missing: write {kinds[name].allowed}"))
+    if bad:
+        raise BadKeys(bad)
+    return values
 
 
 def parse_keys(
     written: Mapping[Any, Any],
     kinds: Mapping[str, Kind],
-    synonyms: Mapping[str, str] | None = None,
+    hints: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """Return the values of the good keys of a mapping, and (key, problem) for each bad one.
 
-    `synonyms` are other tools' words for keys, for the hint at an unknown one.
+    `hints` say what to do about an unknown key that a person is likely to write.
     """
     values: dict[str, Any] = {}
     bad: list[tuple[str, str]] = []
     for name, item in written.items():
         if name not in kinds:
-            hint = _nearest(name, kinds, synonyms or {})
+            hint = _nearest(name, kinds, hints or {})
             bad.append((label(name), f"{shown(item)}: unknown key; {hint}"))
             continue
         try:
             values[str(name)] = kinds[name].parse(item)
         except BadKeys as inside:
-            bad += [(f"{name}.{key}", problem) for key, problem in inside.bad]
+            bad += [(inside_of(str(name), key), problem) for key, problem in inside.bad]
         except ValueError as error:
             bad.append((str(name), f"{shown(item)}: {error}"))
     return values, bad
 
 
-def _nearest(unknown: object, kinds: Mapping[str, Kind], synonyms: Mapping[str, str]) -> str:
+def inside_of(name: str, key: str) -> str:
+    """How a message calls a key of a table, `a.b`, or an item of a list, `a[2]`."""
+    return name + key if key.startswith("[") else f"{name}.{key}"
+
+
+def did_you_mean(synonyms: Mapping[str, str]) -> dict[str, str]:
+    """Other words for keys as hints for `parse_keys`."""
+    return {word: f"did you mean {key}?" for word, key in synonyms.items()}
+
+
+def _nearest(unknown: object, kinds: Mapping[str, Kind], hints: Mapping[str, str]) -> str:
     word = label(unknown).lower().replace("-", "_")
-    near = [synonyms[word]] if word in synonyms else difflib.get_close_matches(word, kinds, 1)
+    if word in hints:
+        return hints[word]
+    near = difflib.get_close_matches(word, kinds, 1)
     return f"did you mean {near[0]}?" if near else f"the keys are {', '.join(kinds)}"
+
+
+# Other words for the keys of a listener.
+_LISTENER_WORDS = {
+    "listen": "at",
+    "address": "at",
+    "port": "at",
+    "tcp_port": "at",
+    "mode": "protocol",
+    "speed": "baudrate",
+    "databits": "bytesize",
+    "data_bits": "bytesize",
+    "max_connections": "max_clients",
+    "ssl": "tls",
+}
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """One listener, or a list of them; in a list, a mapping holds what differs from the port.
+
+    `model` is the dataclass with the keys of such a mapping; it has the key `at`. `of_port` returns
+    the keys of a port, for the message about one that only a port can have.
+    """
+
+    model: type
+    of_port: Callable[[], Collection[str]]
+    most: int = 64
+    allowed: str = f"{ListenAddress.allowed}, or a list of listeners"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        one = ListenAddress().schema
+        mapping = {**schema_of_keys(self.model), "required": required_keys_of(self.model)}
+        each = {"anyOf": [*one["anyOf"], mapping]}
+        several = {"type": "array", "items": each, "uniqueItems": True}
+        return {"anyOf": [*one["anyOf"], {**several, "minItems": 1, "maxItems": self.most}]}
+
+    def parse(self, value: object) -> tuple[WrittenListener, ...]:
+        if isinstance(value, Mapping):
+            raise ValueError("a mapping for one listener belongs in a list: write [{at: ...}]")
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            return (WrittenListener(ListenAddress().parse(value)),)
+        if not value:
+            raise ValueError("an empty list: write a listener in it, such as [9999]")
+        if len(value) > self.most:
+            raise ValueError(f"{len(value)} listeners: write {self.most} at most")
+        listeners: list[WrittenListener] = []
+        bad: list[tuple[str, str]] = []
+        for number, item in enumerate(value, start=1):
+            try:
+                listeners.append(self._parse_one(item))
+            except BadKeys as inside:
+                bad += [(f"[{number}].{key}", problem) for key, problem in inside.bad]
+            except ValueError as error:
+                bad.append((f"[{number}]", f"{shown(item)}: {error}"))
+        if bad:
+            raise BadKeys(bad)
+        return tuple(listeners)
+
+    def _parse_one(self, item: object) -> WrittenListener:
+        if not isinstance(item, Mapping):
+            return WrittenListener(ListenAddress().parse(item))
+        elsewhere = "all listeners of a port share it: write it in the port's entry"
+        hints = {**dict.fromkeys(self.of_port(), elsewhere), **did_you_mean(_LISTENER_WORDS)}
+        values = parse_table(item, self.model, hints)
+        at = values.pop("at")
+        own = tuple((name, values[name]) for name in keys_of(self.model) if name in values)
+        return WrittenListener(at, own)
+
+
+@dataclass(frozen=True)
+class Tags:
+    """A list of short texts, each once."""
+
+    most: int = 16
+    longest: int = 64
+
+    @property
+    def allowed(self) -> str:
+        return (
+            f"a list of at most {self.most} tags, each one word or more on one line without a "
+            f"comma, at most {self.longest} characters, such as [lab, rack-1]"
+        )
+
+    @property
+    def _tag(self) -> Text:
+        inner = rf"[^{_NOT_IN_A_LINE},]"
+        edge = rf"[^{_NOT_IN_A_LINE}, ]"
+        return Text(self.allowed, rf"{edge}(?:{inner}{{0,{self.longest - 2}}}{edge})?")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        items = self._tag.schema
+        return {"type": "array", "items": items, "maxItems": self.most, "uniqueItems": True}
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise NotAllowed(self)
+        tags = tuple(self._tag.parse(item) for item in value)
+        twice = [tag for place, tag in enumerate(tags) if tag in tags[:place]]
+        if twice:
+            raise ValueError(f"{shown(twice[0])} is there twice: write it once")
+        if len(tags) > self.most:
+            raise NotAllowed(self)
+        return tags
+
+
+def one_line(most: int) -> Text:
+    """Text of one line without invisible characters, at most `most` characters."""
+    allowed = f"text of one line, at most {most} characters"
+    hint = "YAML read it as a number: write it in quotes"
+    return Text(allowed, rf"[^{_NOT_IN_A_LINE}]{{0,{most}}}", hint_for_numbers=hint)
 
 
 @dataclass(frozen=True)
@@ -519,8 +695,11 @@ def as_written(value: Any) -> Any:
         return "on"
     if isinstance(value, Listen | Remote):
         return str(value)
+    if isinstance(value, WrittenListener):
+        own = {name: as_written(item) for name, item in value.own}
+        return {"at": str(value.at), **own} if own else str(value.at)
     if isinstance(value, tuple):
-        return list(value)
+        return [as_written(item) for item in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -529,14 +708,14 @@ def as_written(value: Any) -> Any:
 
 
 def label(name: object) -> str:
-    """A name or a key in a message: as written where it fits on one line."""
+    """A name or a key for a message: as written if it is short and fits on one line."""
     if isinstance(name, str) and name and name.isprintable() and len(name) <= 80:
         return str(name)
     return shown(name)
 
 
 def shown(value: object) -> str:
-    """A value as a person wrote it, short enough for one line."""
+    """A value for a message: as a person wrote it, cut to one line."""
     try:
         text = repr(_plain(value))
     except (RecursionError, ValueError):  # a list in itself, a number of thousands of digits
@@ -547,10 +726,10 @@ def shown(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """A text from elsewhere as a terminal may have it: with lines and tabs, and no other control.
+    """Make text from elsewhere safe to print on a terminal.
 
-    What a terminal would obey (escape sequences, a text that runs backwards) is shown as an escape
-    such as \\x1b.
+    Line ends and tabs stay. Every other character that a terminal obeys (an escape sequence, a
+    change of direction) becomes visible, such as \\x1b.
     """
     return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
 
@@ -560,7 +739,7 @@ def _escape(char: str) -> str:
 
 
 def all_printable(value: Any) -> Any:
-    """A value with all texts in it `printable`, in mappings, lists and dataclasses, too."""
+    """Apply `printable` to every text in a value: in mappings, lists, tuples and dataclasses."""
     if isinstance(value, str):
         return value if value.isprintable() else printable(value)
     if isinstance(value, Mapping):
@@ -577,7 +756,7 @@ def all_printable(value: Any) -> Any:
 
 
 def _plain(value: object) -> object:
-    # Ansible hands over subclasses of str, int, dict and list whose repr is not the plain one.
+    # Ansible passes subclasses of str, int, dict and list that have their own repr.
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, str):

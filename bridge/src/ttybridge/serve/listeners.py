@@ -108,7 +108,7 @@ class Link(abc.ABC):
         """The port as `ttybridge status --json` shows it."""
         port = self.served.port
         listen = {
-            "listen": str(port.listen) if port.listen else None,
+            "listen": port.endpoint if port.listen else None,
             "connect": str(port.connect) if port.connect else None,
             "listening": self.is_open,
             "listen_problem": self.problem,

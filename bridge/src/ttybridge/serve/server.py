@@ -97,8 +97,8 @@ class Server:
         self._urgent.close()
 
     def _link(self, port: Port) -> Link:
-        if port.listen:
-            return Listener(port, port.listen, self._urgent)
+        if port.listeners:
+            return Listener(port, port.listeners[0].at, self._urgent)
         assert port.connect  # the port map has one of the two
         return Dialer(port, port.connect, self._urgent)
 

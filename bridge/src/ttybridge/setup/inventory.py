@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from ttybridge.model.check import TLS_DIRECTORY, Fault, Site, check_portmap, parse_portmap
-from ttybridge.model.ports import Port, as_entry, as_variables
-from ttybridge.model.values import Choice, Kind, Listen, ListenAddress, Switch, Text, shown
+from ttybridge.model.ports import Listener, Port, Tls, as_entry, as_variables
+from ttybridge.model.values import (
+    Choice,
+    Kind,
+    Listen,
+    ListenAddress,
+    Switch,
+    Text,
+    WrittenListener,
+    shown,
+)
 from ttybridge.setup.boot_config import BLUETOOTH
 
 # A host's variables beside its ports: what may stand there, and what it is for.
@@ -88,7 +97,9 @@ def check_listeners(
     files/read_host.sh says of the host.
     """
     parsed = parse_portmap([port["entry"] for port in ports])
-    wanted = [(f"port {port.name}: listen", port.listen) for port in parsed]
+    wanted: list[tuple[str, Listen | None]] = [
+        (f"port {port.name}: {key}", one.at) for port in parsed for key, one in _keyed(port)
+    ]
     if any(port.engine == "bridge" for port in parsed):
         wanted.append(
             ("bridge_metrics", _settings({"bridge_metrics": metrics})[0].get("bridge_metrics"))
@@ -161,20 +172,43 @@ def _reserved(variables: Mapping[str, Any], metrics: Listen | None) -> Iterator[
         yield metrics, f"taken by ttybridge's metrics (bridge_metrics: {metrics})"
 
 
+def _keyed(port: Port) -> list[tuple[str, Listener]]:
+    """The listeners of a port, each with what a message calls it."""
+    several = len(port.listen) > 1
+    return [
+        (f"listen[{number}]" if several else "listen", one)
+        for number, one in enumerate(port.listeners, start=1)
+    ]
+
+
 def _with_files(port: Port) -> dict[str, Any]:
-    files = {name: file for name, file in vars(port.tls).items() if file} if port.tls else {}
-    there = {
-        name: file if file.startswith("/") else f"{TLS_DIRECTORY}/{file.rpartition('/')[2]}"
-        for name, file in files.items()
-    }
-    if port.tls:
-        port = dataclasses.replace(port, tls=dataclasses.replace(port.tls, **there))
-    copied = {file: there[name] for name, file in files.items() if file != there[name]}
+    used = [one.tls for one in port.listeners] or [port.tls]
+    files = [file for tls in used if tls for file in vars(tls).values() if file]
+    copied = {file: _on_the_host(file) for file in files if file != _on_the_host(file)}
+    listen = tuple(_with_tls_on_the_host(one) for one in port.listen)
+    port = dataclasses.replace(port, tls=_tls_on_the_host(port.tls), listen=listen)
     return {
         **as_variables(port),
         "entry": as_entry(port),
         "tls_files": [{"source": file, "path": path} for file, path in copied.items()],
     }
+
+
+def _with_tls_on_the_host(written: WrittenListener) -> WrittenListener:
+    own = ((key, _tls_on_the_host(one) if key == "tls" else one) for key, one in written.own)
+    return dataclasses.replace(written, own=tuple(own))
+
+
+def _tls_on_the_host(tls: Tls | None) -> Tls | None:
+    if not tls:
+        return None
+    files = {name: _on_the_host(file) for name, file in vars(tls).items() if file}
+    return dataclasses.replace(tls, **files)
+
+
+def _on_the_host(file: str) -> str:
+    """Where a TLS file is on the host: one beside the inventory is copied there."""
+    return file if file.startswith("/") else f"{TLS_DIRECTORY}/{file.rpartition('/')[2]}"
 
 
 def _is_ours(listener: Mapping[str, Any], ports: Sequence[Port], read: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ttybridge.model.check import PortMapError, parse_portmap
-from ttybridge.model.ports import Port
+from ttybridge.model.ports import Listener, Port
 from ttybridge.model.values import Listen
 from ttybridge.setup.inventory import without_marks
 
@@ -32,22 +32,29 @@ def instructions(ports: Sequence[Port], host: str) -> str:
 
 
 def _of_port(port: Port, host: str) -> list[str]:
-    """Commands and URLs, for a port that has a listener."""
-    if not port.listen:
+    """Commands and URLs for each listener of a port."""
+    if not port.listeners:
         return [f"connects to {port.connect} itself"]
-    address = _address(port.listen, host)
-    note = "" if address == host else f"    # {_from_where(address)}"
-    url = str(Listen(address, port.listen.port))
-    words = f"{address} {port.listen.port}"
-    if port.tls:
+    return [line for listener in port.listeners for line in _of_listener(listener, host)]
+
+
+def _of_listener(listener: Listener, host: str) -> list[str]:
+    address = _address(listener.at, host)
+    notes = [] if address == host else [_from_where(address)]
+    if listener.access == "watch":
+        notes.append("to watch only")
+    note = f"    # {', '.join(notes)}" if notes else ""
+    url = str(Listen(address, listener.at.port))
+    words = f"{address} {listener.at.port}"
+    if listener.tls:
         return [f"TLS, at {url}: docs/clients.md#tls{note}"]
-    if port.protocol == "raw":
+    if listener.protocol == "raw":
         return [
             f"nc {words}{note}",
             f"socat -,rawer,escape=0x1d tcp:{url}    # Ctrl-] ends it",
             f"pyserial: socket://{url}",
         ]
-    pyserial = [f"pyserial: rfc2217://{url}"] if port.protocol == "rfc2217" else []
+    pyserial = [f"pyserial: rfc2217://{url}"] if listener.protocol == "rfc2217" else []
     return [f"telnet {words}{note}", *pyserial]
 
 

@@ -1,7 +1,8 @@
 """The port map as JSON Schema, for editors (yaml-language-server) that complete and check it.
 
-It takes less than the port map does where an editor helps more so, and more where a schema cannot
-say it: what ports have in common, whether a file is there, what ser2net's version can.
+The schema is stricter than the port map where that helps completion. It is laxer where JSON Schema
+cannot say it: what two ports or listeners have in common, whether a file exists, what ser2net's
+version can do.
 """
 
 from __future__ import annotations
@@ -9,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ttybridge.model.ports import ENGINE_HONOURS, FIREWALL_HONOURS, IDENTITY, SER2NET_SINCE, Port
+from ttybridge.model.ports import (
+    ENGINE_HONOURS,
+    FIREWALL_HONOURS,
+    IDENTITY,
+    INHERITED,
+    SER2NET_SINCE,
+    Port,
+)
 from ttybridge.model.values import as_written, schema_of_keys
 from ttybridge.setup.inventory import SETTINGS
 
@@ -17,10 +25,17 @@ from ttybridge.setup.inventory import SETTINGS
 def host_vars() -> dict[str, Any]:
     """The schema of a file in host_vars/ or group_vars/; other variables may stand there, too."""
     port = schema_of_keys(Port)
+    listener = port["properties"]["listen"]["anyOf"][-1]["items"]["anyOf"][-1]["properties"]
     for key in [*ENGINE_HONOURS["ser2net"], *SER2NET_SINCE, *FIREWALL_HONOURS]:
         table, _, inner = key.rpartition(".")
-        keys = _keys_of(port, table) if table else port["properties"]
-        keys[inner]["description"] += f" ({_limit(key)})"
+        if table == "listen":
+            places = [listener]
+        elif table:
+            places = [_keys_of(port, table)]
+        else:
+            places = [keys for keys in (port["properties"], listener) if inner in keys]
+        for keys in places:
+            keys[inner]["description"] += f" ({_limit(key)})"
     common = {key: kind for key, kind in port["properties"].items() if key not in IDENTITY}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -79,11 +94,14 @@ def _honoured(engine: str) -> dict[str, Any]:
         table, _, inner = key.rpartition(".")
         limit = _one_of(values)
         if not table:
-            # A listener elsewhere has no value that says that there is none.
+            # No value of `connect` means that there is none.
             properties[key] = False if key == "connect" else limit
-        else:
+        elif table != "listen":
             at = properties.setdefault(table, {"properties": {}})
             at["properties"][inner] = limit
+        if table == "listen" or key in INHERITED:
+            at = properties.setdefault("listen", {"items": {"properties": {}}})
+            at["items"]["properties"][inner] = limit
     named = {"properties": {"engine": {"const": engine}}, "required": ["engine"]}
     return {"if": named, "then": {"properties": properties}}
 
