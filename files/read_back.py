@@ -34,11 +34,12 @@ from typing import Any
 UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
 GROUP = "dialout"  # in which both daemons run
 
-# What the daemons tell a client for which there is no room; the last, where the device is in use
-# through another listener.
+# What the daemons tell a client for which there is no room. ser2net says the last two where the
+# device is in use through another listener, with the same line settings or with others.
 REFUSALS = (
     "ttybridge: port ",
     "Port already in use",
+    "Port's device already in use",
     "Device open failure: Object was already in use",
 )
 

@@ -244,6 +244,22 @@ def test_status_shows_ports_clients_and_problems(adapter: Adapter) -> None:
     asyncio.run(scenario())
 
 
+def test_status_says_what_a_port_is_where_that_is_written() -> None:
+    def port(name: str, **keys: object) -> dict[str, object]:
+        device = {"path": "/dev/ttyS0", "present": True, "problem": None}
+        counters = {"from_device": 1, "to_device": 2}
+        common = {"connect": None, "listen": "1, 2", "listening": True, "listen_problem": None}
+        return {"name": name, "device": device, "clients": [], "counters": counters} | common | keys
+
+    plain = cli._status_table({"ports": [port("a")]}).splitlines()
+    assert plain[0].endswith("  TO DEVICE")
+    keys = {"description": "Core switch", "location": "rack 1", "tags": ["lab"]}
+    table = cli._status_table({"ports": [port("a"), port("b", **keys)]}).splitlines()
+    assert table[0].endswith("  TO DEVICE  ABOUT")
+    assert table[1] == plain[1]
+    assert table[2].endswith("2          Core switch (rack 1) [lab]")
+
+
 def test_the_status_socket_is_for_its_owner_and_group() -> None:
     async def scenario() -> None:
         async with daemon(entry(device="/nonexistent/tty"), before="umask 022") as process:

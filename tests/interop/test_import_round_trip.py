@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import pty
-import re
 import select
 import socket
-import subprocess
-import termios
-import tty
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pytest
 
-from ttybridge.model.ports import Port, as_variables
 from ttybridge.setup.ser2net import importer
 
-from .servers import ROOT, free_tcp_port
-from .wait import EVERY_BYTE, TIMEOUT, wait_until
+from .rendered import FORMS, READS_CLASSIC, Line, laid_line, listening, rendered, running
+from .servers import free_tcp_port
+from .wait import EVERY_BYTE, TIMEOUT
 
 CLASSIC = r"""
 BANNER:hello:Welcome to \p\r\n
 TRACEFILE:trace:/var/log/ser2net/trace
 DEVICE:named:TTY3
 DEFAULT:chardelay-scale:30
-127.0.0.1,PORT0:raw:600:TTY0:9600 8DATABITS NONE 1STOPBIT
+127.0.0.1,PORT0:raw:600:TTY0:9600 8DATABITS NONE 1STOPBIT hello
 ipv4,tcp,PORT1:telnet:0:TTY1:115200N82 XONXOFF hello
 PORT2:telnet:0:TTY2:19200 2STOPBITS \
     remctl kickolduser
@@ -64,14 +56,6 @@ connection: &traced
 """
 
 
-def _version() -> tuple[int, ...]:
-    said = subprocess.run(["ser2net", "-v"], capture_output=True, text=True, check=True).stdout
-    return tuple(int(part) for part in said.split()[-1].split(".")[:2])
-
-
-# ser2net 4.5 and later have only one form: nothing of the other can be served there, or rendered.
-READS_CLASSIC = _version() < (4, 5)
-FORMS = ["conf", "yaml"] if READS_CLASSIC else ["yaml"]
 ORIGINALS = {
     **({"classic": (CLASSIC, [False, False, True, True])} if READS_CLASSIC else {}),
     "yaml": (YAML, [False, True, True, True]),
@@ -84,7 +68,7 @@ def test_imported_ports_behave_as_the_original(
     original: str, let_in: list[bool], form: str, tmp_path: Path
 ) -> None:
     with contextlib.ExitStack() as stack:
-        lines = [stack.enter_context(_line()) for _ in range(4)]
+        lines = [stack.enter_context(laid_line()) for _ in range(4)]
         numbers = [free_tcp_port() for _ in lines]
         text = original
         for index, (line, number) in enumerate(zip(lines, numbers, strict=True)):
@@ -92,90 +76,32 @@ def test_imported_ports_behave_as_the_original(
         imported = importer.parse(text, "ser2net")
         assert imported.complete, imported.lines("ser2net")
         before = _behaviour(text, tmp_path / "original", lines, numbers)
-        rendered = _rendered(imported.ports, form)
-        after = _behaviour(rendered, tmp_path / "imported", lines, numbers)
+        after = _behaviour(rendered(imported.ports, form), tmp_path / "imported", lines, numbers)
         assert before == after
         assert b"\r\n" in before[1]["greeting"]
+        assert original != CLASSIC or before[0]["greeting"].startswith(b"Welcome to 127.0.0.1,")
         assert b"from the device" in before[3]["log"]
         assert [port["let_in"] for port in before] == let_in
         assert all(port["to_device"] for port in before)
 
 
-def _rendered(ports: tuple[Port, ...], form: str) -> str:
-    """What the role writes; Ansible has these two of Jinja's extensions."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "templates"),
-        trim_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.tests["match"] = lambda text, pattern: re.match(pattern, text) is not None
-    environment.filters["to_json"] = json.dumps
-    template = environment.get_template(f"ser2net.{form}.j2")
-    return template.render(ser2net_ports=[as_variables(port) for port in ports])
-
-
-class _Line:
-    """A serial line: ser2net opens `path`, the test is the device at the far end."""
-
-    def __init__(self, far: int, near: int) -> None:
-        self.path = os.ttyname(near)
-        self.far, self._near = far, near
-
-    def settings(self) -> list[Any]:
-        """All that termios says: modes, speeds, without the control characters."""
-        return termios.tcgetattr(self._near)[:6]
-
-    def read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size and select.select([self.far], [], [], TIMEOUT)[0]:
-            data += os.read(self.far, size - len(data))
-        return data
-
-
-@contextlib.contextmanager
-def _line() -> Iterator[_Line]:
-    far, near = pty.openpty()
-    tty.setraw(near)
-    try:
-        yield _Line(far, near)
-    finally:
-        os.close(far)
-        os.close(near)
-
-
 def _behaviour(
-    text: str, folder: Path, lines: list[_Line], numbers: list[int]
+    text: str, folder: Path, lines: list[Line], numbers: list[int]
 ) -> list[dict[str, Any]]:
     """What can be seen of each port while ser2net serves them."""
     folder.mkdir()
     text = text.replace("/var/log/ser2net", str(folder))
     log = folder / "trace"
-    file = folder / ("ser2net.yaml" if text.startswith("%YAML") else "ser2net.conf")
-    file.write_text(text)
-    # Debug output instead of syslog, and no lock files in the system's folder.
-    words = ["ser2net", "-d", "-u", "-c", str(file)]
-    with (folder / "said").open("wb") as said, subprocess.Popen(words, stderr=said) as process:
-        try:
-            wait_until(lambda: all(map(_listeners, numbers)), f"listens: {file.read_text()}")
-            return [
-                {**_port(line, number), "log": log.read_bytes() if log.exists() else b""}
-                for line, number in zip(lines, numbers, strict=True)
-            ]
-        finally:
-            process.terminate()
-            process.wait(TIMEOUT)
+    # No lock files in the system's folder.
+    with running(text, folder, numbers, "-u"):
+        return [
+            {**_port(line, number), "log": log.read_bytes() if log.exists() else b""}
+            for line, number in zip(lines, numbers, strict=True)
+        ]
 
 
-def _listeners(number: int) -> list[str]:
-    """Where something listens on a TCP port (proc_net_tcp(5))."""
-    tables = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6")]
-    pattern = rf"\d+: (\w+:{number:04X}) \w+:0000 0A"
-    return [address for table in tables for address in re.findall(pattern, table)]
-
-
-def _port(line: _Line, number: int) -> dict[str, Any]:
-    listeners = _listeners(number)
+def _port(line: Line, number: int) -> dict[str, Any]:
+    listeners = listening(number)
     host = "::1" if any(len(address) > 13 for address in listeners) else "127.0.0.1"
     with socket.create_connection((host, number), TIMEOUT) as first:
         os.write(line.far, b"from the device")
@@ -200,7 +126,7 @@ def _port(line: _Line, number: int) -> dict[str, Any]:
             }
 
 
-def _let_in(client: socket.socket, line: _Line) -> tuple[bool, bytes]:
+def _let_in(client: socket.socket, line: Line) -> tuple[bool, bytes]:
     """Whether a client's one byte comes to the device or the client is closed, and what it got."""
     told = b""
     ends = [line.far, client.fileno()]

@@ -206,9 +206,7 @@ def test_probe_with_another_answer(device: Any) -> None:
     assert fault(read_back.probe, listener(number), LOGIN, 0.2).result == said
 
 
-@pytest.mark.parametrize(
-    "told", ["Port already in use", "Device open failure: Object was already in use"]
-)
+@pytest.mark.parametrize("told", read_back.REFUSALS[1:])
 def test_probe_of_a_port_in_use(device: Any, told: str) -> None:
     number, answer, _ = device
     answer(f"{told}\r\n".encode(), close=True)

@@ -1,6 +1,6 @@
 """The JSON Schema for editors is that of the model, and says what the model says.
 
-`UPDATE_GOLDEN=1 pytest tests/templates` writes it anew.
+`UPDATE_GOLDEN=1 pytest tests/templates` writes it again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttybridge.model.check import check_portmap, parse_portmap
-from ttybridge.model.ports import Port, as_entry
+from ttybridge.model.ports import KEYS, Listener, as_entry
+from ttybridge.model.values import kinds_of
 from ttybridge.setup import schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,30 @@ VALIDATOR = jsonschema.Draft7Validator(schema.host_vars())
 
 GOOD = {"name": "sw", "device": "/dev/ttyUSB0", "listen": 9999}
 LOG = "/var/log/ttybridge/sw"
+
+# Values of each key of a listener, right and wrong ones.
+OF_A_LISTENER: list[tuple[str, Any]] = [
+    ("at", "[::1]:9"),
+    ("protocol", "telnet"),
+    ("protocol", "http"),
+    ("access", "watch"),
+    ("access", "read"),
+    ("allow", ["::/0"]),
+    ("allow", "any"),
+    ("tls", False),
+    ("tls", {"certificate": "/a"}),
+    ("max_clients", 1),
+    ("max_clients", 0),
+    ("banner", "{name}"),
+    ("banner", "{"),
+    ("baudrate", 49),
+    ("bytesize", 7),
+    ("parity", "N"),
+    ("stopbits", 1.5),
+    ("flow", "none"),
+    ("sharing", "shared"),
+    ("device", "/dev/ttyS0"),
+]
 
 # Values of each key, right and wrong ones, that stand alone in a good entry.
 VALUES: dict[str, list[Any]] = {
@@ -41,7 +66,9 @@ VALUES: dict[str, list[Any]] = {
         "[fe80::1%eth0]:1",
         "::1:1",
     ]
-    + ["localhost:1", "300.0.0.1:1", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", ":1", None, []],
+    + ["localhost:1", "300.0.0.1:1", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", ":1", None, []]
+    + [[1], [1, "[::1]:2"], [1, 1], [*range(1, 66)], [[1]], [None], {"at": 1}, [{}], [{"at": 1}]]
+    + [[{"at": 1, key: value}] for key, value in OF_A_LISTENER],
     "connect": ["pc.example.org:1", "192.0.2.7:65535", "[2001:db8::1]:1", "pc:0", "a b:1", 9999],
     "usb": [{}, None, "067b:2303", {"vendor": "067B"}, {"vendor": 403}, {"vendor": "67b"}]
     + [{"serial": "A50285BI"}, {"serial": "A B"}, {"serial": 1}, {"path": "1-1.2"}, {"path": "1.2"}]
@@ -79,6 +106,10 @@ VALUES: dict[str, list[Any]] = {
         {"send": "\r"},
         {"send": "", "expect": ""},
     ],
+    "description": ["", "Core switch, Gerät 1", "two\nlines", "\u202e", "x" * 200, "x" * 201, 7],
+    "location": ["rack 1", "x" * 101, None],
+    "tags": [[], ["lab", "rack 1"], "lab", [""], [" a"], ["a,b"], ["a", "a"], [1], ["x" * 65]]
+    + [[*"abcdefghijklmnop"], [*"abcdefghijklmnopq"]],
 }
 
 
@@ -89,8 +120,7 @@ def faults(document: dict[str, Any]) -> list[str]:
 def entry(key: str, value: object) -> dict[str, Any]:
     """A good entry with one other key, which may take the place of another one."""
     without = {"usb": "device", "connect": "listen"}.get(key)
-    protocol = {"protocol": "telnet"} if key == "banner" else {}
-    return {**{k: v for k, v in GOOD.items() if k != without}, **protocol, key: value}
+    return {**{k: v for k, v in GOOD.items() if k != without}, key: value}
 
 
 def test_it_is_up_to_date() -> None:
@@ -105,7 +135,8 @@ def test_it_is_a_schema() -> None:
 
 
 def test_every_key_is_tried() -> None:
-    assert list(VALUES) == list(Port.__dataclass_fields__)
+    assert list(VALUES) == list(KEYS)
+    assert {key for key, _ in OF_A_LISTENER} >= kinds_of(Listener).keys()
 
 
 @pytest.mark.parametrize(
@@ -128,6 +159,9 @@ def test_it_takes_what_the_port_map_takes(key: str, value: object) -> None:
         {"engine": "ser2net", "dtr": False},
         {"engine": "ser2net", "stopbits": 1.5},
         {"engine": "ser2net", "sharing": "observed"},
+        {"engine": "ser2net", "listen": [{"at": 1, "access": "watch"}]},
+        {"engine": "ser2net", "listen": [1, {"at": 2, "stopbits": 1.5}]},
+        {"engine": "ser2net", "listen": [{"at": 1, "tls": {"certificate": "/a", "key": "/b"}}]},
         {"engine": "ser2net", "log": {"file": "/l", "timestamps": True}},
         {"engine": "bridge", "log": {"file": "/l", "max_size": 0}},
     ],

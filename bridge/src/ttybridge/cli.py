@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from ttybridge import __version__
 from ttybridge.daemon import control
 from ttybridge.model import config
+from ttybridge.model.ports import about
 from ttybridge.model.values import Listen, printable
 from ttybridge.setup.discover import report
 from ttybridge.setup.ser2net import importer
@@ -136,7 +137,9 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _status_table(status: dict[str, Any]) -> str:
-    rows = [("PORT", "LISTEN", "DEVICE", "CLIENTS", "FROM DEVICE", "TO DEVICE")]
+    rows: list[tuple[str, ...]] = [
+        ("PORT", "LISTEN", "DEVICE", "CLIENTS", "FROM DEVICE", "TO DEVICE")
+    ]
     rows += [
         (
             port["name"],
@@ -148,6 +151,9 @@ def _status_table(status: dict[str, Any]) -> str:
         )
         for port in status["ports"]
     ]
+    abouts = [_about(port) for port in status["ports"]]
+    if any(abouts):
+        rows = [(*row, cell) for row, cell in zip(rows, ["ABOUT", *abouts], strict=True)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
@@ -160,6 +166,11 @@ def _status_table(status: dict[str, Any]) -> str:
         if problem
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _about(port: dict[str, Any]) -> str:
+    # A daemon of an earlier version does not have the keys.
+    return about(port.get("description", ""), port.get("location", ""), port.get("tags", ()))
 
 
 def _endpoint(port: dict[str, Any]) -> str:

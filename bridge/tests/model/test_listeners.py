@@ -123,8 +123,8 @@ def test_templates_get_every_value_of_a_listener() -> None:
     assert (one["at"], one["address"], one["port"]) == ("[::1]:1", "::1", 1)
     assert one["tls"] == {**TLS, "client_ca": None}
     assert (two["tls"], two["allow"], two["stopbits"]) == (None, ["::/0"], 1.5)
-    assert as_variables(port)["guarded"]
-    assert not as_variables(port_of(1, 2))["guarded"]
+    assert as_variables(port)["guarded"] == "2"
+    assert as_variables(port_of(1, 2))["guarded"] == ""
 
 
 # Banners.

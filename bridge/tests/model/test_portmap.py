@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,17 @@ from ttybridge.model.ports import (
     as_entry,
     as_variables,
 )
-from ttybridge.model.values import Listen, Remote, WrittenListener
+from ttybridge.model.values import (
+    Listen,
+    Listeners,
+    OffOr,
+    Remote,
+    Table,
+    Touches,
+    WrittenListener,
+    keys_of,
+    kinds_of,
+)
 
 GOOD = {"name": "sw", "device": "/dev/ttyUSB0", "listen": 9999}
 
@@ -43,6 +53,11 @@ BAUD = "write a whole number from 50 to 4000000"
 BANNER = (
     "write text, in which {name}, {device}, {baudrate}, {bytesize}, {parity}, {stopbits} or {flow} "
     "may stand"
+)
+ONE_LINE = "write text of one line, at most {} characters"
+TAGS = (
+    "write a list such as [lab, rack-1], of at most 16 texts, each of one line, without a comma, "
+    "at most 64 characters"
 )
 NETWORKS = "write a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
 KEYS = (
@@ -256,6 +271,17 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
             "or log.max_size: 4096 to 1073741824"
         ),
     ),
+    ({"description": "a\nb"}, ("description: 'a\\nb': " + ONE_LINE.format(200))),
+    ({"description": "x\u202ey"}, ("description: 'x\\u202ey': " + ONE_LINE.format(200))),
+    (
+        {"location": 12},
+        ("location: 12: YAML read it as a number: write it in quotes"),
+    ),
+    ({"location": "x" * 101}, (f"location: '{'x' * 76}...: " + ONE_LINE.format(100))),
+    ({"tags": "lab"}, ("tags: 'lab': " + TAGS)),
+    ({"tags": ["a,b"]}, ("tags: ['a,b']: " + TAGS)),
+    ({"tags": [" a"]}, ("tags: [' a']: " + TAGS)),
+    ({"tags": ["a", "a"]}, ("tags: ['a', 'a']: 'a' is there twice: write it once")),
     ({"banner": "\x07"}, ("banner: '\\x07': " + BANNER)),
     ({"banner": 3}, ("banner: 3: " + BANNER)),
     ({"banner": "{port}"}, ("banner: '{port}': " + BANNER)),
@@ -837,6 +863,47 @@ def test_variables_for_templates_are_plain() -> None:
 def test_the_shortest_entry_names_no_default() -> None:
     (port,) = parse_portmap([entry(baudrate=9600, sharing="exclusive", max_clients=1)])
     assert as_entry(port) == {"name": "sw", "device": "/dev/ttyUSB0", "listen": "9999"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "about"),
+    [
+        ({}, ""),
+        ({"description": "Core switch"}, "Core switch"),
+        ({"location": "rack 1, U12"}, "(rack 1, U12)"),
+        ({"tags": ["lab", "net 2"]}, "[lab, net 2]"),
+        ({"description": "a", "location": "b", "tags": ["c"]}, "a (b) [c]"),
+    ],
+)
+def test_what_a_port_is_fits_on_one_line(keys: dict[str, Any], about: str) -> None:
+    (port,) = parse_portmap([entry(**keys)])
+    assert port.about == about
+    assert as_variables(port)["about"] == about
+    assert as_entry(port) == {**as_entry(parse_portmap([entry()])[0]), **keys}
+
+
+def test_texts_for_all_ports_are_defaults_as_any_other() -> None:
+    (port,) = parse_portmap([entry(location="rack 2")], {"location": "rack 1", "tags": ["lab"]})
+    assert (port.location, port.tags) == ("rack 2", ("lab",))
+
+
+def touched(model: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """What a change of each key touches, a key of a table as `a.b`."""
+    for name, field in keys_of(model).items():
+        yield prefix + name, field.metadata["touches"]
+        kind = field.metadata["kind"]
+        inner = kind.kind if isinstance(kind, OffOr) else kind
+        if isinstance(inner, Table | Listeners):
+            yield from touched(inner.model, f"{prefix}{name}.")
+
+
+def test_every_key_says_what_a_change_of_it_touches() -> None:
+    """Only another device, or a listener's address or protocol, closes anything."""
+    closing = {key: touches for key, touches in touched(Port) if touches != "live"}
+    of_the_port = {"name", "engine", "device", "usb", *(f"usb.{key}" for key in kinds_of(UsbMatch))}
+    of_a_listener = {"listen", "listen.at", "listen.protocol", "connect", "protocol"}
+    assert closing == dict.fromkeys(of_the_port, "port") | dict.fromkeys(of_a_listener, "listener")
+    assert {touches for _, touches in touched(Port)} == set(get_args(Touches))
 
 
 # Generated ports and generated junk.

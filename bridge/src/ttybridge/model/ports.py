@@ -243,8 +243,7 @@ class Listener:
     )
     access: str = setting(
         Choice(("write", "watch")),
-        "whether its clients write or only see what the device says; who watches keeps nobody "
-        "else out, and `sharing` and the port's `max_clients` count only who writes",
+        "whether clients there write, or only see what the device says",
         touches="live",
         default="write",
     )
@@ -550,8 +549,8 @@ def as_variables(port: Port) -> dict[str, Any]:
     `listeners` are mappings, each with every key of a `Listener`: `at` as text, and also as
     `address` ("" for every address) and `port`. `connect` is {host, port} or null. `endpoint` is
     the TCP side for people; `path` is where the device is; `greeting` is the banner as it is sent;
-    `about` is description, location and tags on one line; `guarded` is whether a listener lets only
-    some networks in; tables are mappings or null.
+    `about` is description, location and tags on one line; `guarded` are the listeners that let only
+    some networks in, as text; tables are mappings or null.
     """
     values = dataclasses.asdict(port)
     del values["listen"]
@@ -564,7 +563,7 @@ def as_variables(port: Port) -> dict[str, Any]:
         "path": port.path,
         "greeting": port.greeting,
         "about": port.about,
-        "guarded": any(one.allow for one in port.listeners),
+        "guarded": ", ".join(str(one.at) for one in port.listeners if one.allow),
     }
 
 

@@ -630,8 +630,8 @@ class Tags:
     @property
     def allowed(self) -> str:
         return (
-            f"a list of at most {self.most} tags, each one word or more on one line without a "
-            f"comma, at most {self.longest} characters, such as [lab, rack-1]"
+            f"a list such as [lab, rack-1], of at most {self.most} texts, "
+            f"each of one line, without a comma, at most {self.longest} characters"
         )
 
     @property

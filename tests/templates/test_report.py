@@ -1,0 +1,50 @@
+"""The table of verify.yml."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from filter_plugins.ttyfleet import ttyfleet_ports, ttyfleet_report
+
+ENTRY = {"name": "sw", "device": "/dev/ttyUSB0", "listen": [9999, 9998]}
+
+
+def noted(entry: dict[str, Any], **keys: Any) -> dict[str, Any]:
+    """What verify.yml notes of a host with one port."""
+    found = {"about": "port sw", "port": "sw", "listen": "9999, 9998", "result": "listens"}
+    return {
+        "serial_ports_checked": ttyfleet_ports([entry]),
+        "verify_unreadable": "",
+        "verify_findings": [{**found, "todo": ""}],
+        "verify_differing": [],
+        "verify_further": [],
+        **keys,
+    }
+
+
+def table(**hosts: dict[str, Any]) -> list[str]:
+    lines: list[str] = ttyfleet_report([*hosts], hosts)["table"].splitlines()
+    return lines
+
+
+def test_a_port_that_says_nothing_of_itself() -> None:
+    assert table(pi=noted(ENTRY)) == [
+        "HOST  PORT  LISTEN      RESULT",
+        "pi    sw    9999, 9998  listens",
+    ]
+
+
+def test_what_ports_are_stands_before_what_was_found() -> None:
+    described = {**ENTRY, "description": "Core switch", "location": "rack 1", "tags": ["lab"]}
+    metrics = {"about": "bridge_metrics", "port": "(metrics)", "listen": "9410", "result": "shows"}
+    assert table(
+        one=noted(described, verify_further=["ssh; restart it"]),
+        two=noted(described, verify_unreadable="off: is it on?", verify_provisioned=False),
+        three=noted(ENTRY, verify_findings=[{**metrics, "todo": ""}]),
+    ) == [
+        "HOST   PORT       LISTEN      ABOUT                       RESULT",
+        "one    sw         9999, 9998  Core switch (rack 1) [lab]  listens",
+        "one    -          -                                       ssh",
+        "two    sw         9999, 9998  Core switch (rack 1) [lab]  off: is it on?",
+        "three  (metrics)  9410                                    shows",
+    ]
