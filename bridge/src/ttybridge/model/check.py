@@ -316,7 +316,7 @@ def _listeners_that_overlap(draft: _Draft) -> Iterator[Fault]:
 
 
 def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
-    """Keys for a port that listens, in the entry of a port that connects itself."""
+    """Keys for a port that listens, in the entry of a port that dials out."""
     if not draft.get("connect"):
         return
     nothing = {"allow": (), "tls": None, "guard": False, "sharing": "exclusive", "max_clients": 1}

@@ -444,7 +444,7 @@ class Port:
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        """Every listener with its values filled in; none where the port connects itself."""
+        """Every listener with its values filled in; none if the port dials out."""
         return tuple(self._filled_in(written) for written in self.listen)
 
     @property
