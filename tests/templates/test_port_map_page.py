@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from ttybridge.model.check import check_portmap
 from ttybridge.model.ports import (
     ENGINE_HONOURS,
     FIREWALL_HONOURS,
@@ -99,6 +103,13 @@ def test_the_table_of_keys_is_that_of_the_model() -> None:
         PAGE.write_text(before + begin + table + end + after)
         now = table
     assert now == table
+
+
+def test_the_examples_are_sound() -> None:
+    examples = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert examples
+    for example in examples:
+        assert check_portmap(yaml.safe_load(example))[1] == []
 
 
 def test_the_page_names_every_limit_of_ser2net() -> None:

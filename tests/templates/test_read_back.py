@@ -48,6 +48,8 @@ WELL: dict[str, Any] = {"present": True, "problem": None, "refused_settings": []
 SERVED: dict[str, Any] = {"a": {"device": WELL, "log": None, "listen_problem": None}}
 BRIDGE = read_back.Bridge(SERVED)
 LOGIN = {"send": "\r", "expect": "login:"}
+# Sends nothing: a listener that closes with bytes unread resets the connection.
+SILENT = {"send": "", "expect": "login:"}
 
 
 def listener(number: int, address: str = "", **keys: Any) -> dict[str, Any]:
@@ -210,7 +212,7 @@ def test_probe_with_another_answer(device: Any) -> None:
 def test_probe_of_a_port_in_use(device: Any, told: str) -> None:
     number, answer, _ = device
     answer(f"{told}\r\n".encode(), close=True)
-    assert read_back.probe(listener(number), LOGIN, 5) == told
+    assert read_back.probe(listener(number), SILENT, 5) == told
 
 
 def test_a_port_in_use_is_not_probed(
@@ -416,7 +418,7 @@ def test_metrics_have_a_finding_of_their_own(
 def test_an_answer_that_speaks_of_use_is_no_refusal(device: Any) -> None:
     number, answer, _ = device
     answer(b"address in use\r\n", close=True)
-    said = fault(read_back.probe, listener(number), LOGIN, 5).result
+    said = fault(read_back.probe, listener(number), SILENT, 5).result
     assert "answered 'address in use', not 'login:'" in said
 
 
@@ -488,7 +490,7 @@ def test_probe_through_tls_of_a_port_without(device: Any) -> None:
     number, answer, _ = device
     answer(b"login:")
     probed = listener(number, tls={"client_ca": None})
-    assert fault(read_back.probe, probed, LOGIN, 5).result.startswith("TLS fails: ")
+    assert fault(read_back.probe, probed, SILENT, 5).result.startswith("TLS fails: ")
 
 
 def test_a_port_that_asks_for_a_clients_certificate_is_not_probed(

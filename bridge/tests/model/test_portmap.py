@@ -44,7 +44,10 @@ PORT = (
 LISTEN = "[address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999"
 ADDRESS = f"write {LISTEN}"
 PATH = "write an absolute path, such as /dev/ttyAMA0"
-USB = "write a mapping of vendor, product, serial, path, interface or port"
+USB = (
+    "write a mapping with one or more of vendor, product, serial, path, interface and port, "
+    'such as {vendor: "067b", product: "2303"}'
+)
 USB_ID = 'write four hexadecimal digits in quotes, such as "067b"'
 TLS_FILE = "write an absolute path, or one beside the inventory, such as tls/pi.pem"
 SERIAL = "write the USB serial number in quotes, without spaces and *?[]|"
@@ -187,8 +190,8 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     (
         {"rs485": True},
         (
-            "rs485: True: write off, or a mapping of rts_on_send, rx_during_tx, "
-            "delay_before_send or delay_after_send"
+            "rs485: True: write off, or a mapping with one or more of rts_on_send, rx_during_tx, "
+            "delay_before_send and delay_after_send, such as {delay_before_send: 1}"
         ),
     ),
     (
@@ -228,7 +231,27 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ),
     ({"allow": [192]}, ("allow: [192]: " + NETWORKS)),
     ({"allow": None}, ("allow: None: " + NETWORKS)),
-    ({"tls": True}, ("tls: True: write off, or a mapping of certificate, key or client_ca")),
+    (
+        {"tls": True},
+        (
+            "tls: True: write off, or a mapping with the keys certificate and key, and maybe "
+            "client_ca, such as {certificate: tls/pi.pem, key: tls/pi.key}"
+        ),
+    ),
+    (
+        {"log": "/var/log/x"},
+        (
+            "log: '/var/log/x': write off, or a mapping with the key file, and maybe timestamps, "
+            "input, max_size and volatile, such as {file: /var/log/ttybridge/NAME}"
+        ),
+    ),
+    (
+        {"probe": "login:"},
+        (
+            "probe: 'login:': write off, or a mapping with the keys send and expect, "
+            'such as {send: "\\r", expect: "login:"}'
+        ),
+    ),
     (
         {"tls": {"certificate": "/etc/a.pem"}},
         ("tls.key: missing: " + TLS_FILE),

@@ -89,6 +89,33 @@ def test_tls_files_beside_the_inventory_have_a_place_on_the_host() -> None:
     assert again.tls.key == there
 
 
+def test_tls_files_of_listeners_have_a_place_on_the_host() -> None:
+    tls = {"certificate": "tls/pi.pem", "key": "/etc/pi.key"}
+    own = {"certificate": "tls/own.pem", "key": "tls/pi.key"}
+    listen = [1, {"at": 2, "tls": own}, {"at": 3, "tls": "off"}]
+    (port,) = ports_of_host([{**PORT, "listen": listen, "tls": tls}])
+    there = "/etc/ttybridge/tls"
+    assert [one["source"] for one in port["tls_files"]] == [
+        "tls/pi.pem",
+        "tls/own.pem",
+        "tls/pi.key",
+    ]
+    assert [one["tls"] and one["tls"]["certificate"] for one in port["listeners"]] == [
+        f"{there}/pi.pem",
+        f"{there}/own.pem",
+        None,
+    ]
+    (again,) = parse_portmap([port["entry"]])
+    assert [one.tls and one.tls.key for one in again.listeners] == [
+        "/etc/pi.key",
+        f"{there}/pi.key",
+        None,
+    ]
+    # A file that no listener uses is not copied.
+    (port,) = ports_of_host([{**PORT, "listen": listen[2:], "tls": tls}])
+    assert port["tls_files"] == []
+
+
 def test_a_port_without_tls_has_no_files() -> None:
     (port,) = ports_of_host([PORT])
     assert (port["tls"], port["tls_files"]) == (None, [])
@@ -99,6 +126,8 @@ def test_another_programs_listener_is_in_the_way() -> None:
         "port sw: listen: 9999 is taken by nginx (nginx.service), which listens on 0.0.0.0:9999: "
         "write another TCP port, or stop that"
     ]
+    (said,) = said_of(read(NGINX), listen=[9998, "127.0.0.1:9999"])
+    assert said.startswith("port sw: listen[2]: 127.0.0.1:9999 is taken by nginx")
     hidden = {**NGINX, "program": "", "units": []}
     assert "9999 is taken by another program, which listens" in said_of(read(hidden))[0]
 

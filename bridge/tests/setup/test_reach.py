@@ -35,6 +35,21 @@ TLS = {"certificate": "/etc/ssl/certs/pi.pem", "key": "/etc/ssl/private/pi.key"}
             ["sw  telnet 198.51.100.4 23    # this address only"],
         ),
         ({"listen": 9999, "tls": TLS}, ["sw  TLS, at 192.0.2.11:9999: docs/clients.md#tls"]),
+        (
+            {
+                "listen": [
+                    {"at": 9998, "protocol": "telnet"},
+                    {"at": "127.0.0.1:9999", "protocol": "rfc2217", "access": "watch"},
+                    {"at": 10001, "tls": TLS, "access": "watch"},
+                ]
+            },
+            [
+                "sw  telnet 192.0.2.11 9998",
+                "    telnet 127.0.0.1 9999    # on this machine only, to watch only",
+                "    pyserial: rfc2217://127.0.0.1:9999",
+                "    TLS, at 192.0.2.11:10001: docs/clients.md#tls    # to watch only",
+            ],
+        ),
         ({"connect": "pc.example.org:9"}, ["sw  connects to pc.example.org:9 itself"]),
     ],
 )

@@ -87,7 +87,7 @@ def flood(kind: str, address: str, port: Port) -> Iterator[None]:
 
 
 def begun(kind: str, address: str, port: Port) -> subprocess.Popen[str]:
-    """The client before may still hold the port, while what it has sent is worked off."""
+    """Start a flood; try again while the previous client's input still holds the port."""
     tcp_port = str(port.listeners[0].at.port)
     words = [sys.executable, "-m", "benchmarks.flooder", kind, tcp_port, address]
     end = time.monotonic() + HANGS_SECONDS

@@ -189,7 +189,7 @@ def check_portmap(
 
 
 def _places(entries: Sequence[Any], where: str) -> list[str]:
-    """What messages call each entry: its name, with its number if the name is there twice."""
+    """What messages call each entry: by its name, and its number if two have the name."""
     names = [entry.get("name") if isinstance(entry, Mapping) else None for entry in entries]
     places = []
     for number, name in enumerate(names, start=1):
@@ -259,7 +259,7 @@ def _usb_or_device(entry: Mapping[Any, Any], place: str) -> Fault:
 
 
 def _check_draft(draft: _Draft) -> Iterator[Fault]:
-    """What an entry's values forbid one another; a value that is itself faulty forbids nothing."""
+    """Faults between the values of one entry. A value that is itself faulty causes no more."""
     yield from _too_many_clients(draft)
     yield from _listener_keys_without_listener(draft)
     yield from _line_settings_of_watchers(draft)
@@ -316,7 +316,7 @@ def _listeners_that_overlap(draft: _Draft) -> Iterator[Fault]:
 
 
 def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
-    """Keys that say who may connect, on a port that connects to others itself."""
+    """Keys for a port that listens, in the entry of a port that dials out."""
     if not draft.get("connect"):
         return
     nothing = {"allow": (), "tls": None, "guard": False, "sharing": "exclusive", "max_clients": 1}
@@ -449,7 +449,7 @@ def _cure(name: str, value: Any, engine: str) -> str:
 
 
 def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
-    """What an entry has in common with an earlier one, and must not."""
+    """What an entry and an earlier one cannot both have."""
     for other in earlier:
         one, two = draft.get("name"), other.get("name")
         if one and one == two:
@@ -487,31 +487,35 @@ def _label(draft: _Draft) -> str:
 def _port(draft: _Draft) -> Port:
     values = dict(draft.values)
     values.setdefault("max_clients", clients_at_once(values.get("sharing", "exclusive")))
-    greeted = ""
-    # A banner for all ports is for people, who use telnet; a program reads it as data.
-    if draft.written.get("banner") and not _speak_telnet(draft, values):
-        greeted = values.pop("banner")
+    telnet_banner = ""
+    # A banner in serial_ports_defaults is for people, who use telnet: a program reads it as data.
+    if draft.written.get("banner") and not _is_all_telnet(draft):
+        telnet_banner = values.pop("banner")
     port = Port(**values)
-    listen = tuple(_shortest(port, listener, greeted) for listener in port.listen)
+    listen = tuple(_shortest(port, listener, telnet_banner) for listener in port.listen)
     return dataclasses.replace(port, listen=listen)
 
 
-def _speak_telnet(draft: _Draft, values: Mapping[str, Any]) -> bool:
-    """Whether all of a port's TCP side speaks telnet."""
-    protocol = values.get("protocol", "raw")
+def _is_all_telnet(draft: _Draft) -> bool:
+    """Whether every listener of a port, or what the port connects to, speaks telnet."""
+    protocol = draft.values.get("protocol", "raw")
     spoken = [dict(one.own).get("protocol", protocol) for _, one in draft.listeners]
     return set(spoken or [protocol]) == {"telnet"}
 
 
-def _shortest(port: Port, listener: WrittenListener, greeted: str) -> WrittenListener:
-    """A listener without values that hold there anyway; `greeted` is a banner for telnet alone."""
+def _shortest(port: Port, listener: WrittenListener, telnet_banner: str) -> WrittenListener:
+    """A listener without the values that it would have anyway.
+
+    `telnet_banner` is the banner of serial_ports_defaults, if the listeners of the port differ in
+    their protocol.
+    """
     own = dict(listener.own)
-    if greeted and own.get("protocol", port.protocol) == "telnet":
-        own.setdefault("banner", greeted)
-    elsewhere = {name: getattr(port, name) for name in INHERITED} | {"access": "write"}
+    if telnet_banner and own.get("protocol", port.protocol) == "telnet":
+        own.setdefault("banner", telnet_banner)
+    implied = {name: getattr(port, name) for name in INHERITED} | {"access": "write"}
     if own.get("access") == "watch":
-        elsewhere["max_clients"] = SEVERAL_CLIENTS
-    kept = {name: value for name, value in own.items() if value != elsewhere[name]}
+        implied["max_clients"] = SEVERAL_CLIENTS
+    kept = {name: value for name, value in own.items() if value != implied[name]}
     ordered = tuple((name, kept[name]) for name in kinds_of(Listener) if name in kept)
     return WrittenListener(listener.at, ordered)
 

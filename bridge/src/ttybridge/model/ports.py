@@ -64,8 +64,8 @@ LINE_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "flow")
 
 SINGLE_CLIENT_SHARING = ("exclusive", "replace")
 
-# How many clients may be there at once where nothing is written: on a port whose sharing lets in
-# several, and on a listener whose clients only watch.
+# The default of max_clients, for a port whose sharing lets in several clients, and for a listener
+# whose clients only watch.
 SEVERAL_CLIENTS = 8
 
 
@@ -219,7 +219,7 @@ class Probe:
 # Kinds of the keys that a port has and each of its listeners can have.
 _PROTOCOL = Choice(("raw", "telnet", "rfc2217"))
 _ALLOW = Networks()
-_TLS = OffOr(Table(Tls))
+_TLS = OffOr(Table(Tls, "{certificate: tls/pi.pem, key: tls/pi.key}"))
 _MAX_CLIENTS = Integer(1, 1024)
 _BANNER = Template(BANNER_FIELDS)
 _BAUDRATE = Integer(50, 4_000_000)
@@ -233,8 +233,8 @@ _FLOW = Choice(("none", "rtscts", "xonxoff"))
 class Listener:
     """One TCP listener of a port, with every value filled in.
 
-    The fields are the keys of a listener in a port map, but for `greeting`. What an entry does not
-    write is the port's value. `Port.listeners` makes them.
+    The fields, except `greeting`, are the keys of a listener in a port map. `Port.listeners` makes
+    them; a key that is not written has the port's value.
     """
 
     at: Listen = setting(ListenAddress(), "where clients connect to", touches="listener")
@@ -281,10 +281,10 @@ class Listener:
         _FLOW, "flow control, likewise", touches="live", inherited=True, default="none"
     )
     greeting: str = ""
-    """What a new client is shown: the banner filled in, each line ended by CR LF."""
+    """The banner as a new client is sent it: filled in, each line ended by CR LF."""
 
 
-# Keys of a listener that are the port's where it does not write them.
+# Keys of a listener whose default is the port's value.
 INHERITED = tuple(name for name, field in keys_of(Listener).items() if field.metadata["inherited"])
 
 
@@ -310,7 +310,7 @@ class Port:
         touches="listener",
         default=(),
     )
-    """As the entry has it. `listeners` has every value filled in."""
+    """As written in the entry. `listeners` has every value filled in."""
     connect: Remote | None = setting(
         RemoteAddress(),
         "a listener elsewhere that the port connects to itself",
@@ -318,7 +318,7 @@ class Port:
         default=None,
     )
     usb: UsbMatch | None = setting(
-        Table(UsbMatch),
+        Table(UsbMatch, '{vendor: "067b", product: "2303"}'),
         "the adapter, by what it is; this or device",
         touches="port",
         default=None,
@@ -359,7 +359,10 @@ class Port:
         Switch(), "drop DTR and RTS when the device is closed", touches="live", default=False
     )
     rs485: Rs485 | None = setting(
-        OffOr(Table(Rs485)), "RS-485 direction control by RTS", touches="live", default=None
+        OffOr(Table(Rs485, "{delay_before_send: 1}")),
+        "RS-485 direction control by RTS",
+        touches="live",
+        default=None,
     )
     sharing: str = setting(
         Choice(("exclusive", "replace", "shared", "observed")),
@@ -411,7 +414,10 @@ class Port:
         default=0,
     )
     log: Log | None = setting(
-        OffOr(Table(Log)), "capture file of what the device sends", touches="live", default=None
+        OffOr(Table(Log, f"{{file: {LOG_DIRECTORIES['bridge']}/NAME}}")),
+        "capture file of what the device sends",
+        touches="live",
+        default=None,
     )
     banner: str = setting(
         _BANNER,
@@ -420,7 +426,7 @@ class Port:
         default="",
     )
     probe: Probe | None = setting(
-        OffOr(Table(Probe)),
+        OffOr(Table(Probe, '{send: "\\r", expect: "login:"}')),
         "what verify.yml sends through the port and expects",
         touches="live",
         default=None,
@@ -438,7 +444,7 @@ class Port:
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        """Every listener with its values filled in; none where the port connects itself."""
+        """Every listener with its values filled in; none if the port dials out."""
         return tuple(self._filled_in(written) for written in self.listen)
 
     @property
@@ -448,7 +454,7 @@ class Port:
 
     @property
     def greeting(self) -> str:
-        """The banner as the other end of `connect` is sent it; a listener has its own."""
+        """The banner filled in, for the connection of `connect`; a `Listener` has its own."""
         return self._greeting({name: getattr(self, name) for name in ("banner", *LINE_SETTINGS)})
 
     @property
@@ -490,8 +496,9 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
     "bridge": {"log.max_size": range(4096, 2**30 + 1)},
     "ser2net": {
         "connect": (None,),
-        # Its no-acc-to-con drops what a client sends. But it opens a device for one listener at a
-        # time, so that there is nobody to watch, and telnet's commands still reach the device.
+        # Its option no-acc-to-con drops what a client sends. But ser2net opens a device for one
+        # listener at a time, so nobody could write while somebody watches, and a client could
+        # still change line settings by RFC 2217.
         "listen.access": ("write",),
         "stopbits": (1.0, 2.0),
         "sharing": ("exclusive", "replace", "shared"),
@@ -539,7 +546,7 @@ def as_entry(port: Port, always: Collection[str] = ()) -> dict[str, Any]:
 
 
 def clients_at_once(sharing: str) -> int:
-    """How many clients may be on a port where `max_clients` is not written."""
+    """The default of a port's max_clients."""
     return 1 if sharing in SINGLE_CLIENT_SHARING else SEVERAL_CLIENTS
 
 

@@ -97,8 +97,8 @@ def _whole_number(value: object) -> int | None:
     return None
 
 
-def _either(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+def _list(words: Sequence[str], conjunction: str) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
 # Characters that no text can hold, written for the [] of a regular expression.
@@ -159,7 +159,7 @@ class Choice:
 
     @property
     def allowed(self) -> str:
-        return _either(self.options)
+        return _list(self.options, "or")
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -343,7 +343,7 @@ class Template:
 
     @property
     def allowed(self) -> str:
-        return f"text, in which {_either([f'{{{name}}}' for name in self.fields])} may stand"
+        return f"text, in which {_list([f'{{{name}}}' for name in self.fields], 'or')} may stand"
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -453,7 +453,7 @@ def schema_of_keys(model: type) -> dict[str, Any]:
 
 
 def has_writable_default(field: dataclasses.Field[Any]) -> bool:
-    """Whether a person can write a key's default: not so where it means "nothing is written"."""
+    """Whether a person can write a key's default. Some mean only that nothing is written."""
     if field.default is dataclasses.MISSING or field.metadata["inherited"]:
         return False
     try:
@@ -469,13 +469,21 @@ def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Table:
-    """A mapping with the keys of a dataclass."""
+    """A mapping with the keys of a dataclass; `example` is one, in YAML."""
 
     model: type
+    example: str
 
     @property
     def allowed(self) -> str:
-        return f"a mapping of {_either(list(kinds_of(self.model)))}"
+        required = required_keys_of(self.model)
+        optional = [key for key in kinds_of(self.model) if key not in required]
+        keys = (
+            [f"the key{'s' if required[1:] else ''} {_list(required, 'and')}"] if required else []
+        )
+        if optional:
+            keys.append(f"{'maybe' if keys else 'one or more of'} {_list(optional, 'and')}")
+        return f"a mapping with {', and '.join(keys)}, such as {self.example}"
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -534,12 +542,12 @@ def parse_keys(
 
 
 def inside_of(name: str, key: str) -> str:
-    """How a message calls a key of a table, `a.b`, or an item of a list, `a[2]`."""
+    """What a message calls a key of a table (`a.b`) or an item of a list (`a[2]`)."""
     return name + key if key.startswith("[") else f"{name}.{key}"
 
 
 def did_you_mean(synonyms: Mapping[str, str]) -> dict[str, str]:
-    """Other words for keys as hints for `parse_keys`."""
+    """Make hints for `parse_keys` of other words for keys."""
     return {word: f"did you mean {key}?" for word, key in synonyms.items()}
 
 
