@@ -75,7 +75,7 @@ class Daemon:
     def configure(self, *entries: dict[str, Any], metrics: str = "") -> None:
         """Write the configuration file."""
         tables = (
-            "[[port]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in entry.items())
+            "[[port]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in entry.items())
             for entry in entries
         )
         top = f"metrics = {json.dumps(metrics)}\n" if metrics else ""
@@ -187,6 +187,15 @@ async def daemon(
                 made.process.kill()
             if made.process:
                 made.process.wait(TIMEOUT)
+
+
+def toml(value: object) -> str:
+    """A value of an entry as TOML has it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
 
 
 def entry(**keys: Any) -> dict[str, Any]:

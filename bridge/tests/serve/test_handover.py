@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from conftest import TIMEOUT, Adapter, eventually
+from conftest import TIMEOUT, Adapter, eventually, free_tcp_port
 from process import LOOPS, Daemon, entry, tcp_port
 
 # Puts the descriptors where sd_listen_fds(3) says, and becomes the daemon.
@@ -826,3 +826,34 @@ async def test_the_names_of_as_many_descriptors_as_systemd_keeps_fit_the_environ
         longest = max(len(name) for name in daemon.store) + len("123" + "123" + ":")
         assert 4096 * longest < 128 * 1024  # execve(2): MAX_ARG_STRLEN
         writer.close()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_clients_of_all_listeners_stay_over_a_restart(loop: str, adapter: Adapter) -> None:
+    listen = [
+        f"127.0.0.1:{free_tcp_port()}",
+        {"at": f"127.0.0.1:{free_tcp_port()}", "protocol": "telnet"},
+        {"at": f"127.0.0.1:{free_tcp_port()}", "access": "watch"},
+    ]
+    entry = {"name": "sw", "device": str(adapter.path), "listen": listen, "sharing": "shared"}
+    ports = [int(str(one["at"] if isinstance(one, dict) else one).split(":")[1]) for one in listen]
+    async with kept(entry, loop=loop) as daemon:
+        streams = [await asyncio.open_connection("127.0.0.1", number) for number in ports]
+        await daemon.until(lambda port: len(port["clients"]) == 3)
+        await daemon.restart()
+        for _, writer in streams[:2]:
+            writer.write(b"hi")
+            assert await adapter.receive(2) == b"hi"
+        streams[2][1].write(b"no")
+        await adapter.send(b"\xffdone")
+        async with asyncio.timeout(TIMEOUT):
+            assert await streams[0][0].readexactly(5) == b"\xffdone"
+            assert await streams[1][0].readuntil(b"\xff\xffdone")
+            assert await streams[2][0].readexactly(5) == b"\xffdone"
+        port = await daemon.port()
+        assert [each["writes"] for each in port["clients"]] == [True, True, False]
+        assert port["counters"]["to_device"] == 4
+        for number, (_, writer) in zip(ports, streams, strict=True):
+            writer.close()
+            _, again = await asyncio.open_connection("127.0.0.1", number)
+            again.close()

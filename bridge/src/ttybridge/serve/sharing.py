@@ -94,7 +94,7 @@ class Sharing(Generic[Who]):
         """Let a newcomer in, let it wait, or refuse it."""
         active = self.active
         if active and self._rule == "replace":
-            leave = tuple(self.waiting[: len(self.waiting) + 1 - MOST_WAITING])
+            leave = tuple(self.waiting[: max(0, len(self.waiting) + 1 - MOST_WAITING)])
             self.waiting = [other for other in self.waiting if other not in leave] + [who]
             return Wait(active[0], leave)
         if len(active) >= self._max_clients:
