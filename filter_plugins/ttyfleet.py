@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
 from ttybridge.model.check import check_ser2net, parse_portmap
 from ttybridge.model.values import all_printable
+from ttybridge.setup import verify
 from ttybridge.setup.inventory import check_host, check_listeners, inert, listener, ports_of_host
 
 
@@ -46,37 +47,7 @@ def ttyfleet_ser2net_faults(ports: list[dict[str, Any]], version: str) -> str:
 
 def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What verify.yml noted of `hosts`: a table of all ports, and a line for each fault."""
-    rows: list[tuple[str, ...]] = [("HOST", "PORT", "LISTEN", "ABOUT", "RESULT")]
-    faults = []
-    for host in hosts:
-        noted = hostvars[host]
-        about = {port["name"]: port["about"] for port in noted["serial_ports_checked"]}
-        if why := noted["verify_unreadable"]:
-            faults += [f"{host}: {line}" for line in why.splitlines()]
-            shown = "host not read back" if noted.get("verify_provisioned", True) else why
-            for port in noted["serial_ports_checked"]:
-                rows.append((host, port["name"], port["endpoint"], port["about"], shown))
-            continue
-        for found in noted["verify_findings"]:
-            name = found["port"]
-            rows.append((host, name, found["listen"], about.get(name, ""), found["result"]))
-            if found["todo"]:
-                faults.append(f"{host}: {found['about']}: {found['result']}; {found['todo']}")
-        if noted["verify_differing"]:
-            differs = f"not as the inventory says: {', '.join(noted['verify_differing'])}"
-            rows.append((host, "-", "-", "", differs))
-            faults.append(f"{host}: {differs}; run playbook.yml (--diff shows what it writes)")
-        for fault in noted["verify_further"]:
-            rows.append((host, "-", "-", "", fault.partition(";")[0]))
-            faults.append(f"{host}: {fault}")
-    if not any(row[3] for row in rows[1:]):
-        rows = [(*row[:3], row[4]) for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] + [0]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return dict(inert({"table": "\n".join(lines), "faults": faults}))
+    return dict(inert(verify.report(hosts, hostvars)))
 
 
 def ttyfleet_printable(value: Any) -> Any:
