@@ -13,6 +13,7 @@ from ttybridge.model.check import check_ser2net, parse_portmap
 from ttybridge.model.values import all_printable
 from ttybridge.setup import verify
 from ttybridge.setup.inventory import check_host, check_listeners, inert, listener, ports_of_host
+from ttybridge.setup.sources import as_script
 
 
 def ttyfleet_faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -50,6 +51,11 @@ def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]])
     return dict(inert(verify.report(hosts, hostvars)))
 
 
+def ttyfleet_script(module: str) -> str:
+    """A module of ttybridge with all that it imports, as a program for `python3 -` on a host."""
+    return str(inert(as_script(module)))
+
+
 def ttyfleet_printable(value: Any) -> Any:
     """What a host said, without what a terminal would obey: see `printable`."""
     return inert(all_printable(value))
@@ -67,5 +73,6 @@ class FilterModule:
             "ttyfleet_ports": ttyfleet_ports,
             "ttyfleet_printable": ttyfleet_printable,
             "ttyfleet_report": ttyfleet_report,
+            "ttyfleet_script": ttyfleet_script,
             "ttyfleet_ser2net_faults": ttyfleet_ser2net_faults,
         }

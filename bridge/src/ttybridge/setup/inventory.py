@@ -109,7 +109,7 @@ def check_listeners(
         f"{key}: {listen} is taken by {_in_words(other)}: write another TCP port, or stop that"
         for key, listen in wanted
         for other in others
-        if listen and listen.overlaps(_listener(other["at"]))
+        if listen and listen.overlaps(Listen(other["address"], other["port"]))
     ]
 
 
@@ -227,11 +227,5 @@ def _is_ours(listener: Mapping[str, Any], ports: Sequence[Port], read: Mapping[s
 def _in_words(listener: Mapping[str, Any]) -> str:
     units = ", ".join(listener["units"])
     program = listener["program"] or "another program"
-    return f"{program}{f' ({units})' if units else ''}, which listens on {listener['at']}"
-
-
-def _listener(at: str) -> Listen:
-    """The listener that ss shows as 0.0.0.0:22, [::]:22, *:22 (both) or 127.0.0.53%lo:53."""
-    address, _, port = at.rpartition(":")
-    address = re.sub("%.*", "", address).strip("[]")
-    return Listen("" if address == "*" else address, int(port))
+    at = str(Listen(listener["address"] or "*", listener["port"]))
+    return f"{program}{f' ({units})' if units else ''}, which listens on {at}"

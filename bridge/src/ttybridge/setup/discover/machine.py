@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ttybridge.setup.listeners import connections
+
 # Who has a UART that is not free for the taking: what boots the machine, or belongs to its board.
 RESERVED = ("console", "getty", "bluetooth")
 
@@ -109,7 +111,7 @@ def read_machine(root: Path) -> Machine:
         host=_text(root / "proc/sys/kernel/hostname"),
         model=_text(root / "proc/device-tree/model"),
         ttys=ttys,
-        listening=frozenset(_listening(root)),
+        listening=frozenset(one.port for one in connections(root) if one.listening),
         all_seen=processes.all_seen,
         notes=tuple(dict.fromkeys(_notes(root, processes))),
         names=frozenset(_given_names(root / "etc/udev/rules.d")),
@@ -256,15 +258,6 @@ def _processes(root: Path) -> Processes:
             for target in targets:
                 opened[target].append(f"{name} (pid {pid})")
     return Processes(frozenset(names), opened, all_seen)
-
-
-def _listening(root: Path) -> Iterator[int]:
-    """TCP ports with a listener, at whatever address."""
-    for name in ("tcp", "tcp6"):
-        for line in _text(root / "proc/net" / name, lines=True).splitlines()[1:]:
-            local, state = line.split()[1], line.split()[3]
-            if state == "0A":
-                yield int(local.rpartition(":")[2], 16)
 
 
 def _given_names(rules: Path) -> Iterator[str]:

@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ttybridge.setup.listeners import Connection, connections
+
 UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
 GROUP = "dialout"  # in which both daemons run
 
@@ -43,8 +45,6 @@ REFUSALS = (
     "Device open failure: Object was already in use",
 )
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
 
 class Fault(Exception):
     """What is wrong, and what to do."""
@@ -52,17 +52,6 @@ class Fault(Exception):
     def __init__(self, result: str, todo: str) -> None:
         super().__init__(result)
         self.result, self.todo = result, todo
-
-
-@dataclass(frozen=True)
-class Connection:
-    """A line of /proc/net/tcp: a listener, or a connection with a peer."""
-
-    address: Address
-    port: int
-    peer: str
-    listening: bool
-    uid: int
 
 
 @dataclass(frozen=True)
@@ -76,35 +65,6 @@ class Bridge:
     metrics: dict[str, Any] | None = None
     reload_problem: str = ""
     problem: str = ""
-
-
-def connections(proc: Path = Path("/proc/net")) -> list[Connection]:
-    """Every TCP listener and established connection of the host."""
-    found = []
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = (proc / name).read_text().splitlines()[1:]
-        except FileNotFoundError:  # no IPv6
-            continue
-        for _, local, remote, state, _, _, _, uid, *_ in map(str.split, lines):
-            if state in ("0A", "01"):
-                address, port = _endpoint(local)
-                peer, peer_port = _endpoint(remote)
-                shown = f"[{peer}]" if peer.version == 6 else str(peer)
-                listening = state == "0A"
-                found.append(Connection(address, port, f"{shown}:{peer_port}", listening, int(uid)))
-    return found
-
-
-def _endpoint(text: str) -> tuple[Address, int]:
-    """The address and port in /proc's form: 32-bit words in the machine's own byte order."""
-    digits, port = text.split(":")
-    words = [bytes.fromhex(digits[at : at + 8]) for at in range(0, len(digits), 8)]
-    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
-    address = ipaddress.ip_address(packed)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address, int(port, 16)
 
 
 def units(names: set[str]) -> dict[str, dict[str, str]]:
@@ -195,7 +155,7 @@ def check_listener(
             f"{name} does not listen" + (f": {why}" if why else ""),
             f"look into `journalctl -u {name}`, then run playbook.yml",
         )
-    if uid.isdigit() and all(one.uid != int(uid) for one in found):
+    if uid.isdigit() and all(one.user != int(uid) for one in found):
         raise Fault(
             f"another program listens in {name}'s place",
             f"find it with `sudo ss -ltnp sport = :{listener['port']}`, end it "
