@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ttybridge.model.check import TLS_DIRECTORY, Fault, Site, check_portmap, par
 from ttybridge.model.ports import Listener, Port, Tls, as_entry, as_variables
 from ttybridge.model.values import (
     Choice,
+    Integer,
     Kind,
     Listen,
     ListenAddress,
@@ -26,7 +29,36 @@ from ttybridge.model.values import (
 )
 from ttybridge.setup.boot_config import BLUETOOTH
 
-# A host's variables beside its ports: what may stand there, and what it is for.
+# The folder of the roles, whose argument_specs name their variables.
+ROLES = Path(__file__).resolve().parents[4] / "roles"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """The mode of a device: octal digits in quotes, by which the group can read and write."""
+
+    allowed: str = (
+        'octal digits in quotes by which the group dialout can read and write, such as "0660"'
+    )
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return self._text.schema
+
+    @property
+    def _text(self) -> Text:
+        return Text(self.allowed, "0?[0-7][67][0-7]")
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return self._text.parse(value)
+        # YAML takes 0660 for an octal number, which is 432, and 660 for a decimal one.
+        digits = (f"0{value:03o}", f"0{value}", "0660")
+        meant = next(text for text in digits if re.fullmatch("0[0-7][67][0-7]", text))
+        raise ValueError(f'YAML reads it as a number: write it in quotes: udev_mode: "{meant}"')
+
+
+# The variables of a host, besides its ports, that a user sets: what may be written, and their use.
 SETTINGS: dict[str, tuple[Kind, str]] = {
     "bridge_metrics": (
         ListenAddress(),
@@ -42,13 +74,41 @@ SETTINGS: dict[str, tuple[Kind, str]] = {
         "What Bluetooth has where it takes the PL011 of a Raspberry Pi that a port names.",
     ),
     "uart_reboot": (Switch(), "Whether to reboot the host where its UARTs need it."),
+    "udev_mode": (Mode(), "Mode of the devices; 0666 lets every user of the host open them."),
+    "verify_patience": (
+        Integer(0, 3600),
+        "Seconds that a port may take until it listens after a restart.",
+    ),
+    "verify_probe_timeout": (
+        Integer(1, 3600),
+        "Seconds that a device may take to answer a probe.",
+    ),
 }
 
-# Names for the hint at a variable that is nearly called so.
+# Kinds of which an empty value means the same as none.
+_MAY_BE_EMPTY = (ListenAddress, Switch, Text)
+
 VARIABLES = ("serial_ports", "serial_ports_defaults", *SETTINGS)
 
-# What the roles have under such names themselves.
-_OURS = re.compile(r"serial_ports_(?:checked|guarded)|uart_boot|__.*")
+# Variables that are gone, each with why and what to do.
+REMOVED = {
+    "udev_group": "there is no such variable any more: devices belong to the group dialout, in "
+    "which both engines run: delete it, and add users to that group (sudo adduser NAME dialout)"
+}
+
+# Facts that the roles set. They are among a host's variables where one run has two playbooks.
+FACTS = frozenset(
+    {
+        *("bridge_differs", "bridge_faults", "firewall_differs", "host_fault", "host_read"),
+        *("host_ser2net_version", "host_taken", "ser2net_differs", "serial_ports_checked"),
+        *("serial_ports_guarded", "uart_differs", "uart_faults", "udev_differs"),
+        *("verify_differing", "verify_findings", "verify_further", "verify_provisioned"),
+        *("verify_unreadable",),
+    }
+)
+
+# How alike two names are, at least, where one is the other misspelt: by one letter of nine.
+_ALIKE = 0.88
 
 # The units that the roles write.
 _BRIDGE, _SER2NET = "ttybridge.service", "ser2net.service"
@@ -56,7 +116,7 @@ _BRIDGE, _SER2NET = "ttybridge.service", "ser2net.service"
 
 def check_host(host: str, variables: Mapping[str, Any]) -> list[Fault]:
     """Every fault in what the inventory says of a host's ports."""
-    faults = list(_misspelt(host, variables))
+    faults = list(_names(host, variables))
     values, bad = _settings(variables)
     faults += [Fault(host, name, problem) for name, problem in bad.items()]
     if "serial_ports" in variables:
@@ -140,13 +200,38 @@ def without_marks(variables: Any) -> Any:
     return variables
 
 
-def _misspelt(host: str, variables: Mapping[str, Any]) -> Iterator[Fault]:
+@functools.cache
+def role_variables(roles: Path = ROLES) -> frozenset[str]:
+    """The variables of all roles, by their argument_specs: those that users set, and inputs."""
+    # Not at the top: script/install has this module read by a Python that may lack PyYAML.
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    files = roles.glob("*/meta/argument_specs.yml")
+    specs = [yaml.load(file.read_text("utf-8"), loader)["argument_specs"] for file in files]
+    return frozenset(name for spec in specs for name in spec["main"]["options"])
+
+
+def _names(host: str, variables: Mapping[str, Any]) -> Iterator[Fault]:
+    """Faults in the names of variables: those that are gone, and those that are misspelt."""
     for name in variables:
-        if name in VARIABLES or _OURS.fullmatch(name):
-            continue
-        near = difflib.get_close_matches(name, VARIABLES, 1, cutoff=0.9)
-        if near and near[0] not in variables:
-            yield Fault(host, name, f"unknown variable; did you mean {near[0]}?")
+        if name in REMOVED:
+            yield Fault(host, name, f"{shown(variables[name])}: {REMOVED[name]}")
+        elif (near := _meant(name)) and near not in variables:
+            yield Fault(host, name, f"unknown variable; did you mean {near}?")
+
+
+def _meant(name: str) -> str:
+    """The variable of which a name is a misspelling; "" where it is a name of its own.
+
+    Other names belong to the user, whatever they begin with: inventories serve other roles, too.
+    """
+    # dev_mode is a name of its own, although it is nearly udev_mode.
+    known = [variable for variable in VARIABLES if variable[0] == name[0]]
+    near = difflib.get_close_matches(name, known, 1, cutoff=_ALIKE)
+    if not near or name in known or name in FACTS or name in role_variables():
+        return ""
+    return near[0]
 
 
 def _settings(variables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -154,7 +239,7 @@ def _settings(variables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, s
     values, bad = {}, {}
     for name, (kind, _) in SETTINGS.items():
         value = variables.get(name)
-        if value in (None, ""):
+        if name not in variables or (value in (None, "") and isinstance(kind, _MAY_BE_EMPTY)):
             continue
         try:
             values[name] = kind.parse(value)
