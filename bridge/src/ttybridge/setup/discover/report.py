@@ -92,13 +92,7 @@ def _about(proposal: Proposal) -> Iterator[str]:
 
 
 def _entry(proposal: Proposal) -> Iterator[str]:
-    entry = proposal.entry
-    keys = _inline(proposal.match.keys)
-    for line in (
-        f"- name: {yaml_text.text(entry['name'])}",
-        f"  {keys}",
-        f"  listen: {entry['listen']}",
-    ):
+    for line in yaml_text.entry(proposal.entry):
         yield f"  {'# ' if proposal.reserved else ''}{line}"
 
 
@@ -108,14 +102,8 @@ def _in_brackets(text: str) -> str:
 
 def _inline(match: Mapping[str, Any]) -> str:
     """`usb: {...}` or `device: ...` on one line."""
-    if "usb" not in match:
-        return f"device: {yaml_text.text(match['device'])}"
-    # Texts in quotes in any case: the next adapter's could be a number to YAML.
-    texts = {
-        key: yaml_text.quoted(value) if isinstance(value, str) else value
-        for key, value in match["usb"].items()
-    }
-    return f"usb: {{{', '.join(f'{key}: {value}' for key, value in texts.items())}}}"
+    ((key, item),) = match.items()
+    return yaml_text.pair(key, item)
 
 
 def to_json(machine: Machine, proposals: Sequence[Proposal]) -> str:

@@ -145,9 +145,6 @@ def as_yaml(ports: tuple[Port, ...], where: str) -> str:
         return f"{head}serial_ports: []\n"
     if any(port.engine == "ser2net" and port.allow for port in ports):
         head += "serial_firewall: true\n"
-    entries = []
-    for port in ports:
-        entry = as_entry(port, always=_SAID)
-        keys = [f"{key}: {yaml_text.value(key, value)}" for key, value in entry.items()]
-        entries.append("  - " + "\n    ".join(keys) + "\n")
-    return f"{head}serial_ports:\n{''.join(entries)}"
+    entries = [yaml_text.entry(as_entry(port, always=_SAID)) for port in ports]
+    lines = "".join(f"  {line}\n" for entry in entries for line in entry)
+    return f"{head}serial_ports:\n{lines}"
