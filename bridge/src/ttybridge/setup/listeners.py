@@ -4,9 +4,9 @@
 
 prints the listeners as JSON: a list of {"address", "port", "user", "program", "units"}. "address"
 is "" for every address, IPv4 and IPv6; "user" is a number; "program" and "units" (of systemd) are
-those of the processes that have the socket, "" and [] where they cannot be seen, which takes root.
+those of the processes with the socket. They are "" and [] for who is not root.
 
-The role host sends this file to hosts, so it imports the standard library only. The facts are
+The role host sends this file to hosts, so it imports only the standard library. The facts come
 from proc(5) and sock_diag(7).
 """
 
@@ -38,7 +38,7 @@ class Connection:
     """A listener, or a connection with a peer.
 
     `peer` is `address:port`; `user` is the number of the user who opened the socket; `inode` is
-    the socket's.
+    the number of the socket.
     """
 
     address: Address
@@ -51,7 +51,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Listener:
-    """A listener and whose it is, as the module's own description says."""
+    """A listener and its owner; the fields are described at the top of this module."""
 
     address: str
     port: int
@@ -61,7 +61,7 @@ class Listener:
 
 
 def connections(root: Path = Path("/")) -> list[Connection]:
-    """Every TCP listener and every established connection; `root` is the folder with /proc."""
+    """Return every TCP listener and established connection; `root` is the folder with proc/."""
     found = []
     for name in ("tcp", "tcp6"):
         try:
@@ -87,7 +87,7 @@ def connections(root: Path = Path("/")) -> list[Connection]:
 
 
 def listeners(root: Path = Path("/"), only_ipv6: Collection[int] = ()) -> Iterator[Listener]:
-    """Every TCP listener with its owner; `only_ipv6` are inodes of those that take no IPv4."""
+    """Yield every TCP listener; `only_ipv6` are the inodes of those that take no IPv4."""
     listening = [one for one in connections(root) if one.listening]
     owners = _owners(root, {one.inode for one in listening})
     for one in listening:
@@ -99,9 +99,9 @@ def listeners(root: Path = Path("/"), only_ipv6: Collection[int] = ()) -> Iterat
 
 
 def without_ipv4() -> set[int]:
-    """The inodes of listeners at IPv6 addresses that take no IPv4, which /proc does not tell.
+    """Return the inodes of IPv6 listeners that take no IPv4; /proc does not show that.
 
-    Empty where the kernel does not answer.
+    The set is empty if the kernel does not answer.
     """
     every = struct.pack("=4BI48x", socket.AF_INET6, socket.IPPROTO_TCP, 0, 0, 1 << 10)
     request = struct.pack("=IHHII", 16 + len(every), _BY_FAMILY, _REQUEST_DUMP, 0, 0) + every
@@ -135,7 +135,7 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 
 def _endpoint(text: str) -> tuple[Address, int]:
-    """The address and port in /proc's form: 32-bit words in the machine's own byte order."""
+    """Read an address and port as /proc writes them: 32-bit words in the host's byte order."""
     digits, port = text.split(":")
     words = [bytes.fromhex(digits[at : at + 8]) for at in range(0, len(digits), 8)]
     packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
@@ -146,7 +146,7 @@ def _endpoint(text: str) -> tuple[Address, int]:
 
 
 def _owners(root: Path, inodes: Collection[int]) -> dict[int, list[Path]]:
-    """The folders in /proc of the processes that have sockets, by the inodes of these."""
+    """The processes that have each socket, by its inode; a process is its folder in /proc."""
     found: dict[int, list[Path]] = {}
     names = {f"socket:[{inode}]": inode for inode in inodes}
     for pid in sorted((name for name in os.listdir(root / "proc") if name.isdigit()), key=int):
@@ -161,7 +161,7 @@ def _owners(root: Path, inodes: Collection[int]) -> dict[int, list[Path]]:
 
 
 def _units(process: Path) -> Iterator[str]:
-    """The unit of systemd that a process belongs to, by its control group."""
+    """The service of systemd that the control group of a process names."""
     groups = _text(process / "cgroup")
     yield from re.findall(r"^(?:0:|1:name=systemd):.*/([^/\n]*\.service)\b", groups, re.MULTILINE)
 
