@@ -58,7 +58,7 @@ def version() -> str:
 
 
 def write(content: bytes, path: Path) -> None:
-    """Write a file whole or not at all, unless it is there already."""
+    """Write a file, whole or not at all; leave it alone if it has this content already."""
     if path.exists() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def write(content: bytes, path: Path) -> None:
 
 
 def main() -> None:
-    """Build in bridge/dist; elsewhere if the clone is read-only."""
+    """Build in bridge/dist, or in another folder if the clone is read-only."""
     content = program()
     name = f"ttybridge-{version()}+{hashlib.sha256(content).hexdigest()[:8]}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

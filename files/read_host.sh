@@ -1,9 +1,9 @@
 # shellcheck shell=sh
 # What a host is, as YAML. Sent as a command line before anything is known of the host.
-# Input: $LISTENERS, the text of bridge/src/ttybridge/setup/listeners.py; without it no listener is told of.
+# Input: $LISTENERS, the text of bridge/src/ttybridge/setup/listeners.py; without it the list of listeners is empty.
 export LC_ALL=C
 
-# Texts of the host can hold anything: they come in quotes, on one line, with ? for what is not printable ASCII.
+# Texts of a host can hold anything. They are quoted, on one line, with ? for what is not printable ASCII.
 quoted() {
   case $1 in
     *[!A-Za-z0-9\ ._:/+-]*) printf "'%s'" "$(printf %s "$1" | tr -c ' -~' '?' | sed "s/'/''/g")" ;;
@@ -48,14 +48,14 @@ for unit in ttybridge.service ser2net.service.d/ttyfleet.conf ttyfleet-firewall.
   [ ! -e /etc/systemd/system/$unit ] || echo "  $unit,"
 done
 echo ']'
-# Programs of ttybridge, the last used first, and the one in use.
+# The programs of ttybridge, the most recently used first, and the one in use.
 echo 'programs: ['
 # shellcheck disable=SC2012 # ls sorts by time, and each_quoted takes any name
 ls -t /usr/local/lib/ttybridge 2>/dev/null | each_quoted
 echo ']'
 program=$(readlink /usr/local/bin/ttybridge 2>/dev/null)
 say program "${program##*/}"
-# What ser2net was before the first run ("enabled active"), and its configurations: those that are not ours, those that
+# The state of ser2net before the first run ("enabled active"), and its configurations: those of the user, those that
 # are kept to be put back, and ours.
 ours() { grep -qs '^# Written by ttyfleet' "$1"; }
 echo 'ser2net: {'
@@ -84,7 +84,7 @@ echo 'stale: ['
 stale ttybridge.service /usr/local/bin/ttybridge /etc/ttybridge/ttybridge.toml /etc/systemd/system/ttybridge.service
 dropin=/etc/systemd/system/ser2net.service.d/ttyfleet.conf
 [ ! -e $dropin ] || stale ser2net.service $dropin "$(sed -n 's,^ExecStart=.* -c \(/.*\),\1,p' $dropin | tail -n 1)"
-# The firewall by what the kernel has, beside what its file makes in an empty network: a flush leaves no trace.
+# The table of the firewall in the kernel, compared with what its file makes in an empty network: a flush leaves no trace.
 firewall=ttyfleet-firewall.service
 if [ -e /etc/systemd/system/$firewall ]; then
   wanted=$(unshare --net sh -c 'nft --file /etc/ttyfleet.nft && nft list table inet ttyfleet' 2>/dev/null)
@@ -92,7 +92,7 @@ if [ -e /etc/systemd/system/$firewall ]; then
     [ "$(nft list table inet ttyfleet 2>&1)" = "$wanted" ] || echo "  $firewall,"
 fi
 echo ']'
-# Who listens where on TCP, and the users of our units: in a container root cannot see whose a socket is.
+# Who listens on TCP, and the users of our units: in a container root cannot see which process has a socket.
 listening=
 [ -z "$python" ] || [ -z "$LISTENERS" ] || listening=$(/usr/bin/python3 -I -c "$LISTENERS")
 printf 'listening: %s\n' "${listening:-[]}"
@@ -101,7 +101,7 @@ for unit in ttybridge.service ser2net.service; do
   say "  $unit" "$(systemctl show --property=UID --value $unit 2>/dev/null)" ,
 done
 echo '}'
-# What a Pi boots with, for the role uart; texts in base64.
+# What a Pi boots with, for the role uart. Texts are in base64.
 boot=
 for folder in /boot /boot/firmware; do
   [ ! -e $folder/config.txt ] || boot=$folder

@@ -1,7 +1,7 @@
-"""The modules that a program on a Pi consists of: a module of ttybridge with all that it imports.
+"""Finds the modules that a program on a Pi needs: a module of ttybridge and all that it imports.
 
-Imports are read from the sources, also those inside functions. They are absolute, one statement a
-line, as everywhere in ttybridge.
+This reads the import statements in the sources, also those inside functions. They must be absolute
+and begin a line, as everywhere in ttybridge.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _file(module: str, root: Path) -> Path | None:
 def _imported(file: Path, package: str) -> set[str]:
     """The names of a package that a file imports; not all of them are modules."""
     names: set[str] = set()
-    # To parse whole files takes five times as long, for each host.
+    # Parsing whole files would take the build five times as long, and each host has a build.
     for statement in re.findall(_IMPORT.format(package), file.read_text("utf-8"), re.MULTILINE):
         (node,) = ast.parse(statement).body
         if isinstance(node, ast.Import):
