@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Build ttybridge as one executable file and print its path.
 
-The same sources give the same bytes and the same name on any machine: names are sorted, nothing is
-compressed or dated. The name ends in a hash of the content, so a changed program has another name.
+The file holds `ttybridge.cli` and the modules that it imports; what only the controller needs stays
+out. The same sources give the same bytes and the same name on any machine: names are sorted,
+nothing is compressed or dated. The name ends in a hash of the content, so a changed program has
+another name.
 """
 
 from __future__ import annotations
@@ -17,7 +19,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+
+from ttybridge.setup.sources import needed
+
 HERE = Path(__file__).resolve().parent
+ROOT = HERE / "src"
 SHEBANG = b"#!/usr/bin/python3 -I\n"
 MAIN = "import sys\n\nfrom ttybridge.cli import main\n\nsys.exit(main())\n"
 
@@ -25,10 +32,8 @@ MAIN = "import sys\n\nfrom ttybridge.cli import main\n\nsys.exit(main())\n"
 def sources() -> Iterator[tuple[str, bytes]]:
     """Name and content of every file in the program."""
     yield "__main__.py", MAIN.encode()
-    root = HERE / "src"
-    paths = [*root.glob("ttybridge/**/*.py"), root / "ttybridge" / "py.typed"]
-    for path in sorted(paths, key=lambda path: path.relative_to(root).as_posix()):
-        yield path.relative_to(root).as_posix(), path.read_bytes()
+    for path in needed("ttybridge.cli", ROOT).values():
+        yield path.relative_to(ROOT).as_posix(), path.read_bytes()
 
 
 def program() -> bytes:
@@ -46,14 +51,14 @@ def program() -> bytes:
 
 def version() -> str:
     """What `ttybridge --version` says."""
-    text = (HERE / "src" / "ttybridge" / "__init__.py").read_text(encoding="utf-8")
+    text = (ROOT / "ttybridge" / "__init__.py").read_text(encoding="utf-8")
     match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
     assert match, "ttybridge/__init__.py names no __version__"
     return match[1]
 
 
 def write(content: bytes, path: Path) -> None:
-    """Write a file whole or not at all, unless it is there already."""
+    """Write a file, whole or not at all; leave it alone if it has this content already."""
     if path.exists() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +74,7 @@ def write(content: bytes, path: Path) -> None:
 
 
 def main() -> None:
-    """Build in bridge/dist; elsewhere if the clone is read-only."""
+    """Build in bridge/dist, or in another folder if the clone is read-only."""
     content = program()
     name = f"ttybridge-{version()}+{hashlib.sha256(content).hexdigest()[:8]}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -1,4 +1,4 @@
-"""Ansible's own output on the screen, in which no text of a host is a command to the terminal."""
+"""Ansible's default output, without control characters in texts of hosts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ extends_documentation_fragment:
 
 
 class _Printable:
-    """Ansible's display; all texts that it is given are made printable first."""
+    """Ansible's display, with all texts made printable first."""
 
     def __init__(self, display: Any) -> None:
         self._display = display
@@ -57,12 +57,12 @@ class CallbackModule(Default):  # type: ignore[misc]
         self._display = _Printable(self._display)
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        """Show the recap, which has only names of the inventory in it, in colours."""
+        """Show the recap in colours: it holds only names from the inventory."""
         with self._in_colours():
             super().v2_playbook_on_stats(stats)
 
     def v2_on_file_diff(self, result: Any) -> None:
-        """Show how a file differs, in colours; `_get_diff` makes it printable before."""
+        """Show how a file differs, in colours: `_get_diff` has made it printable."""
         with self._in_colours():
             super().v2_on_file_diff(result)
 
@@ -71,7 +71,7 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _in_colours(self) -> Iterator[None]:
-        # The colours of a part of a text are escape sequences in it.
+        # Colours are escape sequences in the text, which _Printable would make visible.
         printable, self._display = self._display, self._coloured
         try:
             yield

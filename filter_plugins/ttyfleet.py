@@ -1,4 +1,4 @@
-"""Ansible filters over the port map of bridge/; every rule lives there."""
+"""Ansible's filters; all rules are in ttybridge.model and ttybridge.setup (bridge/src)."""
 
 from __future__ import annotations
 
@@ -11,76 +11,53 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
 
 from ttybridge.model.check import check_ser2net, parse_portmap
 from ttybridge.model.values import all_printable
+from ttybridge.setup import verify
 from ttybridge.setup.inventory import check_host, check_listeners, inert, listener, ports_of_host
+from ttybridge.setup.sources import as_script
 
 
 def ttyfleet_faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Every fault in the port maps of `hosts`, a line each; none where all are sound."""
+    """Every fault in the port maps and variables of `hosts`, a line each."""
     faults = [str(fault) for host in hosts for fault in check_host(host, hostvars[host])]
     return list(inert(faults))
 
 
 def ttyfleet_ports(entries: Any, defaults: Any = None) -> list[dict[str, Any]]:
-    """The ports of one host, every key filled in, as `ports_of_host` says."""
+    """The ports of one host with all keys, as `ports_of_host` returns them."""
     return list(inert(ports_of_host(entries, defaults)))
 
 
 def ttyfleet_listen(written: Any) -> dict[str, Any] | None:
-    """A listener as {address, port, text}; None where nothing is written."""
+    """A listener as {address, port, text}; None if there is none."""
     return listener(written)
 
 
 def ttyfleet_listen_faults(
     ports: list[dict[str, Any]], read: Mapping[str, Any], metrics: Any = ""
 ) -> list[str]:
-    """What on a host listens already where its ports, or metrics, shall, a line each."""
+    """A line for each port, and for the metrics, whose TCP port another program holds."""
     return list(inert(check_listeners(ports, metrics, read)))
 
 
 def ttyfleet_ser2net_faults(ports: list[dict[str, Any]], version: str) -> str:
-    """What ports as `ttyfleet_ports` returns them ask of a ser2net that lacks it, a line each."""
+    """What the installed ser2net is too old for, of ports from `ttyfleet_ports`, a line each."""
     parsed = parse_portmap([port["entry"] for port in ports])
     faults = "\n".join(str(fault) for fault in check_ser2net(parsed, version))
     return str(inert(faults))
 
 
 def ttyfleet_report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What verify.yml noted of `hosts`: a table of all ports, and a line for each fault."""
-    rows: list[tuple[str, ...]] = [("HOST", "PORT", "LISTEN", "ABOUT", "RESULT")]
-    faults = []
-    for host in hosts:
-        noted = hostvars[host]
-        about = {port["name"]: port["about"] for port in noted["serial_ports_checked"]}
-        if why := noted["verify_unreadable"]:
-            faults += [f"{host}: {line}" for line in why.splitlines()]
-            shown = "host not read back" if noted.get("verify_provisioned", True) else why
-            for port in noted["serial_ports_checked"]:
-                rows.append((host, port["name"], port["endpoint"], port["about"], shown))
-            continue
-        for found in noted["verify_findings"]:
-            name = found["port"]
-            rows.append((host, name, found["listen"], about.get(name, ""), found["result"]))
-            if found["todo"]:
-                faults.append(f"{host}: {found['about']}: {found['result']}; {found['todo']}")
-        if noted["verify_differing"]:
-            differs = f"not as the inventory says: {', '.join(noted['verify_differing'])}"
-            rows.append((host, "-", "-", "", differs))
-            faults.append(f"{host}: {differs}; run playbook.yml (--diff shows what it writes)")
-        for fault in noted["verify_further"]:
-            rows.append((host, "-", "-", "", fault.partition(";")[0]))
-            faults.append(f"{host}: {fault}")
-    if not any(row[3] for row in rows[1:]):
-        rows = [(*row[:3], row[4]) for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)] + [0]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return dict(inert({"table": "\n".join(lines), "faults": faults}))
+    """The report of verify.yml on `hosts`: a table of all ports, and a line for each fault."""
+    return dict(inert(verify.report(hosts, hostvars)))
+
+
+def ttyfleet_script(module: str) -> str:
+    """A module of ttybridge and its imports, as one text for `python3 -` on a host."""
+    return str(inert(as_script(module)))
 
 
 def ttyfleet_printable(value: Any) -> Any:
-    """What a host said, without what a terminal would obey: see `printable`."""
+    """What a host said, with control characters as visible escapes: see `printable`."""
     return inert(all_printable(value))
 
 
@@ -96,5 +73,6 @@ class FilterModule:
             "ttyfleet_ports": ttyfleet_ports,
             "ttyfleet_printable": ttyfleet_printable,
             "ttyfleet_report": ttyfleet_report,
+            "ttyfleet_script": ttyfleet_script,
             "ttyfleet_ser2net_faults": ttyfleet_ser2net_faults,
         }

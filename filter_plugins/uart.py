@@ -1,4 +1,4 @@
-"""The Ansible filter of the role uart; every rule is in bridge/'s boot_config.py."""
+"""The filter of the role uart; all rules are in ttybridge.setup.boot_config (bridge/src)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _TEXTS = ("config", "cmdline", "kept", "running")
 def ttyfleet_uart_plan(
     boot: Mapping[str, Any], ports: list[dict[str, Any]], bluetooth: Any
 ) -> dict[str, Any]:
-    """What a host must boot with, by the fields of `Plan`.
+    """What a host must boot with, as a mapping with the fields of `Plan`.
 
-    `boot` is what files/read_host.sh says of it, its texts in base64; `ports` are as
-    `ttyfleet_ports` returns them.
+    `boot` is the part of that name of what files/read_host.sh says, with texts in base64. `ports`
+    are as `ttyfleet_ports` returns them.
     """
     known = {field.name for field in dataclasses.fields(Boot)}
     given = {key: value for key, value in boot.items() if key in known}

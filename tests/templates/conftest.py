@@ -1,4 +1,4 @@
-"""Lets the tests import what is sent to the hosts."""
+"""Lets the tests import the filters."""
 
 import sys
 from pathlib import Path

@@ -22,6 +22,7 @@ from ttybridge.model.values import (
     Tags,
     has_writable_default,
 )
+from ttybridge.setup.inventory import FACTS
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
@@ -42,6 +43,23 @@ def test_defaults(role: str) -> None:
         if not option.get("required")
     }
     assert (yaml.safe_load(file.read_text()) if file.exists() else {}) == documented
+
+
+def facts(tasks: Any) -> set[str]:
+    """The public names that tasks set or register, in blocks, too."""
+    found: set[str] = set()
+    for task in tasks or []:
+        found |= (task.get("ansible.builtin.set_fact") or {}).keys()
+        found |= {task["register"]} if "register" in task else set()
+        for inside in ("block", "rescue", "always"):
+            found |= facts(task.get(inside))
+    return {name for name in found if not name.startswith("__")}
+
+
+def test_the_facts_that_roles_set_are_known_as_such() -> None:
+    """A second playbook of the same run finds them among the variables of a host."""
+    files = [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml")]
+    assert set().union(*(facts(yaml.safe_load(file.read_text())) for file in files)) == FACTS
 
 
 def documented(model: type) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ttybridge.model.ports import about
 from ttybridge.model.values import Listen, printable
 from ttybridge.setup.discover import report
 from ttybridge.setup.ser2net import importer
+from ttybridge.setup.table import table
 
 CONFIG = Path("/etc/ttybridge/ttybridge.toml")
 
@@ -137,9 +138,7 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _status_table(status: dict[str, Any]) -> str:
-    rows: list[tuple[str, ...]] = [
-        ("PORT", "LISTEN", "DEVICE", "CLIENTS", "FROM DEVICE", "TO DEVICE")
-    ]
+    rows = [("PORT", "LISTEN", "DEVICE", "CLIENTS", "FROM DEVICE", "TO DEVICE", "ABOUT")]
     rows += [
         (
             port["name"],
@@ -148,24 +147,17 @@ def _status_table(status: dict[str, Any]) -> str:
             ", ".join(_client(port, client) for client in port["clients"]) or "-",
             str(port["counters"]["from_device"]),
             str(port["counters"]["to_device"]),
+            _about(port),
         )
         for port in status["ports"]
     ]
-    abouts = [_about(port) for port in status["ports"]]
-    if any(abouts):
-        rows = [(*row, cell) for row, cell in zip(rows, ["ABOUT", *abouts], strict=True)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    lines += [
+    problems = [
         f"{port['name']}: {problem}"
         for port in status["ports"]
         for problem in (port["listen_problem"], port["device"]["problem"])
         if problem
     ]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join([table(rows, optional="ABOUT"), *problems])
 
 
 def _about(port: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
@@ -84,7 +85,12 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
             "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx': " + NAME
         ),
     ),
-    ({"name": 7}, ("port number 1: name: 7: " + NAME)),
+    ({"name": 7}, ("port number 1: name: 7: without quotes it is a number: " + NAME)),
+    ({"name": True}, ("port number 1: name: True: without quotes it is on or off: " + NAME)),
+    (
+        {"name": datetime.date(2026, 11, 27)},
+        ("port number 1: name: '2026-11-27': without quotes it is a date: " + NAME),
+    ),
     ({"name": None}, ("port number 1: name: None: " + NAME)),
     ({"name": "../sw"}, ("port ../sw: name: '../sw': " + NAME)),
     ({"name": "sw\n"}, ("port 'sw\\n': name: 'sw\\n': " + NAME)),
@@ -306,7 +312,7 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"tags": [" a"]}, ("tags: [' a']: " + TAGS)),
     ({"tags": ["a", "a"]}, ("tags: ['a', 'a']: 'a' is there twice: write it once")),
     ({"banner": "\x07"}, ("banner: '\\x07': " + BANNER)),
-    ({"banner": 3}, ("banner: 3: " + BANNER)),
+    ({"banner": 3}, ("banner: 3: without quotes it is a number: " + BANNER)),
     ({"banner": "{port}"}, ("banner: '{port}': " + BANNER)),
     ({"banner": "{}"}, ("banner: '{}': " + BANNER)),
     ({"banner": "{name!r}"}, ("banner: '{name!r}': " + BANNER)),

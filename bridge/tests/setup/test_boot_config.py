@@ -215,7 +215,7 @@ def test_a_uart_is_freed_and_given_back(
 REFUSED: list[tuple[str, str, str, dict[str, Any], str, str]] = [
     (
         *(PI4, "", "ttyAMA0", {}, "keep"),
-        "Bluetooth has this UART; have uart_bluetooth: off, or mini (Bluetooth then has the mini "
+        "Bluetooth has this UART; set uart_bluetooth: off, or mini (Bluetooth then has the mini "
         "UART), or write /dev/ttyS0 for the mini UART",
     ),
     (
@@ -254,7 +254,7 @@ REFUSED: list[tuple[str, str, str, dict[str, Any], str, str]] = [
     ),
     (
         *(PI5, "", "serial0", {}, "keep"),
-        "what this is depends on the boot loader of this model; write /dev/ttyAMA0 (GPIO 14 and "
+        "on this model the boot loader decides which UART this is; write /dev/ttyAMA0 (GPIO 14 and "
         "15) or /dev/ttyAMA10 (the debug connector)",
     ),
     (
@@ -304,25 +304,24 @@ REFUSED: list[tuple[str, str, str, dict[str, Any], str, str]] = [
     ),
     (
         *(PI4, "", "ttyS0", {"parity": "even"}, "keep"),
-        "the mini UART has no parity bit: have uart_bluetooth: off and device: /dev/ttyAMA0",
+        "the mini UART has no parity bit: set uart_bluetooth: off and device: /dev/ttyAMA0",
     ),
     (
         *(PI4, "", "ttyS0", {"stopbits": 2}, "keep"),
-        "the mini UART has one stop bit only: have uart_bluetooth: off and device: /dev/ttyAMA0",
+        "the mini UART has one stop bit only: set uart_bluetooth: off and device: /dev/ttyAMA0",
     ),
     (
         *(PI4, "", "ttyS0", {"bytesize": 5}, "keep"),
-        "the mini UART has 7 or 8 data bits only: have uart_bluetooth: off and device: "
-        "/dev/ttyAMA0",
+        "the mini UART has 7 or 8 data bits only: set uart_bluetooth: off and device: /dev/ttyAMA0",
     ),
     (
         *(PI4, "", "serial0", {"baudrate": 300}, "keep"),
-        "the mini UART has no baudrate below 477 at a core clock of 250 MHz: have uart_bluetooth: "
+        "the mini UART has no baudrate below 477 at a core clock of 250 MHz: set uart_bluetooth: "
         "off and device: /dev/ttyAMA0",
     ),
     (
         *(PI4, "core_freq=500", "serial0", {"baudrate": 600}, "keep"),
-        "the mini UART has no baudrate below 954 at a core clock of 500 MHz: have uart_bluetooth: "
+        "the mini UART has no baudrate below 954 at a core clock of 500 MHz: set uart_bluetooth: "
         "off and device: /dev/ttyAMA0",
     ),
 ]
@@ -435,12 +434,12 @@ def test_a_reboot_stays_needed_until_there_was_one() -> None:
 # What is said besides: model, config.txt, device, keys, uart_bluetooth
 WARNED: list[tuple[str, str, str, dict[str, Any], str, list[str]]] = [
     (PI4, "", "serial0", {}, "keep", ["the mini UART's baudrate follows the core clock"]),
-    (PI4, "", "serial0", {}, "mini", ["Bluetooth at the mini UART wants a fixed core clock"]),
+    (PI4, "", "serial0", {}, "mini", ["Bluetooth at the mini UART needs a fixed core clock"]),
     (PI4, "core_freq=250", "serial0", {}, "mini", []),
     (PI4, "", "serial0", {}, "off", []),
-    (PI4, "", "serial0", {"flow": "rtscts"}, "off", ["RTS and CTS are at GPIO 17 and 16 once"]),
+    (PI4, "", "serial0", {"flow": "rtscts"}, "off", ["for RTS and CTS at GPIO 17 and 16, add"]),
     (PI4, "gpio=16-17=a3", "serial0", {"flow": "rtscts"}, "off", []),
-    (PI5, "", "ttyS0", {}, "keep", ["/dev/ttyS0 is none of this model's own UARTs, which are"]),
+    (PI5, "", "ttyS0", {}, "keep", ["/dev/ttyS0 is none of this model's own UARTs ("]),
     (
         "Raspberry Pi 9 Model B",
         "",

@@ -321,9 +321,9 @@ TCP = """\
 
 PRINTED = """\
 # pi-rack1 (Raspberry Pi 4 Model B Rev 1.4)
-# Name each port after what hangs on it.
-# Line settings that an entry lacks are those of serial_ports_defaults in the inventory, else
-# baudrate 9600, bytesize 8, parity none, stopbits 1, flow none: write what the device has.
+# Name each port after the device that is connected to it.
+# An entry without line settings has those of serial_ports_defaults in the inventory, else
+# baudrate 9600, bytesize 8, parity none, stopbits 1, flow none: write those of the device.
 serial_ports:
 
   # /dev/ttyUSB0, USB path 1-1.1, driver pl2303
@@ -350,7 +350,7 @@ serial_ports:
   # /dev/ttyUSB6, USB path 1-1.3.2, driver cp210x
   # Silicon Labs CP2102 USB to UART Bridge Controller (10c4:ea60, serial number 0001)
   # /dev/serial/by-path/platform-fd500000.pcie-pci-0000:01:00.0-usb-0:1.3.2:1.0-port0
-  # Matched by USB path: its serial number 0001 is one that its maker gives to many.
+  # Matched by USB path: its serial number 0001 is one that many adapters have.
   # Or usb: {path: "1-1.3.2"}, whichever adapter is plugged in there.
   # Warning: its twin is at 1-1.3.10: only the socket tells them apart, so label both
   - name: cp2102-usb-to-uart-1-1.3.2
@@ -361,7 +361,7 @@ serial_ports:
   # Silicon Labs CP2102 USB to UART Bridge Controller (10c4:ea60, serial number 0001)
   # /dev/serial/by-id/usb-Silicon_Labs_CP2102_USB_to_UART_Bridge_Controller_0001-if00-port0
   # /dev/serial/by-path/platform-fd500000.pcie-pci-0000:01:00.0-usb-0:1.3.10:1.0-port0
-  # Matched by USB path: its serial number 0001 is one that its maker gives to many.
+  # Matched by USB path: its serial number 0001 is one that many adapters have.
   # Or usb: {path: "1-1.3.10"}, whichever adapter is plugged in there.
   # Warning: its twin is at 1-1.3.2: only the socket tells them apart, so label both
   - name: cp2102-usb-to-uart-1-1.3.10
@@ -372,7 +372,7 @@ serial_ports:
   # /dev/serial1
   # Matched by name, which a UART keeps.
   # In use: the board's Bluetooth (dtoverlay=disable-bt frees it)
-  # Not proposed, since it is in use. To take it, remove the # from these lines:
+  # Not proposed because it is in use. To use it, remove the # from these lines:
   # - name: ttyAMA0
   #   device: /dev/ttyAMA0
   #   listen: 10006
@@ -380,7 +380,7 @@ serial_ports:
   # /dev/ttyS0, a UART, driver bcm2835-aux-uart
   # /dev/serial0
   # Matched by name, which a UART keeps.
-  # Or device: /dev/serial0, the board's first UART, whichever config.txt makes it.
+  # Or device: /dev/serial0, the first UART of the board, whichever that is by config.txt.
   # Warning: a mini UART: no parity, and its baudrate moves with the core clock: enable_uart=1
   - name: ttyS0
     device: /dev/ttyS0
@@ -514,7 +514,7 @@ def test_processes_that_cannot_be_looked_into(pi: Pi, monkeypatch: pytest.Monkey
         return listdir(path)
 
     monkeypatch.setattr(os, "listdir", refuse)
-    assert "Some processes could not be looked into" in report.report(root=pi.root)
+    assert "Only root sees the files of every process" in report.report(root=pi.root)
 
 
 def test_a_port_keeps_the_name_that_it_has(pi: Pi) -> None:
@@ -525,7 +525,7 @@ def test_a_port_keeps_the_name_that_it_has(pi: Pi) -> None:
     pi.write("dev/ttyACM0", "")
     names = {proposal.tty.name: proposal.entry["name"] for proposal in check(pi)}
     assert names == {"ttyUSB1": "ft232r-usb-uart-2", "ttyACM0": "ft232r-usb-uart"}
-    assert "# ttyfleet has it already: keep the entry that you have.\n" in report.report(
+    assert "# ttyfleet serves it already: keep the entry that you have.\n" in report.report(
         root=pi.root
     )
 
@@ -553,8 +553,8 @@ def test_what_is_new_goes_behind_the_port_map_that_is_there(pi: Pi) -> None:
 
 
 NEW = """\
-  # Line settings that an entry lacks are those of serial_ports_defaults in the inventory, else
-  # baudrate 9600, bytesize 8, parity none, stopbits 1, flow none: write what the device has.
+  # An entry without line settings has those of serial_ports_defaults in the inventory, else
+  # baudrate 9600, bytesize 8, parity none, stopbits 1, flow none: write those of the device.
 
   # /dev/ttyUSB1, USB path 1-1.2, driver ftdi_sio
   # FTDI FT232R USB UART (0403:6001, serial number A50285BI)

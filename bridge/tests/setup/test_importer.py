@@ -111,8 +111,8 @@ def test_the_articles_line() -> None:
         "    idle_timeout: 600\n"
     )
     assert imported.lines("ser2net.conf") == [
-        "ser2net.conf:1: note: /dev/ttyUSB0: whichever adapter was found first; "
-        "`ttybridge discover` says what to write as usb: in its place"
+        "ser2net.conf:1: note: /dev/ttyUSB0: the adapter that was found first; "
+        "`ttybridge discover` says which usb: to write instead"
     ]
 
 
@@ -205,7 +205,7 @@ def test_an_empty_file_is_told_of() -> None:
     for text in ("", "# nothing\n", "%YAML 1.1\n---\n"):
         imported = importer.parse(text, "f")
         assert importer.as_yaml(imported.ports, "f").endswith("serial_ports: []\n")
-        assert imported.lines("f") == ["f:1: note: no port stands in it"]
+        assert imported.lines("f") == ["f:1: note: there is no port in it"]
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

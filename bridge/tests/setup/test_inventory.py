@@ -5,20 +5,26 @@ docs/errors.md has the messages of `check_host`.
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from ttybridge.model.check import parse_portmap
-from ttybridge.setup.inventory import check_host, check_listeners, ports_of_host
-
-READ_HOST = Path(__file__).resolve().parents[3] / "files" / "read_host.sh"
+from ttybridge.setup.inventory import (
+    FACTS,
+    SETTINGS,
+    check_host,
+    check_listeners,
+    ports_of_host,
+    role_variables,
+)
 
 PORT = {"name": "sw", "device": "/dev/ttyAMA0", "listen": 9999}
-NGINX = {"at": "0.0.0.0:9999", "user": 0, "program": "nginx", "units": ["nginx.service"]}
+NGINX: dict[str, Any] = {
+    **{"address": "0.0.0.0", "port": 9999},
+    **{"user": 0, "program": "nginx", "units": ["nginx.service"]},
+}
 DROP_IN = "ser2net.service.d/ttyfleet.conf"
 
 
@@ -42,6 +48,120 @@ def test_a_sound_host_has_no_faults(keys: dict[str, Any]) -> None:
         )
         == []
     )
+
+
+def names_of_faults(**variables: Any) -> list[str]:
+    return [fault.key for fault in check_host("pi", {"serial_ports": [], **variables})]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *(("udev_mod", "udev_mode"), ("udev_mdoe", "udev_mode"), ("udev_modes", "udev_mode")),
+        *(("verify_patienc", "verify_patience"), ("verify_probe_timout", "verify_probe_timeout")),
+        *(("bridge_metric", "bridge_metrics"), ("brigde_metrics", "bridge_metrics")),
+        *(("bridge_verison", "bridge_version"), ("uart_rebot", "uart_reboot")),
+        *(("serial_firewal", "serial_firewall"), ("serial_ports_default", "serial_ports_defaults")),
+    ],
+)
+def test_a_misspelt_variable_is_a_fault(written: str, meant: str) -> None:
+    (fault,) = check_host("pi", {"serial_ports": [], written: "x"})
+    assert str(fault) == f"pi: {written}: unknown variable; did you mean {meant}?"
+    # Who writes both means both: one may be made from the other.
+    assert written not in names_of_faults(**{written: "x", meant: "on"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("host_location", "serial_number_of_the_rack", "serial_number", "serial_console"),
+        *(
+            "bridge_name",
+            "bridge_mtu",
+            "bridge_port",
+            "bridge_interfaces",
+            "udev_rules",
+            "dev_mode",
+        ),
+        *("udev_owner", "verify_ssl", "verify_peer", "uart_count", "firewall_rules", "host_port"),
+        *("firewall_port", "ser2net_config", "version", "timeout", "mode", "metrics", "patience"),
+    ],
+)
+def test_a_name_of_the_users_own_is_none(name: str) -> None:
+    assert names_of_faults(**{name: "x"}) == []
+
+
+def test_the_variables_of_the_roles_and_their_facts_are_known() -> None:
+    """Also those that are nearly another one's name: a second playbook of a run sees all facts."""
+    assert {"udev_mode", "uart_boot", "host_packages", "ser2net_found"} <= role_variables()
+    ours = role_variables() | FACTS | {"__udev_mod"}
+    # One by one: a name is no fault beside the one that it is nearly.
+    for name in ours - {"serial_ports"}:
+        found = check_host("pi", {"serial_ports": [], name: "x"})
+        assert not any("unknown variable" in fault.problem for fault in found)
+    assert set(SETTINGS) - {"serial_firewall"} <= role_variables()
+
+
+def test_a_variable_that_is_gone_says_what_to_do() -> None:
+    for group in ("dialout", "plugdev", None):
+        (fault,) = check_host("pi", {"serial_ports": [], "udev_group": group})
+        assert fault.key == "udev_group"
+        assert "delete it, and add users to that group" in fault.problem
+    assert "udev_group" not in role_variables()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *(("0660", "0660"), ("0666", "0666"), ("0664", "0664"), ("660", "0660"), ("666", "0666")),
+        *(("0o660", ""), ("0644", "0660"), ("0x1b0", "0660"), ("7", "0660"), ("-1", "0660")),
+    ],
+)
+def test_a_mode_without_quotes(written: str, meant: str) -> None:
+    """As YAML reads it."""
+    (fault,) = check_host("pi", yaml.safe_load(f"serial_ports: []\nudev_mode: {written}"))
+    assert fault.key == "udev_mode"
+    if meant:
+        assert fault.problem.endswith(f'write it in quotes: udev_mode: "{meant}"')
+
+
+@pytest.mark.parametrize(
+    ("mode", "sound"),
+    [
+        *(("0660", True), ("0666", True), ("660", True), ("0664", True), ("0770", True)),
+        *(("0600", False), ("0640", False), ("rw", False), ("", False), (None, False)),
+        *((True, False), (6.6, False), ("08660", False), ("0660 ", False)),
+    ],
+)
+def test_a_mode(mode: object, sound: bool) -> None:
+    """Without a group that reads and writes no engine could open a device."""
+    assert names_of_faults(udev_mode=mode) == ([] if sound else ["udev_mode"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "faults"),
+    [
+        ("bridge_version: 1.0", ["bridge_version: 1.0: without quotes it is a number: write"]),
+        ("bridge_version: on", ["bridge_version: True: without quotes it is on or off: write"]),
+        (
+            "bridge_version: 2026-11-27",
+            ["bridge_version: '2026-11-27': without quotes it is a date"],
+        ),
+        ("bridge_version:\nbridge_metrics: ''\nserial_firewall:\nuart_reboot:", []),
+        ("uart_bluetooth:", ["uart_bluetooth: None: write keep, mini or off"]),
+        ("uart_bluetooth: off\nserial_firewall: yes\nuart_reboot: no\nbridge_metrics: 9410", []),
+        ("verify_patience: 1:30\nverify_probe_timeout: '5'", []),
+        ("verify_patience: -1", ["verify_patience: -1: write a whole number from 0 to 3600"]),
+        ("verify_patience: 1.5", ["verify_patience: 1.5: write a whole number from 0 to 3600"]),
+        ("verify_probe_timeout: off", ["verify_probe_timeout: False: write a whole number from 1"]),
+        ("verify_probe_timeout:", ["verify_probe_timeout: None: write a whole number from 1"]),
+    ],
+)
+def test_what_yaml_reads_a_variable_as(variables: str, faults: list[str]) -> None:
+    found = check_host("pi", yaml.safe_load(f"serial_ports: []\n{variables}"))
+    assert len(found) == len(faults)
+    for fault, words in zip(found, faults, strict=True):
+        assert str(fault).startswith(f"pi: {words}")
 
 
 def test_the_inventory_may_be_no_file() -> None:
@@ -133,23 +253,32 @@ def test_another_programs_listener_is_in_the_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "listen", "clash"),
+    ("address", "listen", "clash"),
     [
-        ("*:9999", "127.0.0.1:9999", True),
-        ("[::]:9999", 9999, True),
-        ("[::]:9999", "0.0.0.0:9999", False),
-        ("127.0.0.53%lo:9999", "127.0.0.53:9999", True),
-        ("127.0.0.1:9999", "192.0.2.1:9999", False),
-        ("[fe80::1]%eth0:9999", "127.0.0.1:9999", False),
-        ("0.0.0.0:9998", 9999, False),
+        ("", "127.0.0.1:9999", True),
+        ("", "[::1]:9999", True),
+        ("::", 9999, True),
+        ("::", "0.0.0.0:9999", False),
+        ("127.0.0.53", "127.0.0.53:9999", True),
+        ("127.0.0.1", "192.0.2.1:9999", False),
+        ("fe80::1", "127.0.0.1:9999", False),
+        ("0.0.0.0", 9998, False),
     ],
 )
-def test_only_where_a_port_shall_listen(at: str, listen: object, clash: bool) -> None:
-    assert bool(said_of(read({**NGINX, "at": at}), listen=listen)) == clash
+def test_only_where_a_port_shall_listen(address: str, listen: object, clash: bool) -> None:
+    assert bool(said_of(read({**NGINX, "address": address}), listen=listen)) == clash
+
+
+@pytest.mark.parametrize(
+    ("address", "at"), [("", "*:9999"), ("::", "[::]:9999"), ("127.0.0.1", "127.0.0.1:9999")]
+)
+def test_where_another_program_listens(address: str, at: str) -> None:
+    (said,) = said_of(read({**NGINX, "address": address}))
+    assert f"which listens on {at}: write" in said
 
 
 def test_metrics_listen_too_where_ttybridge_runs() -> None:
-    taken = read({**NGINX, "at": "127.0.0.1:9410"})
+    taken = read({**NGINX, "address": "127.0.0.1", "port": 9410})
     assert said_of(taken, "127.0.0.1:9410")[0].startswith("bridge_metrics: 127.0.0.1:9410 is taken")
     assert said_of(taken, "127.0.0.1:9410", engine="ser2net") == []
 
@@ -169,23 +298,3 @@ def test_a_ser2net_that_somebody_else_set_up_stays_unless_it_gets_our_ports() ->
     ser2net = {**NGINX, "program": "ser2net", "units": ["ser2net.service"]}
     assert said_of(read(ser2net), engine="ser2net") == []
     assert len(said_of(read(ser2net))) == 1
-
-
-def test_a_host_says_who_listens(tmp_path: Path) -> None:
-    """By a stand-in for ss: what listens here is nobody's business."""
-    lines = (
-        'LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=999999999,fd=3)) ino:1 sk:2 <->\n'
-        'LISTEN 0 128 *:9999 *:* users:(("tty\'br",pid=999999999,fd=3)) uid:61000 ino:1 sk:3 <->\n'
-        "LISTEN 0 128 [::1]:631 [::]:* uid:7 ino:1 sk:3 v6only:1 <->\n"
-    )
-    (tmp_path / "ss").write_text(f"cat <<'EOF'\n{lines}EOF\n")
-    (tmp_path / "ss").chmod(0o755)
-    text = READ_HOST.read_text()
-    script = "listening:" + text.partition("echo 'listening:")[2].partition("echo 'users:")[0]
-    command = f"PATH={tmp_path}:$PATH; echo '{script}"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert yaml.safe_load(done.stdout)["listening"] == [
-        {"at": "0.0.0.0:22", "user": 0, "program": "sshd", "units": []},
-        {"at": "*:9999", "user": 61000, "program": "ttybr", "units": []},
-        {"at": "[::1]:631", "user": 7, "program": "", "units": []},
-    ]

@@ -8,6 +8,7 @@ which says what may be written.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import difflib
 import ipaddress
 import re
@@ -95,6 +96,15 @@ def _whole_number(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         return int(value)
     return None
+
+
+def _read_as(value: object) -> str:
+    """What YAML or TOML reads a text as that lacks its quotes; "" if it is something else."""
+    if isinstance(value, bool):
+        return "on or off"
+    if isinstance(value, int | float):
+        return "a number"
+    return "a date" if isinstance(value, datetime.date) else ""
 
 
 def _list(words: Sequence[str], conjunction: str) -> str:
@@ -221,8 +231,10 @@ class Text:
         return _matching(self.pattern, self.allowed)
 
     def parse(self, value: object) -> str:
-        if isinstance(value, int) and self.hint_for_numbers:
+        if isinstance(value, int) and not isinstance(value, bool) and self.hint_for_numbers:
             raise ValueError(self.hint_for_numbers)
+        if word := _read_as(value):
+            raise ValueError(f"without quotes it is {word}: write {self.allowed}")
         if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
             raise NotAllowed(self)
         return str(value)
@@ -771,6 +783,8 @@ def _plain(value: object) -> object:
         return str(value)
     if isinstance(value, bool | None):
         return value
+    if isinstance(value, datetime.date):
+        return str(value)
     if isinstance(value, int):
         return int(value)
     if isinstance(value, Sequence):

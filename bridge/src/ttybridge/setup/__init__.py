@@ -1,1 +1,1 @@
-"""What the controller and the commands need: inventory, import, discover, schema."""
+"""What the controller and the commands need: inventory, discover, import, verify, boot files."""

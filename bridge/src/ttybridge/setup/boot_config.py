@@ -1,8 +1,8 @@
 """What a Raspberry Pi's config.txt and cmdline.txt must say so that ports have its own UARTs.
 
-Texts in, texts out: nothing is read or written here. The facts are from the documentation at
-raspberrypi.com ("Configure UARTs", "Conditional filters"), the overlays' README of the firmware,
-and issue 6352 of raspberrypi/linux (since kernel 6.1, ttyAMA3 is UART 3, whichever others are on).
+Texts in, texts out: this module reads and writes no files. The facts come from the documentation
+at raspberrypi.com ("Configure UARTs", "Conditional filters"), the firmware's README of overlays,
+and issue 6352 of raspberrypi/linux (since kernel 6.1, ttyAMA3 is always UART 3).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from ttybridge.model.ports import Port
 
-# What Bluetooth is to have where it takes the good UART: what it has now, the mini UART, nothing.
+# What Bluetooth gets on models where it has the PL011: that one as before, the mini UART, nothing.
 BLUETOOTH = ("keep", "mini", "off")
 
-# A tty that is soldered on, by every name for it. ttySC0 and the like, of HATs, are not ours.
+# A UART of the board, by each of its names. UARTs of HATs, such as ttySC0, are not among them.
 _ON_BOARD = re.compile(r"/dev/(ttyAMA\d+|ttyS\d+|serial\d+)")
 
 _BEGIN = "# ttyfleet begin: from the port map; write your own lines below the end"
@@ -25,7 +25,7 @@ _BLOCK = re.compile(r"^# ttyfleet begin.*?^# ttyfleet end[^\n]*(\n|\Z)", re.MULT
 
 _BLUETOOTH_OVERLAYS = {"disable-bt": "off", "miniuart-bt": "mini"}
 
-# Pins that other lines of config.txt take, where they say nothing of pins themselves.
+# Pins that other lines of config.txt use if they name no pins.
 _TAKEN = {
     "dtparam=spi": range(7, 12),
     "dtparam=i2c": range(2, 4),
@@ -42,11 +42,10 @@ _CORE_MHZ = 250
 class Boot:
     """What a host boots with.
 
-    `model` is /proc/device-tree/model, "" where there is none. `folder` holds config.txt and
-    cmdline.txt, "" where there is none. `kept` is cmdline.txt as it was before `plan` changed it,
-    "" where it did not. `running` is the command line that the kernel was started with. `masked`
-    are the units that are masked, `ours` those that were masked for `plan`. `reboot`: something was
-    changed since the host was started.
+    `model` is /proc/device-tree/model, or "". `folder` holds config.txt and cmdline.txt; it is ""
+    if the host has no such files. `kept` is cmdline.txt from before the first plan changed it, or
+    "". `running` is the command line of the running kernel. `masked` are all masked units, `ours`
+    those that an earlier plan masked. `reboot` says that the files changed since the host started.
     """
 
     model: str = ""
@@ -64,11 +63,11 @@ class Boot:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a host must boot with: the texts, the units, and what a person should know.
+    """What a host must boot with: texts, units, and what to tell the user.
 
-    With `faults` nothing may be written. `write` names the texts that differ from what is there.
-    `mask` and `unmask` are what is to be done to units; `ours` are those masked for the port map
-    afterwards.
+    If there are `faults`, write nothing. `write` names the texts that differ from the host's.
+    `mask` and `unmask` are the units to change; `ours` are the units that are masked for the port
+    map afterwards.
     """
 
     config: str
@@ -87,9 +86,9 @@ class Plan:
 class _Pi:
     """A kind of Raspberry Pi.
 
-    `filters` are the sections of config.txt for it. `overlays` are the UARTs that an overlay
-    enables, each with its overlay and pins; `bluetooth` says that Bluetooth has the PL011, so that
-    the mini UART is at GPIO 14 and 15.
+    `filters` are the sections of config.txt that apply to it. `overlays` has for each UART that an
+    overlay enables the overlay and the first pin. `bluetooth` says that Bluetooth has the PL011;
+    then the mini UART is at GPIO 14 and 15. `rp1` says that the UARTs are those of the chip RP1.
     """
 
     pattern: str
@@ -102,7 +101,7 @@ class _Pi:
 _RP1 = {f"ttyAMA{n}": (f"uart{n}-pi5", pin) for n, pin in enumerate((14, 0, 4, 8, 12))}
 _BCM2711 = {f"ttyAMA{n}": (f"uart{n}", pin) for n, pin in enumerate((0, 4, 8, 12), start=2)}
 
-# The first that matches what stands behind "Raspberry Pi " in the model.
+# The first whose pattern matches the model after "Raspberry Pi ".
 _PIS = (
     _Pi("Compute Module 5", frozenset({"pi5", "cm5"}), _RP1, rp1=True),
     _Pi("500", frozenset({"pi5", "pi500"}), _RP1, rp1=True),
@@ -126,7 +125,7 @@ _MODEL_FILTERS = frozenset({"cm0"}).union(*(pi.filters for pi in _PIS))
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of config.txt that a person wrote: its number from 1, and its two sides."""
+    """A line of config.txt that the user wrote: its number, from 1, its key and its value."""
 
     number: int
     key: str
@@ -134,7 +133,7 @@ class _Line:
 
     @property
     def words(self) -> dict[str, str]:
-        """The value's words: the name of an overlay, parameters with what they are set to."""
+        """The words of the value, such as an overlay and its parameters, each with its setting."""
         parts = [part.partition("=") for part in re.split("[,:]", self.value)]
         return {name.strip(): value.strip() for name, _, value in parts}
 
@@ -144,9 +143,10 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Need:
-    """What one port asks for: lines of config.txt, names of its UART in cmdline.txt, units.
+    """What one port needs: lines of config.txt, and no console or unit at its UART.
 
-    `pins` are the GPIOs of its UART, each with the port and its device.
+    `pins` has each GPIO of the UART with the port and its device in words. `consoles` are the
+    names of the UART in cmdline.txt.
     """
 
     lines: tuple[str, ...] = ()
@@ -158,20 +158,20 @@ class _Need:
 
 
 def on_board(path: str) -> bool:
-    """Whether a device is a UART of the machine itself, by its path."""
+    """Whether a path names a UART of the board."""
     return bool(_ON_BOARD.fullmatch(path))
 
 
 def without_block(config: str) -> str:
-    """config.txt as it is without the block that `with_block` puts in, byte for byte."""
+    """Return config.txt without the block of `with_block`, and otherwise unchanged."""
     return _BLOCK.sub("", config)
 
 
 def with_block(config: str, lines: Sequence[str]) -> str:
-    """config.txt with `lines` in a block of our own, or without one where there are no lines.
+    """Return config.txt with `lines` in a block of our own; without lines there is no block.
 
-    The block is the first thing in the file: there its [all] changes the section of no line of the
-    user's, neither now nor when it is taken out again.
+    The block is at the top of the file. There its [all] does not change the section of any of the
+    user's lines, neither now nor when the block is removed.
     """
     own = without_block(config)
     if not lines:
@@ -180,10 +180,10 @@ def with_block(config: str, lines: Sequence[str]) -> str:
 
 
 def without_consoles(cmdline: str, names: Iterable[str]) -> str:
-    """cmdline.txt without the consoles (and kernel debuggers) at ttys of these names.
+    """Return cmdline.txt without consoles and kernel debuggers at these ttys.
 
-    Where no console is left, the screen becomes it: without any, the kernel takes the one that the
-    device tree names, which is a UART. Only the first line of the file counts.
+    If no console is left, the screen becomes the console: without any, the kernel takes the one in
+    the device tree, which is a UART. Only the first line of the file counts.
     """
     line, rest = _first_line(cmdline)
     ttys = "|".join(map(re.escape, names))
@@ -198,9 +198,9 @@ def without_consoles(cmdline: str, names: Iterable[str]) -> str:
 
 
 def with_consoles(cmdline: str, kept: str) -> str:
-    """cmdline.txt with the consoles back that `without_consoles` took from `kept`.
+    """Return cmdline.txt with the consoles that `without_consoles` removed from `kept`.
 
-    It is `kept` itself where nothing else was changed since; what was added since stays.
+    If nothing else changed since, this is `kept` itself. Words that were added since stay.
     """
     line, rest = _first_line(cmdline)
     kept_line, kept_rest = _first_line(kept)
@@ -217,16 +217,16 @@ def with_consoles(cmdline: str, kept: str) -> str:
 
 
 def _first_line(text: str) -> tuple[str, str]:
-    """The first line of a text, and its end with all that follows."""
+    """The first line of a text, and the rest, which begins with the end of that line."""
     line = re.split("[\r\n]", text, maxsplit=1)[0]
     return line, text[len(line) :]
 
 
 def plan(boot: Boot, ports: Sequence[Port], bluetooth: str = "keep") -> Plan:
-    """What `boot` must become so that `ports` have the UARTs that they name.
+    """Return what `boot` must become so that `ports` have the UARTs that they name.
 
-    What no port asks for (any more) is as it was before. Where the user's own lines say the
-    opposite, a fault names them. `ValueError` where `bluetooth` is none of `BLUETOOTH`.
+    A UART that no port names goes back to what it was. If lines of the user's contradict a port,
+    a fault names them. Raises `ValueError` if `bluetooth` is none of `BLUETOOTH`.
     """
     if bluetooth not in BLUETOOTH:
         raise ValueError(f"uart_bluetooth: {bluetooth!r}: write one of {', '.join(BLUETOOTH)}")
@@ -241,7 +241,7 @@ def plan(boot: Boot, ports: Sequence[Port], bluetooth: str = "keep") -> Plan:
 
 
 def _pi(boot: Boot) -> _Pi | None:
-    """The kind of Raspberry Pi; None where it is none, or one that is not known here."""
+    """The kind of Raspberry Pi; None for other machines and unknown models."""
     if not boot.folder:
         return None
     return next(
@@ -271,7 +271,7 @@ def _merge(boot: Boot, needs: Sequence[_Need]) -> Plan:
         unmask=tuple(unit for unit in boot.ours if unit not in units),
         ours=tuple(unit for unit in units if unit in mask or unit in boot.ours),
         reboot=reboot,
-        # Once: with the change that they are about, and until it is in force.
+        # Repeated until the reboot that they are about.
         warnings=(all_of("warnings") if reboot or mask else ())
         + (() if reboot else tuple(_consoles(boot, all_of("consoles")))),
         faults=(*all_of("faults"), *_shared(needs), *(_unwritable(boot) if write else ())),
@@ -279,7 +279,7 @@ def _merge(boot: Boot, needs: Sequence[_Need]) -> Plan:
 
 
 def _shared(needs: Sequence[_Need]) -> Iterable[str]:
-    """Ports whose UARTs have a GPIO in common."""
+    """A fault for each two ports whose UARTs share a GPIO."""
     for at, need in enumerate(needs):
         for other in needs[:at]:
             first, second = dict(other.pins), dict(need.pins)
@@ -306,7 +306,7 @@ def _unwritable(boot: Boot) -> tuple[str, ...]:
 
 
 def _consoles(boot: Boot, names: Sequence[str]) -> Iterable[str]:
-    """UARTs that are the kernel's console although no file here says so."""
+    """A warning for each UART that is the kernel's console by some other configuration."""
     for name in re.findall(r"(?<!\S)console=(tty\w+)", boot.running):
         if name in names:
             yield (
@@ -320,9 +320,9 @@ def _getty(name: str) -> str:
 
 
 def _need_of_unknown(port: Port, boot: Boot) -> _Need:
-    """What a port needs where it is not known which UARTs there are.
+    """What a port needs on a machine whose UARTs are unknown.
 
-    The one at GPIO 14 and 15 is enabled alike on every model so far.
+    Every model so far enables the UART at GPIO 14 and 15 by the same line.
     """
     name = port.path.removeprefix("/dev/")
     if boot.folder and name in ("serial0", "ttyAMA0", "ttyS0"):
@@ -345,7 +345,7 @@ def _need_of_unknown_header(port: Port, name: str, boot: Boot) -> _Need:
         units=tuple(dict.fromkeys((_getty(name), _getty("serial0")))),
         warnings=(
             f"port {port.name}: {boot.model or 'a machine with a config.txt'}: ttyfleet does not "
-            f"know its UARTs; see that {port.path} is the one that enable_uart=1 gives",
+            f"know its UARTs; check that {port.path} is the one that enable_uart=1 enables",
         ),
         faults=()
         if on or not enable
@@ -356,11 +356,11 @@ def _need_of_unknown_header(port: Port, name: str, boot: Boot) -> _Need:
 
 
 def _lines(config: str, pi: _Pi) -> list[_Line]:
-    """The user's own lines of config.txt that count on this Raspberry Pi.
+    """The user's lines of config.txt that apply to this kind of Raspberry Pi.
 
-    Filters other than a model's (a serial number, a pin, a monitor) are taken as not fulfilled.
+    A section for a serial number, a pin or a monitor counts as one that does not apply.
     """
-    # Blank lines in place of our block keep the numbers those of the file.
+    # Blank lines replace our block, so that line numbers stay those of the file.
     text = _BLOCK.sub(lambda block: "\n" * block[0].count("\n"), config)
     lines, model, others = [], True, True
     for number, line in enumerate(text.split("\n"), start=1):
@@ -380,13 +380,13 @@ def _lines(config: str, pi: _Pi) -> list[_Line]:
 
 
 def _last(lines: Sequence[_Line], key: str, word: str = "") -> _Line | None:
-    """The line that decides on a key, or on a parameter or an overlay of that name."""
+    """The last line with a key (and a word in its value), which is the one that counts."""
     found = [line for line in lines if line.key == key and (not word or word in line.words)]
     return found[-1] if found else None
 
 
 def _overlay(lines: Sequence[_Line], name: str) -> _Line | None:
-    """The user's line that loads an overlay, also by its older or shorter name."""
+    """The user's line that loads an overlay, by any of its names."""
     names = (name, f"pi3-{name}", name.removesuffix("-pi5"))
     found = [line for line in lines if line.key == "dtoverlay" and next(iter(line.words)) in names]
     return found[-1] if found else None
@@ -396,20 +396,20 @@ def _need(port: Port, pi: _Pi, lines: Sequence[_Line], bluetooth: str, hciuart: 
     name = port.path.removeprefix("/dev/")
     if name in pi.overlays:
         return _need_of_overlay(port, name, pi, lines)
-    if pi.rp1 and name == "ttyAMA10":  # the debug connector, which is always enabled
+    if pi.rp1 and name == "ttyAMA10":  # the debug connector is always enabled
         return _Need(consoles=(name, "serial0"), units=(_getty(name),))
     if pi.rp1 and name == "serial0":
         return _refused(
             port,
-            "what this is depends on the boot loader of this model; write /dev/ttyAMA0 "
+            "on this model the boot loader decides which UART this is; write /dev/ttyAMA0 "
             "(GPIO 14 and 15) or /dev/ttyAMA10 (the debug connector)",
         )
     if not pi.rp1 and name in ("ttyAMA0", "ttyS0", "serial0"):
         return _need_of_header(port, name, pi, lines, bluetooth, hciuart)
     if name.startswith("ttyS"):
         told = (
-            f"port {port.name}: {port.path} is none of this model's own UARTs, which are "
-            f"{_ttys(pi)}: a card must bring it",
+            f"port {port.name}: {port.path} is none of this model's own UARTs ({_ttys(pi)}): "
+            "an add-on board must provide it",
         )
         return _Need(consoles=(name,), units=(_getty(name),), warnings=told)
     return _refused(port, f"this model has no such UART; write one of {_ttys(pi)}")
@@ -425,7 +425,7 @@ def _refused(port: Port, problem: str) -> _Need:
 
 
 def _need_of_overlay(port: Port, name: str, pi: _Pi, lines: Sequence[_Line]) -> _Need:
-    """A UART that an overlay enables, with its handshake lines where the port uses them."""
+    """What a port needs whose UART an overlay enables; with flow: rtscts also RTS and CTS."""
     overlay, pin = pi.overlays[name]
     handshake = port.flow == "rtscts"
     pins = range(pin, pin + (4 if handshake else 2))
@@ -442,7 +442,7 @@ def _need_of_overlay(port: Port, name: str, pi: _Pi, lines: Sequence[_Line]) -> 
     return _Need(
         lines=() if enabled else (f"dtoverlay={overlay}{',ctsrts' if handshake else ''}",),
         pins=_pins(port, pins),
-        # With either, the boot loader may take serial0 for this UART (dtparam of the base DTB).
+        # Then serial0 may be this UART to the boot loader (dtparam of the base device tree).
         consoles=(name, "serial0") if name == "ttyAMA0" and moved else (name,),
         units=(_getty(name),),
         faults=tuple(f"port {port.name}: device: {port.path}: {fault}" for fault in faults),
@@ -458,7 +458,7 @@ def _is_on(line: _Line | None) -> bool:
 
 
 def _clashes(lines: Sequence[_Line], pins: range) -> Iterable[str]:
-    """What the user's own lines use of the pins."""
+    """A problem for each of the user's lines that uses one of the pins."""
     for line in lines:
         for word, value in line.words.items():
             taken = set(_TAKEN.get(f"{line.key}={word}", ())) & set(pins)
@@ -470,7 +470,7 @@ def _clashes(lines: Sequence[_Line], pins: range) -> Iterable[str]:
 def _need_of_header(
     port: Port, name: str, pi: _Pi, lines: Sequence[_Line], bluetooth: str, hciuart: bool
 ) -> _Need:
-    """The UART at GPIO 14 and 15 of a Raspberry Pi before the 5: the PL011 or the mini UART."""
+    """What a port needs at GPIO 14 and 15 of models before the 5: the PL011 or the mini UART."""
     own = {
         use: line for over, use in _BLUETOOTH_OVERLAYS.items() if (line := _overlay(lines, over))
     }
@@ -498,18 +498,18 @@ def _need_of_header(
     if header == "ttyS0":
         faults += _mini_faults(port, lines)
         warnings.append(
-            "the mini UART's baudrate follows the core clock, which enable_uart=1 fixes; should "
-            "characters come garbled, add core_freq=250 to config.txt or have uart_bluetooth: off"
+            "the mini UART's baudrate follows the core clock, which enable_uart=1 fixes; if "
+            "characters are garbled, add core_freq=250 to config.txt or set uart_bluetooth: off"
         )
     if use == "mini" and not (_last(lines, "core_freq") or _last(lines, "force_turbo")):
         warnings.append(
-            "Bluetooth at the mini UART wants a fixed core clock: add core_freq=250 or "
+            "Bluetooth at the mini UART needs a fixed core clock: add core_freq=250 or "
             "force_turbo=1 to config.txt"
         )
     if port.flow == "rtscts" and not _last(lines, "gpio"):
         alternative = "a5" if header == "ttyS0" else "a3"
         warnings.append(
-            f"RTS and CTS are at GPIO 17 and 16 once config.txt has gpio=16-17={alternative}"
+            f"for RTS and CTS at GPIO 17 and 16, add gpio=16-17={alternative} to config.txt"
         )
     overlay = next((over for over, value in _BLUETOOTH_OVERLAYS.items() if value == use), "")
     return _Need(
@@ -518,7 +518,7 @@ def _need_of_header(
             *((f"dtoverlay={overlay}",) if overlay and use not in own else ()),
         ),
         pins=_pins(port, range(14, 16)),
-        # The firmware reads ttyAMA0 there as whichever UART is at the pins.
+        # In cmdline.txt the firmware reads ttyAMA0 as the UART at the pins, whichever that is.
         consoles=tuple(dict.fromkeys((header, "serial0", "ttyAMA0"))),
         units=(
             _getty(header),
@@ -531,10 +531,10 @@ def _need_of_header(
 
 
 def _elsewhere(name: str, use: str) -> str:
-    """Why a UART of this name is not at the pins."""
+    """Why a UART is not at GPIO 14 and 15, and what to write."""
     if use == "keep":
         return (
-            "Bluetooth has this UART; have uart_bluetooth: off, or mini (Bluetooth then has the "
+            "Bluetooth has this UART; set uart_bluetooth: off, or mini (Bluetooth then has the "
             "mini UART), or write /dev/ttyS0 for the mini UART"
         )
     taken = "Bluetooth has this UART" if use == "mini" else "this UART is at no pins"
@@ -543,7 +543,7 @@ def _elsewhere(name: str, use: str) -> str:
 
 def _mini_faults(port: Port, lines: Sequence[_Line]) -> Iterable[str]:
     """What a port asks of the mini UART that it cannot do."""
-    instead = "have uart_bluetooth: off and device: /dev/ttyAMA0"
+    instead = "set uart_bluetooth: off and device: /dev/ttyAMA0"
     if port.parity != "none":
         yield f"the mini UART has no parity bit: {instead}"
     if port.stopbits != 1:

@@ -1,14 +1,16 @@
-"""A host's variables in an Ansible inventory, checked as a whole and made ready for the roles.
+"""The variables of a host in an Ansible inventory: checks them, and prepares them for the roles.
 
-Runs on the controller alone; the filters of filter_plugins/ call it.
+Runs only on the controller, where the filters of filter_plugins/ call it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from ttybridge.model.check import TLS_DIRECTORY, Fault, Site, check_portmap, par
 from ttybridge.model.ports import Listener, Port, Tls, as_entry, as_variables
 from ttybridge.model.values import (
     Choice,
+    Integer,
     Kind,
     Listen,
     ListenAddress,
@@ -26,7 +29,36 @@ from ttybridge.model.values import (
 )
 from ttybridge.setup.boot_config import BLUETOOTH
 
-# A host's variables beside its ports: what may stand there, and what it is for.
+# The roles; their argument_specs name all variables.
+ROLES = Path(__file__).resolve().parents[4] / "roles"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """The mode of a device: octal digits in quotes that let the group read and write."""
+
+    allowed: str = (
+        'octal digits in quotes that let the group dialout read and write, such as "0660"'
+    )
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return self._text.schema
+
+    @property
+    def _text(self) -> Text:
+        return Text(self.allowed, "0?[0-7][67][0-7]")
+
+    def parse(self, value: object) -> str:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return self._text.parse(value)
+        # YAML reads 0660 as an octal number (432) and 660 as a decimal one.
+        digits = (f"0{value:03o}", f"0{value}", "0660")
+        meant = next(text for text in digits if re.fullmatch("0[0-7][67][0-7]", text))
+        raise ValueError(f'YAML reads it as a number: write it in quotes: udev_mode: "{meant}"')
+
+
+# The other variables that users set for a host: the kind of value, and what it is for.
 SETTINGS: dict[str, tuple[Kind, str]] = {
     "bridge_metrics": (
         ListenAddress(),
@@ -42,27 +74,55 @@ SETTINGS: dict[str, tuple[Kind, str]] = {
         "What Bluetooth has where it takes the PL011 of a Raspberry Pi that a port names.",
     ),
     "uart_reboot": (Switch(), "Whether to reboot the host where its UARTs need it."),
+    "udev_mode": (Mode(), "Mode of the devices; 0666 lets every user of the host open them."),
+    "verify_patience": (
+        Integer(0, 3600),
+        "Seconds that a port may take until it listens after a restart.",
+    ),
+    "verify_probe_timeout": (
+        Integer(1, 3600),
+        "Seconds that a device may take to answer a probe.",
+    ),
 }
 
-# Names for the hint at a variable that is nearly called so.
+# For these kinds an empty value means that the variable is not set.
+_MAY_BE_EMPTY = (ListenAddress, Switch, Text)
+
 VARIABLES = ("serial_ports", "serial_ports_defaults", *SETTINGS)
 
-# What the roles have under such names themselves.
-_OURS = re.compile(r"serial_ports_(?:checked|guarded)|uart_boot|__.*")
+# Variables that no longer exist: why, and what to do.
+REMOVED = {
+    "udev_group": "there is no such variable any more: devices belong to the group dialout, in "
+    "which both engines run: delete it, and add users to that group (sudo adduser NAME dialout)"
+}
+
+# Facts that the roles set. The second playbook of a run finds them among a host's variables.
+FACTS = frozenset(
+    {
+        *("bridge_differs", "bridge_faults", "firewall_differs", "host_fault", "host_read"),
+        *("host_ser2net_version", "host_taken", "ser2net_differs", "serial_ports_checked"),
+        *("serial_ports_guarded", "uart_differs", "uart_faults", "udev_differs"),
+        *("verify_differing", "verify_findings", "verify_further", "verify_provisioned"),
+        *("verify_unreadable",),
+    }
+)
+
+# Similarity from which on a name counts as misspelt: one wrong letter in nine.
+_ALIKE = 0.88
 
 # The units that the roles write.
 _BRIDGE, _SER2NET = "ttybridge.service", "ser2net.service"
 
 
 def check_host(host: str, variables: Mapping[str, Any]) -> list[Fault]:
-    """Every fault in what the inventory says of a host's ports."""
-    faults = list(_misspelt(host, variables))
+    """Return every fault in a host's variables, those of its port map included."""
+    faults = list(_names(host, variables))
     values, bad = _settings(variables)
     faults += [Fault(host, name, problem) for name, problem in bad.items()]
     if "serial_ports" in variables:
         folder = variables.get("inventory_dir")
         reserved = tuple(_reserved(variables, values.get("bridge_metrics")))
-        # A switch that is wrongly written forbids nothing else.
+        # A faulty serial_firewall is one fault; the ports that need it are not faults, too.
         firewall = "serial_firewall" in bad or values.get("serial_firewall", False)
         site = Site(Path(folder) if folder else None, reserved, firewall)
         defaults = variables.get("serial_ports_defaults", {})
@@ -74,16 +134,17 @@ def check_host(host: str, variables: Mapping[str, Any]) -> list[Fault]:
 
 
 def ports_of_host(entries: object, defaults: object = None) -> list[dict[str, Any]]:
-    """The ports of a sound port map, as `as_variables` has them, with two more keys.
+    """Return the ports of a port map without faults, as `as_variables` does, with two more keys.
 
-    `entry` is the shortest way to write the port. `tls_files` are the files that have to be copied
-    to the host, as {source, path}: beside the inventory, and there; `tls` holds paths there only.
+    `entry` is the shortest way to write the port. `tls_files` are the files to copy to the host:
+    a list of {source, path}, where `source` is relative to the inventory and `path` is on the host.
+    The paths in `tls` are those on the host.
     """
     return [_with_files(port) for port in parse_portmap(entries, defaults)]
 
 
 def listener(written: object) -> dict[str, Any] | None:
-    """A sound setting such as bridge_metrics, as {address, port, text}; None where it is off."""
+    """Return a valid bridge_metrics as {address, port, text}; None if it is off."""
     listen = _settings({"bridge_metrics": written})[0].get("bridge_metrics")
     return {**dataclasses.asdict(listen), "text": str(listen)} if listen else None
 
@@ -91,10 +152,10 @@ def listener(written: object) -> dict[str, Any] | None:
 def check_listeners(
     ports: Sequence[Mapping[str, Any]], metrics: object, read: Mapping[str, Any]
 ) -> list[str]:
-    """Why a host cannot listen where its ports shall: another program does.
+    """Return a line for each port, and for the metrics, whose TCP port another program holds.
 
-    `ports` are as `ports_of_host` returns them, `metrics` is bridge_metrics; `read` is what
-    files/read_host.sh says of the host.
+    `ports` are as `ports_of_host` returns them, `metrics` is bridge_metrics, and `read` is the
+    output of files/read_host.sh.
     """
     parsed = parse_portmap([port["entry"] for port in ports])
     wanted: list[tuple[str, Listen | None]] = [
@@ -109,15 +170,15 @@ def check_listeners(
         f"{key}: {listen} is taken by {_in_words(other)}: write another TCP port, or stop that"
         for key, listen in wanted
         for other in others
-        if listen and listen.overlaps(_listener(other["at"]))
+        if listen and listen.overlaps(Listen(other["address"], other["port"]))
     ]
 
 
 def inert(value: Any) -> Any:
-    """What a filter returns, as a value in which Ansible evaluates no Jinja.
+    """Mark a value that a filter returns, so that Ansible evaluates no Jinja in it.
 
-    ansible-core 2.18 evaluates a text of a variable wherever it is used, unless it is marked. From
-    2.19 on only what stands in a file of the user's is a template.
+    Without the mark ansible-core 2.18 evaluates every text of a variable. From 2.19 on only texts
+    from the user's files are templates.
     """
     try:
         from ansible.utils.unsafe_proxy import wrap_var
@@ -127,9 +188,9 @@ def inert(value: Any) -> Any:
 
 
 def without_marks(variables: Any) -> Any:
-    """Variables as `ansible-inventory` prints them, with texts in place of its marks for `!unsafe`.
+    """Return variables that `ansible-inventory` printed, with plain texts for `!unsafe` ones.
 
-    ansible-core 2.18 prints a mapping there, 2.19 the text.
+    ansible-core 2.18 prints a mapping for such a text, 2.19 the text itself.
     """
     if isinstance(variables, Mapping):
         if variables.keys() == {"__ansible_unsafe"}:
@@ -140,21 +201,46 @@ def without_marks(variables: Any) -> Any:
     return variables
 
 
-def _misspelt(host: str, variables: Mapping[str, Any]) -> Iterator[Fault]:
+@functools.cache
+def role_variables(roles: Path = ROLES) -> frozenset[str]:
+    """The variables in the argument_specs of all roles, whether users or playbooks set them."""
+    # Imported late: script/install uses this module with a Python that may lack PyYAML.
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    files = roles.glob("*/meta/argument_specs.yml")
+    specs = [yaml.load(file.read_text("utf-8"), loader)["argument_specs"] for file in files]
+    return frozenset(name for spec in specs for name in spec["main"]["options"])
+
+
+def _names(host: str, variables: Mapping[str, Any]) -> Iterator[Fault]:
+    """A fault for each variable that no longer exists or whose name is misspelt."""
     for name in variables:
-        if name in VARIABLES or _OURS.fullmatch(name):
-            continue
-        near = difflib.get_close_matches(name, VARIABLES, 1, cutoff=0.9)
-        if near and near[0] not in variables:
-            yield Fault(host, name, f"unknown variable; did you mean {near[0]}?")
+        if name in REMOVED:
+            yield Fault(host, name, f"{shown(variables[name])}: {REMOVED[name]}")
+        elif (near := _meant(name)) and near not in variables:
+            yield Fault(host, name, f"unknown variable; did you mean {near}?")
+
+
+def _meant(name: str) -> str:
+    """The variable that a misspelt name is meant to be; "" if the name is not misspelt.
+
+    A prefix such as bridge_ does not make a name ours: users have other roles, too.
+    """
+    # The first letter must be right: dev_mode is not a misspelt udev_mode.
+    known = [variable for variable in VARIABLES if variable[0] == name[0]]
+    near = difflib.get_close_matches(name, known, 1, cutoff=_ALIKE)
+    if not near or name in known or name in FACTS or name in role_variables():
+        return ""
+    return near[0]
 
 
 def _settings(variables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """What a host has of `SETTINGS`, and what is wrong with how others are written."""
+    """The valid values of `SETTINGS` by name, and the problems of the others by name."""
     values, bad = {}, {}
     for name, (kind, _) in SETTINGS.items():
         value = variables.get(name)
-        if value in (None, ""):
+        if name not in variables or (value in (None, "") and isinstance(kind, _MAY_BE_EMPTY)):
             continue
         try:
             values[name] = kind.parse(value)
@@ -212,12 +298,12 @@ def _on_the_host(file: str) -> str:
 
 
 def _is_ours(listener: Mapping[str, Any], ports: Sequence[Port], read: Mapping[str, Any]) -> bool:
-    """Whether a listener goes, or comes to be as its port says, with what the roles do.
+    """Whether the roles stop a listener, or make it what its port says.
 
-    Root may not see whose sockets are whose in a container; the numbers of the users tell it then.
+    In a container even root may not see which process has a socket. The user's number tells then.
     """
     ours = {_BRIDGE}
-    # A ser2net that somebody else has set up stays as it is, unless it gets our configuration.
+    # A ser2net that somebody else set up stays as it is, unless a port makes it ours.
     if f"{_SER2NET}.d/ttyfleet.conf" in read["units"] or any(p.engine == "ser2net" for p in ports):
         ours.add(_SER2NET)
     users = {str(read["users"].get(unit)) for unit in ours} - {"0"}
@@ -227,11 +313,5 @@ def _is_ours(listener: Mapping[str, Any], ports: Sequence[Port], read: Mapping[s
 def _in_words(listener: Mapping[str, Any]) -> str:
     units = ", ".join(listener["units"])
     program = listener["program"] or "another program"
-    return f"{program}{f' ({units})' if units else ''}, which listens on {listener['at']}"
-
-
-def _listener(at: str) -> Listen:
-    """The listener that ss shows as 0.0.0.0:22, [::]:22, *:22 (both) or 127.0.0.53%lo:53."""
-    address, _, port = at.rpartition(":")
-    address = re.sub("%.*", "", address).strip("[]")
-    return Listen("" if address == "*" else address, int(port))
+    at = str(Listen(listener["address"] or "*", listener["port"]))
+    return f"{program}{f' ({units})' if units else ''}, which listens on {at}"

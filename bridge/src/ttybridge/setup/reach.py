@@ -2,8 +2,8 @@
 
     python3 -m ttybridge.setup.reach HOST <VARIABLES
 
-HOST is how other machines call this one; VARIABLES are the host's, as `ansible-inventory --host`
-prints them.
+HOST is the name or address of this machine for others. VARIABLES are those of the host, as
+`ansible-inventory --host` prints them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ttybridge.setup.inventory import without_marks
 
 
 def instructions(ports: Sequence[Port], host: str) -> str:
-    """A few lines for each port, its name in front of the first."""
+    """Return a few lines for each port; the first begins with its name."""
     width = max((len(port.name) for port in ports), default=0)
     lines = []
     for port in ports:
@@ -76,7 +76,7 @@ def main(host: str, variables: dict[str, Any]) -> None:
         known = without_marks(variables)
         ports = parse_portmap(known["serial_ports"], known.get("serial_ports_defaults"))
     except PortMapError:
-        # Ansible's own expressions, which it prints as they are written.
+        # ansible-inventory does not evaluate the user's Jinja, so the values may be no values.
         print("docs/clients.md has what to type for each kind of port")
     else:
         print(instructions(ports, host), end="")

@@ -23,7 +23,7 @@ from ttybridge.setup.inventory import SETTINGS
 
 
 def host_vars() -> dict[str, Any]:
-    """The schema of a file in host_vars/ or group_vars/; other variables may stand there, too."""
+    """Return the schema of a file in host_vars/ or group_vars/; other variables are allowed."""
     port = schema_of_keys(Port)
     listener = port["properties"]["listen"]["anyOf"][-1]["items"]["anyOf"][-1]["properties"]
     for key in [*ENGINE_HONOURS["ser2net"], *SER2NET_SINCE, *FIREWALL_HONOURS]:
@@ -69,7 +69,7 @@ def host_vars() -> dict[str, Any]:
 
 
 def _keys_of(port: Mapping[str, Any], table: str) -> dict[str, Any]:
-    """The keys of a table that a port may have instead of off."""
+    """The keys of a table that is the alternative to off."""
     _, mapping = port["properties"][table]["anyOf"]
     keys: dict[str, Any] = mapping["properties"]
     return keys
@@ -88,13 +88,13 @@ def _limit(key: str) -> str:
 
 
 def _honoured(engine: str) -> dict[str, Any]:
-    """What an entry that names its engine may ask of it."""
+    """The values that an entry may have if it names this engine."""
     properties: dict[str, Any] = {}
     for key, values in ENGINE_HONOURS[engine].items():
         table, _, inner = key.rpartition(".")
         limit = _one_of(values)
         if not table:
-            # No value of `connect` means that there is none.
+            # No value of `connect` means that there is none, so the key itself is forbidden.
             properties[key] = False if key == "connect" else limit
         elif table != "listen":
             at = properties.setdefault(table, {"properties": {}})

@@ -1,7 +1,8 @@
-"""The serial adapters and UARTs of this machine, as entries of a port map.
+"""The serial adapters and UARTs of this machine, and who uses them.
 
-All is read from files, nothing is opened or changed, and no program is run. Where they are:
-Documentation/ABI/testing/sysfs-bus-usb and sysfs-tty of the kernel, proc(5), udev(7).
+This module only reads files of /sys, /proc, /run and /etc. It opens no device, changes nothing and
+runs no program. What the files hold: Documentation/ABI/testing/sysfs-bus-usb and sysfs-tty of the
+kernel, proc(5), udev(7).
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Who has a UART that is not free for the taking: what boots the machine, or belongs to its board.
+from ttybridge.setup.listeners import connections
+
+# Kinds of holders whose UART is not free: the machine boots with it, or its board uses it.
 RESERVED = ("console", "getty", "bluetooth")
 
-# The kernel's drivers by the vendors of nearly all adapters.
+# The kernel's driver for the adapters of each of these vendors.
 DRIVERS = {"067b": "pl2303", "0403": "ftdi_sio", "10c4": "cp210x", "1a86": "ch341"}
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A USB device with at least one tty; "" is what it does not say."""
+    """A USB device with at least one tty. A field is "" if the device does not say it."""
 
     vendor: str
     product: str
@@ -40,7 +43,7 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a tty already; `kind` is process, modemmanager or one of RESERVED."""
+    """Who uses a tty already; `kind` is process, modemmanager or one of RESERVED."""
 
     kind: str
     text: str
@@ -48,10 +51,11 @@ class Holder:
 
 @dataclass(frozen=True)
 class Tty:
-    """A serial port of the machine. `adapter` is None where it is not on USB.
+    """A serial port of the machine. `adapter` is None if it is not on USB.
 
-    `port_number` tells the ports of one USB interface apart; `aliases` are names in /dev such as
-    serial0; the other links are absolute paths.
+    `port_number` tells the ports of one USB interface apart. `by_id`, `by_path` and `by_name` are
+    udev's links to it, `aliases` those directly in /dev, such as /dev/serial0; all are absolute
+    paths.
     """
 
     name: str
@@ -72,10 +76,11 @@ class Tty:
 
 @dataclass(frozen=True)
 class Machine:
-    """What was read; `notes` are faults that a person can mend, in words.
+    """What was read of this machine.
 
-    `all_seen` is whether every process could be looked into, which takes root. `names` are those
-    of the ports that ttyfleet serves, also while their adapters are away.
+    `notes` say in words why hardware has no tty, and what to do. `all_seen` is whether the files of
+    every process could be seen, for which one must be root. `names` are the names of the ports that
+    ttyfleet serves, also of those whose adapter is away.
     """
 
     host: str
@@ -89,7 +94,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Processes:
-    """Names of programs, of which the kernel keeps 15 bytes; path -> who has it open, in words."""
+    """The running programs, and who has which file open.
+
+    `names` are cut off at 15 bytes by the kernel; `opened` has for a path the processes in words.
+    """
 
     names: frozenset[str]
     opened: dict[str, list[str]]
@@ -97,7 +105,7 @@ class Processes:
 
 
 def read_machine(root: Path) -> Machine:
-    """Read every serial adapter and UART, and who has them."""
+    """Read every serial adapter and UART, and who uses them; `root` is the folder with sys/."""
     names = sorted(_names(root / "sys/class/tty"), key=_natural)
     found = [tty for tty in (_read_tty(root, name) for name in names) if tty]
     found.sort(key=_place)
@@ -109,7 +117,7 @@ def read_machine(root: Path) -> Machine:
         host=_text(root / "proc/sys/kernel/hostname"),
         model=_text(root / "proc/device-tree/model"),
         ttys=ttys,
-        listening=frozenset(_listening(root)),
+        listening=frozenset(one.port for one in connections(root) if one.listening),
         all_seen=processes.all_seen,
         notes=tuple(dict.fromkeys(_notes(root, processes))),
         names=frozenset(_given_names(root / "etc/udev/rules.d")),
@@ -117,21 +125,21 @@ def read_machine(root: Path) -> Machine:
 
 
 def _place(tty: Tty) -> tuple[object, ...]:
-    """A key that sorts by USB path, interface and port, UARTs behind them."""
+    """A sort key: USB path, interface, port; UARTs come last."""
     if not tty.adapter:
         return (1,)
     return (0, _natural(tty.adapter.path), tty.interface, tty.port_number)
 
 
 def _read_tty(root: Path, name: str) -> Tty | None:
-    """A serial port, or None: a pty, a virtual terminal, a UART that is not there."""
+    """A serial port; None for a pty, a virtual terminal, or a UART that does not exist."""
     folder = root / "sys/class/tty" / name
     if not (folder / "device").exists():
         return None
     chain = _ancestors(root, folder / "device")
     interface = next((path for path in chain if (path / "bInterfaceNumber").exists()), None)
     device = next((path for path in chain if (path / "idVendor").exists()), None)
-    # 0 where the kernel made a name but found no UART (PORT_UNKNOWN); only UARTs have a type.
+    # Only UARTs have a type; it is 0 (PORT_UNKNOWN) if there is a name but no hardware.
     if device is None and _text(folder / "type") in ("", "0"):
         return None
     number = _text(folder / "device/port_number")
@@ -162,27 +170,27 @@ def _read_adapter(root: Path, device: Path) -> Adapter:
 
 def _driver(chain: Sequence[Path]) -> str:
     for path in chain:
-        # Since Linux 6.5 a UART has two devices of serial-base between itself and its driver's.
+        # Since Linux 6.5 two devices of serial-base are between a UART and that of its driver.
         if (path / "driver").exists() and (path / "subsystem").resolve().name != "serial-base":
             return (path / "driver").resolve().name
     return ""
 
 
 def _ancestors(root: Path, link: Path) -> list[Path]:
-    """A device's folder in /sys/devices and those above it."""
+    """The folder of a device in /sys/devices, and those above it."""
     start, top = link.resolve(), (root / "sys/devices").resolve()
     return [path for path in (start, *start.parents) if top in path.parents]
 
 
 def _udev(root: Path, device: Path) -> dict[str, str]:
-    """What udev has noted of a device, in its database's own form: lines such as E:NAME=value."""
+    """The properties of a device in udev's database, which has lines such as E:NAME=value."""
     lines = _text(root / f"run/udev/data/c{_text(device / 'dev')}", lines=True).splitlines()
     pairs = (_one_line(line[2:]).partition("=") for line in lines if line.startswith("E:"))
     return {name: value for name, _, value in pairs}
 
 
 def _links(root: Path, folder: str, name: str) -> tuple[str, ...]:
-    """The symlinks in a folder to a tty, the shortest first, as absolute paths."""
+    """The symlinks to a tty in a folder as absolute paths, the shortest first."""
     found = [
         f"/{folder}/{link}"
         for link in _names(root / folder)
@@ -191,7 +199,7 @@ def _links(root: Path, folder: str, name: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda path: (len(path), path)))
 
 
-# Who has it
+# Who uses a tty
 
 
 def _holders(root: Path, tty: Tty, processes: Processes) -> Iterator[Holder]:
@@ -213,7 +221,7 @@ def _holders(root: Path, tty: Tty, processes: Processes) -> Iterator[Holder]:
 
 
 def _consoles(root: Path) -> set[str]:
-    """Names of the ttys on which the kernel writes, or is told to."""
+    """Names of the ttys that are the kernel's console now, or by its command line."""
     told = re.findall(r"(?:^|\s)console=([^\s,]+)", _text(root / "proc/cmdline"))
     lines = _text(root / "proc/consoles", lines=True).splitlines()
     active = _text(root / "sys/class/tty/console/active").split()
@@ -221,7 +229,7 @@ def _consoles(root: Path) -> set[str]:
 
 
 def _getty(root: Path, unit: str) -> str:
-    """Whether a unit is active, or will be after a boot: active, enabled or ""."""
+    """Whether a unit is "active", or "enabled" and thus active after a boot; else ""."""
     slice_ = "system.slice/system-serial\\x2dgetty.slice"
     groups = [root / "sys/fs/cgroup" / hierarchy / slice_ for hierarchy in ("", "systemd")]
     if any((group / unit).exists() for group in groups):
@@ -234,7 +242,7 @@ def _getty(root: Path, unit: str) -> str:
 
 
 def _has_bluetooth(node: Path) -> bool:
-    """Whether a UART's node in the device tree has a Bluetooth chip that is not disabled."""
+    """Whether the device tree has an enabled Bluetooth chip at a UART; `node` is its folder."""
     return node.exists() and _text(node / "status") in ("", "ok", "okay")
 
 
@@ -250,7 +258,7 @@ def _processes(root: Path) -> Processes:
             targets = {os.readlink(process / "fd" / fd) for fd in os.listdir(process / "fd")}
         except PermissionError:
             all_seen = False
-        except OSError:  # it has ended, or closed a file
+        except OSError:  # the process has ended or closed a file
             continue
         else:
             for target in targets:
@@ -258,23 +266,14 @@ def _processes(root: Path) -> Processes:
     return Processes(frozenset(names), opened, all_seen)
 
 
-def _listening(root: Path) -> Iterator[int]:
-    """TCP ports with a listener, at whatever address."""
-    for name in ("tcp", "tcp6"):
-        for line in _text(root / "proc/net" / name, lines=True).splitlines()[1:]:
-            local, state = line.split()[1], line.split()[3]
-            if state == "0A":
-                yield int(local.rpartition(":")[2], 16)
-
-
 def _given_names(rules: Path) -> Iterator[str]:
-    """The names of ports in the rules that the role udev has written."""
+    """The names of ports in the rules of the role udev."""
     for path in rules.glob("*-ttyfleet.rules"):
         yield from re.findall(r'SYMLINK\+="serial/by-name/([^"]+)"', _text(path, lines=True))
 
 
 def _notes(root: Path, processes: Processes) -> Iterator[str]:
-    """Serial hardware that is there and has no tty, and why."""
+    """A line for each piece of serial hardware without a tty: why, and what to do."""
     for name in sorted(_names(root / "sys/bus/usb/devices"), key=_natural):
         interface = (root / "sys/bus/usb/devices" / name).resolve()
         device = interface.parent
@@ -289,7 +288,7 @@ def _notes(root: Path, processes: Processes) -> Iterator[str]:
             yield f"No driver has taken {what}: sudo modprobe {module}"
         elif (interface / "driver").resolve().name == "usbfs":
             blame = "brltty: sudo apt remove brltty" if "brltty" in processes.names else "a program"
-            yield f"Without its tty is {what}: taken through libusb by {blame}"
+            yield f"{what} has no tty: taken through libusb by {blame}"
     for name in sorted(_names(root / "sys/bus/serial/devices")):
         chain = _ancestors(root, root / "sys/bus/serial/devices" / name)
         if _driver(chain[:1]).startswith("hci"):
@@ -312,9 +311,9 @@ def _target(path: Path) -> str:
 
 
 def _text(path: Path, lines: bool = False) -> str:
-    """A file's content, "" where it cannot be read: devices go while they are looked at.
+    """The content of a file; "" if it cannot be read, since devices can go at any moment.
 
-    What a device says of itself is made one printable line, whatever it holds.
+    What a device says of itself becomes one printable line. With `lines` the text stays as it is.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -328,6 +327,6 @@ def _one_line(text: str) -> str:
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that sorts 1-1.10 behind 1-1.9."""
+    """A sort key by which 1-1.10 comes after 1-1.9."""
     parts = re.findall(r"[0-9]+|[^0-9]+", text)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]

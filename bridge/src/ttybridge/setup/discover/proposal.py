@@ -18,7 +18,7 @@ FIRST_TCP_PORT = 10001
 
 @dataclass(frozen=True)
 class Match:
-    """How an entry says which tty it is: `keys` are `usb` or `device`; how else it could."""
+    """How an entry names its tty: `keys` hold `usb` or `device`; `alternative` is another way."""
 
     keys: dict[str, Any]
     why: str
@@ -37,17 +37,17 @@ class Proposal:
 
     @property
     def reserved(self) -> bool:
-        """Whether serving it would take it from the machine's own console, or from Bluetooth."""
+        """Whether the tty is the machine's own console or belongs to Bluetooth."""
         return any(holder.kind in RESERVED for holder in self.tty.holders)
 
 
 def propose(machine: Machine) -> list[Proposal]:
-    """An entry for every tty; together they are a port map without faults."""
+    """Return an entry for every tty; together they are a port map without faults."""
     adapters = list(dict.fromkeys(tty.adapter for tty in machine.ttys if tty.adapter))
     proposals: list[Proposal] = []
     names = {name for tty in machine.ttys if (name := _present_name(tty))} | machine.names
     free = (port for port in itertools.count(FIRST_TCP_PORT) if port not in machine.listening)
-    # The first ones are for what has no entry yet.
+    # The lowest numbers go to the ttys that ttyfleet does not serve yet.
     listen = {tty: next(free) for tty in sorted(machine.ttys, key=lambda tty: len(tty.by_name))}
     for tty in machine.ttys:
         name = _present_name(tty) or _unused(_new_name(tty, machine, adapters), names)
@@ -64,7 +64,7 @@ def _match(tty: Tty, machine: Machine, adapters: Sequence[Adapter]) -> Match:
         why = "by name, which a UART keeps"
         if "/dev/serial0" not in tty.aliases:
             return Match({"device": tty.device}, why)
-        first = "the board's first UART, whichever config.txt makes it"
+        first = "the first UART of the board, whichever that is by config.txt"
         return Match({"device": tty.device}, why, {"device": "/dev/serial0"}, first)
     same = [other for other in machine.ttys if other.adapter == tty.adapter]
     if sum(other.interface == tty.interface for other in same) > 1:
@@ -84,7 +84,7 @@ def _match(tty: Tty, machine: Machine, adapters: Sequence[Adapter]) -> Match:
 
 
 def _match_adapter(adapter: Adapter, adapters: Sequence[Adapter]) -> tuple[dict[str, Any], str]:
-    """The keys of `usb` that this adapter has and no other one, and why these."""
+    """The keys of `usb` that match this adapter and no other, and why these."""
     model = {"vendor": adapter.vendor, "product": adapter.product}
     fault = serial_fault(adapter, adapters)
     mixed = any(serial_fault(other, adapters) for other in _siblings(adapter, adapters))
@@ -93,14 +93,14 @@ def _match_adapter(adapter: Adapter, adapters: Sequence[Adapter]) -> tuple[dict[
     if fault:
         return {**model, "path": adapter.path}, f"by USB path: {fault}"
     if mixed:
-        # With the model's ids, one adapter could be both this and the one at that path.
+        # With the model's ids as well, this entry and that with the path could match one adapter.
         why = "by serial number alone: another of its model is matched by USB path"
         return {"serial": adapter.serial}, why
     return {**model, "serial": adapter.serial}, "by serial number: wherever it is plugged in"
 
 
 def _match_link(tty: Tty, adapter: Adapter, adapters: Sequence[Adapter]) -> Match:
-    """For ports that share an interface: `usb` has no key that tells them apart."""
+    """How to name one of the ports that share an interface: by udev's links, not by `usb`."""
     among = "as one of several ports that share one USB interface"
     by_id, by_path = (
         next(({"device": link} for link in links if _is_good("device", link)), None)
@@ -114,21 +114,21 @@ def _match_link(tty: Tty, adapter: Adapter, adapters: Sequence[Adapter]) -> Matc
 
 
 def serial_fault(adapter: Adapter, adapters: Sequence[Adapter]) -> str:
-    """Why an adapter cannot be told by its serial number; "" = it can."""
+    """Why the serial number does not identify an adapter; "" if it does."""
     serial = adapter.serial
     if not serial:
         return "it has no serial number"
     if is_placeholder(serial):
-        return f"its serial number {serial} is one that its maker gives to many"
+        return f"its serial number {serial} is one that many adapters have"
     if not serial.isascii() or not _is_good("serial", serial):
-        return "its serial number holds characters that a udev rule cannot"
+        return "its serial number holds characters that a udev rule cannot hold"
     if any(other.serial == serial for other in _siblings(adapter, adapters)):
         return f"another of its model has the serial number {serial}, too"
     return ""
 
 
 def is_placeholder(serial: str) -> bool:
-    """Whether a serial number says nothing: 0001, 12345678, FFFF, a host controller's address."""
+    """Whether a serial number is a placeholder: 0001, 12345678, FFFF, a controller's address."""
     text = serial.lower()
     rows = ("0123456789abcdef", "1234567890", "abcdef", "9876543210")
     return (
@@ -161,7 +161,7 @@ def _warnings(tty: Tty, match: Match, adapters: Sequence[Adapter]) -> Iterator[s
 
 
 def _is_good(key: str, value: str) -> bool:
-    """Whether a value may be written for a key of an entry, or of its `usb`."""
+    """Whether a key of an entry, or of its `usb`, may have a value."""
     try:
         (KEYS | kinds_of(UsbMatch))[key].parse(value)
     except ValueError:
@@ -170,13 +170,13 @@ def _is_good(key: str, value: str) -> bool:
 
 
 def _present_name(tty: Tty) -> str:
-    """The name that ttyfleet has given it already, if any."""
+    """The name of a tty that ttyfleet serves already; "" for others."""
     names = (os.path.basename(link) for link in tty.by_name)
     return next((name for name in names if _is_good("name", name)), "")
 
 
 def _new_name(tty: Tty, machine: Machine, adapters: Sequence[Adapter]) -> str:
-    """What lsusb calls the adapter, made short; where it has twins, what tells them apart."""
+    """A short form of the adapter's name in lsusb, with what tells it from twins, if any."""
     adapter = tty.adapter
     if not adapter:
         return tty.name

@@ -13,27 +13,28 @@ from ttybridge.setup import yaml_text
 from ttybridge.setup.discover.machine import Machine, read_machine
 from ttybridge.setup.discover.proposal import Proposal, propose
 
-# What an entry without line settings gets: no adapter tells what hangs on it.
+# The comment about line settings: no adapter knows those of the device behind it.
 LINE_SETTINGS = (
-    "Line settings that an entry lacks are those of serial_ports_defaults in the inventory, else",
+    "An entry without line settings has those of serial_ports_defaults in the inventory, else",
     f"baudrate {Port.baudrate}, bytesize {Port.bytesize}, parity {Port.parity}, "
-    f"stopbits {Port.stopbits:g}, flow {Port.flow}: write what the device has.",
+    f"stopbits {Port.stopbits:g}, flow {Port.flow}: write those of the device.",
 )
 
 NOTHING_FOUND = """\
 No serial adapter and no UART was found. To find out why:
-  lsusb                   is the adapter there at all? If not: another cable, socket or powered hub
+  lsusb                   is the adapter there? If not, try another cable, socket or powered hub
   sudo dmesg | tail -30   right after plugging it in: which driver took it, or what went wrong
   lsmod | grep usbserial  is the driver loaded? pl2303, ftdi_sio, cp210x, ch341 or cdc_acm:
-                          sudo modprobe NAME; a kernel without its modules has been upgraded: reboot
+                          sudo modprobe NAME; if there is none, the kernel was upgraded: reboot
 A Raspberry Pi's own UART appears with enable_uart=1 in config.txt, after a reboot."""
 
 
 def report(as_json: bool = False, only_new: bool = False, root: Path = Path("/")) -> str:
-    """What `ttybridge discover` prints: YAML for host_vars, or a JSON object with every fact.
+    """Return what `ttybridge discover` prints: YAML for host_vars, or JSON with every fact.
 
-    With `only_new` it is the entries alone, for the end of a port map, of what is free and not
-    served by ttyfleet; "" where there is none. `root` is where /sys, /proc, /dev, /run, /etc are.
+    With `only_new` the YAML has only entries, for the end of a port map: those of ttys that nobody
+    uses and ttyfleet does not serve yet. It is "" if there are none. `root` is the folder with
+    sys/, proc/, dev/, run/ and etc/.
     """
     machine = read_machine(root)
     proposals = propose(machine)
@@ -44,20 +45,20 @@ def report(as_json: bool = False, only_new: bool = False, root: Path = Path("/")
 
 
 def to_yaml(machine: Machine, proposals: Sequence[Proposal]) -> str:
-    """The variable `serial_ports` as a person would write it, with all that is to be known."""
+    """The variable `serial_ports` as YAML for people, with comments."""
     lines = [f"# {' '.join(filter(None, (machine.host, _in_brackets(machine.model))))}"]
     lines += [f"# {note}" for note in machine.notes]
     if not machine.all_seen:
         lines.append(
-            "# Some processes could not be looked into, which takes root: one may have a port."
+            "# Only root sees the files of every process: another process may have a port open."
         )
     if not proposals:
         lines += [f"# {line}" for line in NOTHING_FOUND.splitlines()]
     else:
-        lines.append("# Name each port after what hangs on it.")
+        lines.append("# Name each port after the device that is connected to it.")
         lines += [f"# {line}" for line in LINE_SETTINGS]
     if all(proposal.reserved for proposal in proposals):
-        # An empty value would be no list.
+        # Without [] the value would be null, not a list.
         lines.append("serial_ports: []" + ("  # remove [] with the #" if proposals else ""))
     else:
         lines.append("serial_ports:")
@@ -65,7 +66,7 @@ def to_yaml(machine: Machine, proposals: Sequence[Proposal]) -> str:
 
 
 def to_entries(proposals: Sequence[Proposal]) -> str:
-    """The entries alone, each below an empty line and what is to be known of it."""
+    """The entries, each after an empty line and comments about its tty."""
     lines = [line for one in proposals for line in ("", *_about(one), *_entry(one))]
     return "".join(f"{line}\n" for line in lines)
 
@@ -86,19 +87,13 @@ def _about(proposal: Proposal) -> Iterator[str]:
     for holder in tty.holders:
         yield f"  # In use: {holder.text}"
     if tty.by_name:
-        yield "  # ttyfleet has it already: keep the entry that you have."
+        yield "  # ttyfleet serves it already: keep the entry that you have."
     if proposal.reserved:
-        yield "  # Not proposed, since it is in use. To take it, remove the # from these lines:"
+        yield "  # Not proposed because it is in use. To use it, remove the # from these lines:"
 
 
 def _entry(proposal: Proposal) -> Iterator[str]:
-    entry = proposal.entry
-    keys = _inline(proposal.match.keys)
-    for line in (
-        f"- name: {yaml_text.text(entry['name'])}",
-        f"  {keys}",
-        f"  listen: {entry['listen']}",
-    ):
+    for line in yaml_text.entry(proposal.entry):
         yield f"  {'# ' if proposal.reserved else ''}{line}"
 
 
@@ -108,18 +103,12 @@ def _in_brackets(text: str) -> str:
 
 def _inline(match: Mapping[str, Any]) -> str:
     """`usb: {...}` or `device: ...` on one line."""
-    if "usb" not in match:
-        return f"device: {yaml_text.text(match['device'])}"
-    # Texts in quotes in any case: the next adapter's could be a number to YAML.
-    texts = {
-        key: yaml_text.quoted(value) if isinstance(value, str) else value
-        for key, value in match["usb"].items()
-    }
-    return f"usb: {{{', '.join(f'{key}: {value}' for key, value in texts.items())}}}"
+    ((key, item),) = match.items()
+    return yaml_text.pair(key, item)
 
 
 def to_json(machine: Machine, proposals: Sequence[Proposal]) -> str:
-    """The object {host, model, all_seen, notes, ports}; a port has every fact and its entry."""
+    """JSON: {host, model, all_seen, notes, ports}; each port has every fact and its entry."""
     document = {
         "host": machine.host,
         "model": machine.model,

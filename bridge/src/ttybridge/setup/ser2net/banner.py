@@ -13,10 +13,10 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def banner(text: str, fields: Mapping[str, str]) -> tuple[str, list[str]]:
-    """Return a banner of the port map, and what of ser2net's it lacks, in words.
+    """Return a banner for the port map, and a list of what it cannot express, in words.
 
-    `fields` are what stands for ser2net's escapes such as `d`. Lines end in LF, which is sent as
-    CR LF.
+    `fields` has for an escape of ser2net, such as `d`, the text that replaces it. Lines end in LF;
+    the engines send CR LF.
     """
     lacks: list[str] = []
     plain = bytearray()
@@ -55,5 +55,5 @@ def _bytes(text: str) -> bytes:
 
 
 def doubled(text: str) -> str:
-    """Text of which a brace is a brace."""
+    """A text with each brace doubled, so that a banner shows it as it is."""
     return text.replace("{", "{{").replace("}", "}}")

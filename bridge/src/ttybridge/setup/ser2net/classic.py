@@ -10,7 +10,7 @@ from ttybridge.model.values import label, shown
 from ttybridge.setup.ser2net import gensio
 from ttybridge.setup.ser2net.connection import Connection, Contents, Default, Option
 
-# Directives that give a name to a text, with the option that a port has by that name alone.
+# Directives that name a text. A port that writes just the name has this option with that text.
 _STRINGS = {
     "BANNER": "banner",
     "SIGNATURE": "signature",
@@ -18,7 +18,7 @@ _STRINGS = {
     "CLOSESTR": "closestr",
     "CLOSEON": "closeon",
 }
-# Directives whose name stands after `option=`, and what the option is called without them.
+# Options whose value is the name of a directive; the directive, and the option's present name.
 _NAMED = {
     "tr": ("TRACEFILE", "trace-read"),
     "tw": ("TRACEFILE", "trace-write"),
@@ -26,8 +26,8 @@ _NAMED = {
     "rs485": ("RS485CONF", "rs485"),
 }
 _LOST = {
-    "CONTROLPORT": "`ttybridge status` and `ttybridge kick` do its work for engine bridge",
-    "ROTATOR": "give each of its ports a client of its own",
+    "CONTROLPORT": "with engine bridge use `ttybridge status` and `ttybridge kick`",
+    "ROTATOR": "give each of its ports its own client",
     "LED": "no LED shows traffic",
 }
 _DIRECTIVE = re.compile(
@@ -40,7 +40,7 @@ _PORT = re.compile(r"(.*?):(raw|rawlp|telnet|off|on):([^:]*):?([^:]*):?(.*)", re
 
 @dataclass(frozen=True)
 class _Text:
-    """What a directive gave a name to."""
+    """A text that a directive named."""
 
     line: int
     directive: str
@@ -48,7 +48,7 @@ class _Text:
 
 
 def read(text: str) -> Contents:
-    """Return the connections of a ser2net.conf, and remarks on what is not among them."""
+    """Return the connections of a ser2net.conf, and remarks on what the port map will lack."""
     reader = _Reader()
     for number, line in _lines(text):
         reader.take(number, line)
@@ -57,7 +57,7 @@ def read(text: str) -> Contents:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines that say something, continued ones as one with the number of the first."""
+    """Yield the lines that are not empty; continued lines are one, with the first one's number."""
     start, joined = 0, ""
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.removesuffix("\r")
@@ -95,7 +95,7 @@ class _Reader:
             self.contents.lose(line, f"{shown(text)}: {words}")
 
     def end(self) -> None:
-        """Tell of what nothing used."""
+        """Add remarks on texts and defaults that no port used."""
         for (_, name), text in self._texts.items():
             if text not in self._used:
                 self.contents.note(text.line, f"{text.directive} {shown(name)}: no port uses it")

@@ -1,4 +1,4 @@
-"""What both forms of a ser2net configuration say: connections, as ser2net itself keeps them."""
+"""What both forms of a ser2net configuration are read into: connections, as in ser2net itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ttybridge.model.values import label
 
 @dataclass(frozen=True)
 class Remark:
-    """Something to tell of a line; `lost` is whether the port map does not have it."""
+    """Something to tell the user about a line; `lost` is whether the port map lacks it."""
 
     line: int
     text: str
@@ -18,7 +18,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a connection; `value` is None where only its name stands."""
+    """One option of a connection; `value` is None if only the name is written."""
 
     line: int
     name: str
@@ -27,7 +27,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Default:
-    """A default in force: for every class of gensio where `of` is "", else for one."""
+    """A default for one class of gensio (`of`), or for all if `of` is ""."""
 
     line: int
     name: str
@@ -37,11 +37,11 @@ class Default:
 
 @dataclass(frozen=True)
 class Connection:
-    """A listener and what it is connected to, with all that stands elsewhere in the file."""
+    """A listener and its device, with everything that the rest of the file says about them."""
 
     line: int
     name: str
-    """ser2net's name of it."""
+    """Its name in ser2net."""
     accepter: str
     connector: str
     state: str = "on"
@@ -50,9 +50,9 @@ class Connection:
     options: tuple[Option, ...] = ()
     defaults: tuple[Default, ...] = ()
     label: str = ""
-    """What a person called it, if anything."""
+    """The name that the user gave it; "" if there is none."""
     device_name: str = ""
-    """The DEVICE that it names."""
+    """The name of the DEVICE directive that it uses, if any."""
 
 
 @dataclass
@@ -62,32 +62,32 @@ class Contents:
     connections: list[Connection] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
     defaults: list[Default] = field(default_factory=list)
-    """In force where the reader stands."""
+    """The defaults that apply from the current line on."""
     _set: list[Default] = field(default_factory=list)
 
     def lose(self, line: int, text: str) -> None:
-        """Tell of something that the port map will not have."""
+        """Add a remark on something that the port map will lack."""
         self.remarks.append(Remark(line, text))
 
     def note(self, line: int, text: str) -> None:
-        """Tell of something of which nothing is lost."""
+        """Add a remark on something that is not lost."""
         self.remarks.append(Remark(line, text, lost=False))
 
     def set_default(self, default: Default) -> None:
-        """Put a default in force for the connections that follow."""
+        """Apply a default to the connections that follow."""
         self.delete_default(default.name, default.of)
         self.defaults.append(default)
         self._set.append(default)
 
     def delete_default(self, name: str, of: str) -> None:
-        """Take a default out of force."""
+        """Apply a default no longer."""
         self.defaults = [one for one in self.defaults if (one.name, one.of) != (name, of)]
 
     def note_unused_defaults(self) -> None:
-        """At the end: tell of defaults that no connection follows."""
+        """Add remarks, at the end, on defaults that no connection follows."""
         used = {default for connection in self.connections for default in connection.defaults}
         for default in self._set:
             if default not in used:
                 self.note(
-                    default.line, f"default {label(default.name)}: no port follows that it is for"
+                    default.line, f"default {label(default.name)}: no port follows that uses it"
                 )

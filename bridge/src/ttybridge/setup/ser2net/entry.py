@@ -1,4 +1,4 @@
-"""A ser2net connection as an entry of the port map, and what of it the port map cannot say."""
+"""Turns a ser2net connection into an entry of the port map, with remarks on what that lacks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ttybridge.setup.ser2net import gensio
 from ttybridge.setup.ser2net.banner import banner, doubled
 from ttybridge.setup.ser2net.connection import Connection, Option, Remark
 
-# ser2net's own; the roles set better ones, the bridge needs none.
+# Settings of ser2net's speed: the roles set better ones, and engine bridge needs none.
 _TUNING = (
     "chardelay", "chardelay-scale", "chardelay-min", "chardelay-max", "disable-chardelay",
     "dev-to-net-bufsize", "net-to-dev-bufsize", "accepter-retry-time", "connector-retry-time",
@@ -38,12 +38,12 @@ _OLD_NAMES = {
 }
 _LISTS = ("remaddr", "connback", "allowed-users", "mdns-txt")
 
-# Options without a counterpart, with what to say of them.
+# Options without a counterpart, each with what to tell the user.
 _LOST = {
-    "signature": "a client is told ttyfleet's own",
-    "openstr": "nothing is sent to the device but what clients send",
-    "closestr": "nothing is sent to the device but what clients send",
-    "closeon": "what the device sends closes no connection",
+    "signature": "ttyfleet sends its own",
+    "openstr": "the device gets only what clients send",
+    "closestr": "the device gets only what clients send",
+    "closeon": "no output of the device closes a connection",
     "sendon": "data is passed on as it comes",
     "connback": "`connect` connects from the start, not at the first byte",
     "telnet-brk-on-sync": "a telnet sync sends no break",
@@ -65,10 +65,10 @@ _LOST = {
         "the port is not announced",
     ),
 }  # fmt: skip
-# Options without which a port would be open to what ser2net keeps from it.
+# Restrictions: a port without them would let clients do more than ser2net did.
 _NEEDED = {
-    "no-con-to-acc": "a client would read what it must not",
-    "no-acc-to-con": "a client would write where it must not",
+    "no-con-to-acc": "a client could read, which ser2net forbids",
+    "no-acc-to-con": "a client could write, which ser2net forbids",
 }
 _PORT_OPTIONS = {
     *_TUNING, *_SWITCHES, *_LOST, *_NEEDED, "banner", "max-connections", "remaddr", "rs485",
@@ -77,7 +77,7 @@ _PORT_OPTIONS = {
 
 _PARITIES = ("NONE", "EVEN", "ODD", "MARK", "SPACE")
 _SERIAL_SWITCHES = ("xonxoff", "rtscts", "local", "hangup-when-done", "nobreak", "wronly")
-# Words that are for the device also where they stand among the options of a port.
+# Words for the device, even if they are among the options of a port.
 _SERIAL_WORD = re.compile(
     r"[0-9].*|-?(?:XONXOFF|RTSCTS|LOCAL|HANGUP_WHEN_DONE|NOBREAK)|NONE|EVEN|ODD|MARK|SPACE"
 )
@@ -108,7 +108,7 @@ class LeftOut(Exception):
 
 @dataclass
 class Draft:
-    """An entry in the making, and what there is to tell of it."""
+    """An entry that is being made, and the remarks on it."""
 
     connection: Connection
     engine: str
@@ -116,19 +116,19 @@ class Draft:
     remarks: list[Remark] = field(default_factory=list)
 
     def lose(self, line: int, text: str) -> None:
-        """Tell of something that the entry does not say."""
+        """Add a remark on something that the entry lacks."""
         self.remarks.append(Remark(line, text))
 
     def note(self, line: int, text: str) -> None:
-        """Tell of something that is not lost."""
+        """Add a remark on something that is not lost."""
         self.remarks.append(Remark(line, text, lost=False))
 
 
 def translate(connection: Connection, engine: str, taken: set[str]) -> Draft:
-    """Return the entry of a connection; it is empty where the connection has to be left out.
+    """Return the entry of a connection; it is empty if the connection is left out.
 
-    `taken` are names of other entries. Whether the engine can honour each value, and whether each
-    is one, is for `check_portmap` to say.
+    `taken` are the names of other entries. `check_portmap` says whether each value is valid, and
+    whether the engine can honour it.
     """
     draft = Draft(connection, engine)
     try:
@@ -183,7 +183,7 @@ def _tell_of_defaults(draft: Draft) -> None:
 
 
 def _defaults(draft: Draft, names: Iterable[str], of: str) -> Iterator[Option]:
-    """The defaults of a class of gensio as options: its own before those for all."""
+    """The defaults for a class of gensio as options; its own win over those for all classes."""
     in_force = {default.name: default for default in draft.connection.defaults if not default.of}
     in_force |= {one.name: one for one in draft.connection.defaults if of and one.of == of}
     for name in names:
@@ -206,7 +206,7 @@ def _name(connection: Connection, listen: str, taken: set[str]) -> str:
 
 
 def _accepter(draft: Draft) -> tuple[str, Option | None, dict[str, str]]:
-    """Return what to listen on, the telnet layer as an option, and the TLS files."""
+    """Return the listener, the telnet layer as an option, and the TLS files."""
     connection = draft.connection
     line = connection.line
     layers = gensio.layers(connection.accepter)
@@ -234,7 +234,7 @@ def _accepter(draft: Draft) -> tuple[str, Option | None, dict[str, str]]:
     if re.fullmatch("0+", listen):
         raise LeftOut("its accepter is standard input: a port listens on TCP")
     if "localhost" in last.rest and "::1" not in listen:
-        draft.note(line, "localhost: 127.0.0.1 is listened on, not ::1")
+        draft.note(line, "localhost: the port listens on 127.0.0.1, not on ::1")
     return listen, telnet, tls
 
 
@@ -260,7 +260,7 @@ def _layer_option(draft: Draft, layer: str, option: str) -> None:
 
 def _tcpd(draft: Draft, line: int, value: str | None) -> None:
     if value != "off":
-        draft.lose(line, "tcpd: /etc/hosts.allow and hosts.deny: no counterpart but `allow`")
+        draft.lose(line, "tcpd: /etc/hosts.allow and hosts.deny: no counterpart; use `allow`")
 
 
 def _tls(draft: Draft, options: tuple[str, ...]) -> dict[str, str]:
@@ -286,9 +286,9 @@ def _protocol(draft: Draft, telnet: Option | None, remctl: Option | None) -> str
     wanted = remctl is not None and remctl.value == "true"
     if telnet is None:
         if remctl and wanted:
-            draft.note(remctl.line, "remctl: it is nothing without telnet")
+            draft.note(remctl.line, "remctl: it does nothing without telnet")
         return "raw"
-    # A telnet layer in the accepter does not ask for remctl (port.c).
+    # With a telnet layer in the accepter, ser2net ignores remctl (port.c).
     by_state = draft.connection.state == "telnet"
     return "rfc2217" if telnet.value == "rfc2217" or (wanted and by_state) else "telnet"
 
@@ -297,7 +297,7 @@ def _protocol(draft: Draft, telnet: Option | None, remctl: Option | None) -> str
 
 
 def _connector(draft: Draft) -> tuple[str, list[Option]]:
-    """Return the device and the words that stand with it."""
+    """Return the device and the words after it."""
     line = draft.connection.line
     for layer in gensio.layers(draft.connection.connector):
         if layer.name == "keepopen":
@@ -309,7 +309,7 @@ def _connector(draft: Draft) -> tuple[str, list[Option]]:
             return device.strip(), _words(line, words)
         else:
             what = layer.name or layer.rest.partition(" ")[0]
-            raise LeftOut(f"its device is {shown(what)}, which is no tty")
+            raise LeftOut(f"its device is {shown(what)}, not a tty")
     raise LeftOut("its connector has no device")
 
 
@@ -319,7 +319,7 @@ def _words(line: int, text: str) -> list[Option]:
 
 
 def _bridge_does(draft: Draft, line: int, word: str) -> None:
-    """Tell of what engine bridge does always, and ser2net as the roles configure it never."""
+    """Add a remark on what only engine bridge does, always; the roles never ask it of ser2net."""
     if draft.engine == "ser2net":
         draft.lose(
             line, f"{word}: no counterpart with engine ser2net; engine bridge always does it"
@@ -327,7 +327,7 @@ def _bridge_does(draft: Draft, line: int, word: str) -> None:
 
 
 def _line_settings(draft: Draft, options: list[Option]) -> None:
-    """Put into the entry what the words for the device say; what comes later wins."""
+    """Add to the entry the line settings that the words for the device name; later words win."""
     line = draft.connection.line
     settings: dict[str, Any] = {}
     switches: dict[str, Option] = {}
@@ -343,15 +343,15 @@ def _line_settings(draft: Draft, options: list[Option]) -> None:
         elif option.name.lower() == "rs485":
             settings["rs485"] = _rs485(draft, option)
         elif option.name == "nouucplock":
-            draft.lose(option.line, "nouucplock: no counterpart: other programs are kept off")
+            draft.lose(option.line, "nouucplock: no counterpart: no other program may use the tty")
         else:
-            raise LeftOut(f"{_as_written(option)}: no setting of a serial line")
+            raise LeftOut(f"{_as_written(option)}: not a setting of a serial line")
     on = {name: option for name, option in switches.items() if option.value == "true"}
     if "wronly" in on:
         raise LeftOut("wronly is for a printer, which is no tty")
     flows = [name for name in ("rtscts", "xonxoff") if name in on]
     if len(flows) == 2:
-        draft.lose(on["xonxoff"].line, "xonxoff: only one flow control at once, here rtscts")
+        draft.lose(on["xonxoff"].line, "xonxoff: a port has one flow control, here rtscts")
     for name in ("local", "nobreak"):
         if name in on:
             _bridge_does(draft, on[name].line, name)
@@ -359,12 +359,12 @@ def _line_settings(draft: Draft, options: list[Option]) -> None:
     draft.entry["flow"] = flows[0] if flows else "none"
     draft.entry["hangup"] = "hangup-when-done" in on
     if _UNSTABLE.fullmatch(draft.entry["device"]):
-        where = "`ttybridge discover` says what to write as usb: in its place"
-        draft.note(line, f"{draft.entry['device']}: whichever adapter was found first; {where}")
+        instead = "`ttybridge discover` says which usb: to write instead"
+        draft.note(line, f"{draft.entry['device']}: the adapter that was found first; {instead}")
 
 
 def _setting(option: Option) -> dict[str, Any] | None:
-    """What a word says of the line, as keys of an entry; None where it is another word."""
+    """The keys of an entry that a word for the device sets; None if it is some other word."""
     name, value = option.name.lower(), option.value
     if value is None:
         counted = re.fullmatch(r"(?:([5-8])databits|1(stopbit)|2(stopbits))", name)
@@ -392,7 +392,7 @@ def _setting(option: Option) -> dict[str, Any] | None:
 
 
 def _switch(option: Option, names: tuple[str, ...]) -> Option | None:
-    """An option that is on or off by one name, true or false; None where it is neither."""
+    """An option that is on or off, under its present name, as true or false; None for others."""
     name = option.name.removeprefix("-")
     name = _OLD_NAMES.get(name, name).lower()
     name = "hangup-when-done" if name == "hangup_when_done" else name
@@ -405,7 +405,7 @@ def _switch(option: Option, names: tuple[str, ...]) -> Option | None:
 
 
 def _rs485(draft: Draft, option: Option) -> dict[str, Any] | None:
-    """RS-485 in gensio's form, or in that of ser2net 3, which has 0 or 1 for its two words."""
+    """RS-485 in the form of gensio, or in that of ser2net 3, with 0 and 1 instead of words."""
     if not option.value or option.value.lower() == "off":
         return None
     before, _, rest = option.value.partition(":")
@@ -419,7 +419,7 @@ def _rs485(draft: Draft, option: Option) -> dict[str, Any] | None:
     if unknown or not before.isdecimal() or not after.isdecimal():
         raise LeftOut(f"rs485: {shown(option.value)} has no counterpart")
     if ("rts_on_send" in words) == ("rts_after_send" in words):
-        # As the kernel does: uart_sanitize_serial_rs485() of serial_core.c.
+        # The kernel does so, too: uart_sanitize_serial_rs485() of serial_core.c.
         draft.note(option.line, "rs485: RTS is on while sending, as Linux sets it then")
     return {
         "rts_on_send": "rts_on_send" in words or "rts_after_send" not in words,
@@ -433,7 +433,7 @@ def _rs485(draft: Draft, option: Option) -> dict[str, Any] | None:
 
 
 def _chosen(draft: Draft, options: list[Option]) -> dict[str, Option]:
-    """The options by their names of today; what comes later wins, lists grow."""
+    """The options by their present names; later ones win, and lists grow."""
     chosen: dict[str, Option] = {}
     for option in options:
         if not option.name:
@@ -473,7 +473,7 @@ def _sharing(draft: Draft, chosen: dict[str, Option]) -> None:
     if clients > 1:
         draft.entry |= {"sharing": "shared", "max_clients": clients}
         if kick and kicks:
-            words = "a client beyond max-connections is refused, and none is closed for it"
+            words = "a further client is refused, and no other is closed for it"
             draft.lose(kick.line, f"kickolduser: no counterpart with max-connections: {words}")
     elif kicks:
         draft.entry["sharing"] = "replace"
@@ -485,7 +485,7 @@ def _allow(draft: Draft, chosen: dict[str, Option]) -> None:
         if addresses:
             draft.entry["allow"] = [_network(address) for address in addresses]
             if draft.engine == "ser2net":
-                draft.note(option.line, "remaddr: `allow`, for the host's firewall to do")
+                draft.note(option.line, "remaddr: becomes `allow`, which the host's firewall does")
 
 
 def _network(address: str) -> str:
@@ -506,7 +506,7 @@ def _log(draft: Draft, chosen: dict[str, Option]) -> None:
     if not traced or not traced.value:
         return
     if both and read:
-        draft.lose(read.line, "trace-read beside trace-both: a port has one log")
+        draft.lose(read.line, "trace-read and trace-both: a port has one log")
     bridge = draft.engine == "bridge"
     file = _log_file(draft, traced)
     draft.entry["log"] = {
@@ -515,7 +515,7 @@ def _log(draft: Draft, chosen: dict[str, Option]) -> None:
         "timestamps": bool(stamp and bridge),
     }
     if bridge:
-        draft.note(traced.line, "logs: limited in size, as max_size says")
+        draft.note(traced.line, "logs: max_size limits their size")
     else:
         draft.entry["log"]["max_size"] = 0
     if stamp and not bridge:
@@ -523,7 +523,7 @@ def _log(draft: Draft, chosen: dict[str, Option]) -> None:
 
 
 def _log_file(draft: Draft, option: Option) -> str:
-    """The file itself, if its unit may write it and it is one; else one of the port's name."""
+    """The file of a trace if the engine's unit may write there; else a file named like the port."""
     folder, written = LOG_DIRECTORIES[draft.engine], option.value or ""
     directory, _, name = written.rpartition("/")
     changes = "\\" in written
@@ -536,7 +536,7 @@ def _log_file(draft: Draft, option: Option) -> str:
         )
     elif directory != folder:
         draft.note(
-            option.line, f"{label(written)}: its unit writes only in {folder}: the log is {file}"
+            option.line, f"{label(written)}: the unit writes only in {folder}: the log is {file}"
         )
     return file
 
@@ -557,13 +557,13 @@ def _banner(draft: Draft, chosen: dict[str, Option]) -> None:
         if lacks:
             draft.lose(option.line, f"banner: no counterpart for {', '.join(dict.fromkeys(lacks))}")
         if text and not text.endswith("\n"):
-            draft.note(option.line, "banner: the line's end, CR LF, is sent after it")
+            draft.note(option.line, "banner: CR LF is sent after its last line")
         if text:
             entry["banner"] = text
 
 
 def _tell_of_options(draft: Draft, chosen: dict[str, Option]) -> None:
-    """Tell of the options that are left, unless they say what is so in any case."""
+    """Add remarks on the remaining options, except those that switch something off."""
     for option in chosen.values():
         if option.name in _SWITCHES and option.value == "false":
             continue

@@ -1,4 +1,4 @@
-"""The strings in which ser2net 4 says what its connections are made of (gensio(5))."""
+"""Reads the strings by which ser2net 4 describes its connections (gensio(5))."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 BLANKS = " \f\n\r\t\v"
 
-# Layers that stand on another one, and those that end a stack.
+# Layers that need another layer below them, and those that end a stack.
 FILTERS = (
     "telnet", "ssl", "certauth", "mux", "keepopen", "trace", "perf", "conacc", "msgdelim",
     "relpkt", "ratelimit", "xlt", "script", "mdns", "chardelay", "cm108gpio", "kiss",
@@ -25,18 +25,18 @@ _PARITIES = {"N": "none", "E": "even", "O": "odd", "M": "mark", "S": "space"}
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a stack; `name` is "" where an address or a path stands without one."""
+    """One layer of a stack; `name` is "" for an address or a path without a layer's name."""
 
     name: str
     options: tuple[str, ...]
     rest: str
-    """What follows the last layer: an address, or a device and its words."""
+    """After the last layer: an address, or a device and its words."""
 
 
 def layers(text: str) -> tuple[Layer, ...]:
     """Return the layers of `telnet(rfc2217),tcp,9999`, the outermost first.
 
-    Raises `ValueError` where parentheses or quotes do not close.
+    Raises `ValueError` if parentheses or quotes do not close.
     """
     found: list[Layer] = []
     while True:
@@ -51,7 +51,7 @@ def layers(text: str) -> tuple[Layer, ...]:
 
 
 def _options(text: str) -> tuple[tuple[str, ...], str]:
-    """Take `(a,b=c)` off the start of a text, and the comma that follows."""
+    """Return the options in `(a,b=c),rest`, and the rest."""
     options: list[str] = []
     if text.startswith("("):
         options, end = _split(text, 1, BLANKS + ",", ")")
@@ -64,15 +64,15 @@ def _options(text: str) -> tuple[tuple[str, ...], str]:
 
 
 def words(text: str, separators: str = BLANKS) -> list[str]:
-    """Return the words of a text, their quotes and backslashes undone.
+    """Return the words of a text without their quotes and backslashes.
 
-    Raises `ValueError` where a quote does not close.
+    Raises `ValueError` if a quote does not close.
     """
     return _split(text, 0, separators, "")[0]
 
 
 def _split(text: str, position: int, separators: str, end: str) -> tuple[list[str], int]:
-    """Return the words from a position on, and the position of what ended them."""
+    """Return the words from a position on, and the position where they end."""
     found: list[str] = []
     while True:
         while position < len(text) and text[position] in separators:
@@ -116,16 +116,16 @@ def _unescaped(escape: re.Match[str]) -> str:
 
 
 def truth(text: str | None) -> bool | None:
-    """Return what an option says that is on or off; None where it says neither."""
+    """Return whether an option is on or off; None if its value is neither."""
     if text in (None, "true", "1", "yes", "on"):
         return True
     return False if text in ("false", "0", "no", "off") else None
 
 
 def number(text: str) -> int | None:
-    """Return a number as C's strtoul(3) reads it, also octal or hexadecimal; None where it is none.
+    """Return a number as C's strtoul(3) reads it, also octal or hexadecimal; None for other texts.
 
-    A number of more than 18 digits is none.
+    A number of more than 18 digits is None, too.
     """
     match = re.fullmatch(r"[ \t]*\+?(?:0[xX]([0-9A-Fa-f]{1,16})|([0-9]{1,18}))", text)
     if not match:
@@ -137,9 +137,9 @@ def number(text: str) -> int | None:
 
 
 def speed(text: str) -> dict[str, str | int] | None:
-    """Return the line settings in `9600` or `9600N81`; None where there are none.
+    """Return the line settings in `9600` or `9600N81`; None for other texts.
 
-    What is not said is not among them.
+    Only settings that are written are in it.
     """
     match = _SPEED.fullmatch(text)
     if not match:
@@ -157,8 +157,8 @@ def speed(text: str) -> dict[str, str | int] | None:
 def listener(text: str) -> tuple[str, str]:
     """Return the protocol of `[ipv4,|ipv6,][tcp,|udp,...][host,]port`, and `[address:]port`.
 
-    The address is as it is written, if at all: nothing says that it is one. Raises `ValueError`
-    where the form is another.
+    The address is whatever is written; this does not check that it is one. Raises `ValueError`
+    for any other form.
     """
     parts = [part.strip() for part in text.split(",")]
     family, protocol = "", "tcp"

@@ -1,7 +1,7 @@
 """`ttybridge import`: a ser2net configuration becomes a port map.
 
-What the port map cannot say is told with its line, and a port whose import would be open to more
-than ser2net lets in is left out. The result always passes `check_portmap`.
+The user is told what the port map cannot say, with its line. A port that would let in more than
+ser2net does is left out. The result always passes `check_portmap`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ttybridge.setup.ser2net import yaml_form as import_yaml
 from ttybridge.setup.ser2net.connection import Contents, Remark
 from ttybridge.setup.ser2net.entry import Draft, translate
 
-# Keys without which a port still does what it did, and lets in no one else.
+# Keys that an entry can lose: the port still does its work, and lets in nobody else.
 _OPTIONAL = ("idle_timeout", "max_clients", "dtr", "rts", "hangup", "log", "banner")
 
-# What a ser2net configuration says of a port also where it does not name it: no default of the
-# inventory may change that. Keys for which ser2net has nothing but what stands in the file (allow,
-# tls, log, banner) and those that it lacks are the site's to set for every port.
+# Keys that are always in an entry, since serial_ports_defaults must not change them: without a word
+# about them ser2net has defaults of its own. Other keys (allow, tls, log, banner, and those that
+# ser2net lacks) may come from serial_ports_defaults.
 _SAID = (
     *("protocol", "engine", "baudrate", "bytesize", "parity", "stopbits", "flow", "dtr", "rts"),
     *("hangup", "rs485", "sharing", "max_clients", "idle_timeout"),
@@ -37,18 +37,18 @@ _OLDEST_SER2NET = "4.3.11"
 
 @dataclass(frozen=True)
 class Imported:
-    """The ports, and what there is to tell, in the order of its lines."""
+    """The ports, and the remarks in the order of their lines."""
 
     ports: tuple[Port, ...]
     remarks: tuple[Remark, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether the port map has all that the file says."""
+        """Whether the port map has everything that the file says."""
         return not any(remark.lost for remark in self.remarks)
 
     def lines(self, where: str) -> list[str]:
-        """The remarks for a person, a line each; `where` is the file."""
+        """Return the remarks as text, a line each; `where` is the file."""
         return [
             f"{where}:{remark.line}: {'' if remark.lost else 'note: '}{remark.text}"
             for remark in self.remarks
@@ -56,7 +56,7 @@ class Imported:
 
 
 def load(path: Path, engine: str = "ser2net") -> Imported:
-    """Read a ser2net configuration of any form. Raises `ConfigError` where it cannot be read."""
+    """Read a ser2net configuration of any form. Raises `ConfigError` if it cannot be read."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -69,9 +69,9 @@ def load(path: Path, engine: str = "ser2net") -> Imported:
 
 
 def parse(text: str, where: str, engine: str = "ser2net") -> Imported:
-    """Return what a ser2net configuration says as ports of an engine; `where` is its file.
+    """Return the ports in a ser2net configuration, for an engine; `where` is the file.
 
-    Raises `ConfigError` for a ser2net.yaml that is not YAML.
+    Raises `ConfigError` if a ser2net.yaml is not YAML.
     """
     yaml = where.endswith((".yaml", ".yml")) or re.search(
         r"\A%YAML|^(?:connection|default|define)s?:", text, re.MULTILINE
@@ -88,7 +88,7 @@ def _ports(contents: Contents, engine: str) -> Imported:
         if draft.entry and _sound(draft, contents):
             drafts.append(draft)
     if not contents.connections:
-        contents.note(1, "no port stands in it")
+        contents.note(1, "there is no port in it")
     ports = _without_clashes(drafts, contents)
     for port, draft in ports.items():
         for fault in check_ser2net([port], _OLDEST_SER2NET):
@@ -97,7 +97,7 @@ def _ports(contents: Contents, engine: str) -> Imported:
 
 
 def _sound(draft: Draft, contents: Contents) -> bool:
-    """Take out of an entry what its engine cannot honour; whether it is a port still."""
+    """Remove from an entry what its engine cannot honour; return whether it still is a port."""
     for fault in check_portmap([draft.entry])[1]:
         key = fault.key.partition(".")[0]
         what = "" if key in _OPTIONAL else f"port {shown(draft.connection.name)} is left out: "
@@ -110,7 +110,7 @@ def _sound(draft: Draft, contents: Contents) -> bool:
 
 
 def _without_clashes(drafts: list[Draft], contents: Contents) -> dict[Port, Draft]:
-    """The ports without those that take something from one above them."""
+    """The ports without those that clash with one above them."""
     drafts = list(drafts)
     while True:
         ports, faults = check_portmap([draft.entry for draft in drafts])
@@ -129,7 +129,7 @@ def _without_clashes(drafts: list[Draft], contents: Contents) -> dict[Port, Draf
 
 
 def _in_order(remarks: list[Remark]) -> tuple[Remark, ...]:
-    """By line; what is told of several ports once a line, a note once."""
+    """The remarks by line: each loss once a line, each note once."""
     told: dict[object, Remark] = {}
     for remark in sorted(remarks, key=lambda remark: remark.line):
         told.setdefault((remark.line if remark.lost else 0, remark.text), remark)
@@ -137,7 +137,7 @@ def _in_order(remarks: list[Remark]) -> tuple[Remark, ...]:
 
 
 def as_yaml(ports: tuple[Port, ...], where: str) -> str:
-    """Return a port map in YAML, to stand in host_vars; `where` is the file that it comes from."""
+    """Return a port map as YAML for host_vars; `where` is the file that it comes from."""
     head = (
         f"# From {shown(where)[1:-1]} by ttybridge import. docs/migrating.md says how to go on.\n"
     )
@@ -145,9 +145,6 @@ def as_yaml(ports: tuple[Port, ...], where: str) -> str:
         return f"{head}serial_ports: []\n"
     if any(port.engine == "ser2net" and port.allow for port in ports):
         head += "serial_firewall: true\n"
-    entries = []
-    for port in ports:
-        entry = as_entry(port, always=_SAID)
-        keys = [f"{key}: {yaml_text.value(key, value)}" for key, value in entry.items()]
-        entries.append("  - " + "\n    ".join(keys) + "\n")
-    return f"{head}serial_ports:\n{''.join(entries)}"
+    entries = [yaml_text.entry(as_entry(port, always=_SAID)) for port in ports]
+    lines = "".join(f"  {line}\n" for entry in entries for line in entry)
+    return f"{head}serial_ports:\n{lines}"

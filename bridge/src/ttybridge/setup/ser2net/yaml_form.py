@@ -1,7 +1,7 @@
 """Reads ser2net.yaml in both its versions (ser2net.yaml.5 of 4.3 and 4.6, yamlconf.c).
 
-Version 1 is not quite YAML: its keys repeat, and an alias stands for a name. So this reads the
-events of a YAML parser, as ser2net does itself.
+Version 1 is not quite YAML: keys repeat, and an alias means a name. So this module reads the events
+of a YAML parser, as ser2net does.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ttybridge.setup.ser2net.connection import Connection, Contents, Default, Op
 if TYPE_CHECKING:
     import yaml
 
-# Deeper than anything that ser2net takes.
+# ser2net accepts nothing that is nested this deep.
 _DEEPEST = 10
 
 _LOST = {
     "include": "that file is not read: import it, too",
-    "admin": "`ttybridge status` and `ttybridge kick` do its work for engine bridge",
-    "rotator": "give each of its ports a client of its own",
+    "admin": "with engine bridge use `ttybridge status` and `ttybridge kick`",
+    "rotator": "give each of its ports its own client",
     "led": "no LED shows traffic",
 }
 
@@ -56,13 +56,13 @@ _Node = _Scalar | _Mapping | _Sequence
 
 
 class _Unknown(Exception):
-    """A text in which something stands that this reader cannot fill in."""
+    """A text refers to something that this reader cannot insert."""
 
 
 def read(text: str, where: str) -> Contents:
-    """Return the connections of a ser2net.yaml, and remarks on what is not among them.
+    """Return the connections of a ser2net.yaml, and remarks on what the port map will lack.
 
-    Raises `ConfigError`, which begins with `where`, for what is not YAML.
+    Raises `ConfigError` if the text is not YAML; its message begins with `where`.
     """
     reader = _Reader()
     for document in _documents(text, where):
@@ -112,7 +112,7 @@ def _node(event: Any, events: Iterator[yaml.Event], where: str, depth: int) -> _
         return _Scalar(line, anchor, alias=True)
     if isinstance(event, yaml.ScalarEvent):
         if re.search("[\ud800-\udfff]", event.value):
-            # ser2net's own reader, and Ansible's, refuse them.
+            # The readers of ser2net and Ansible refuse them.
             raise ConfigError([f"{where}:{line}: not YAML: \\uD800 to \\uDFFF are no characters"])
         return _Scalar(line, event.value, anchor)
     inside: list[_Node] = []
@@ -159,7 +159,7 @@ class _Reader:
                 self._not_understood(key.line, "ser2net.yaml", key)
 
     def _each(self, take: Callable[[int, _Node], None]) -> Callable[[int, _Node], None]:
-        """Version 2: a mapping of names stands for several keys with an anchor each."""
+        """For version 2: a mapping of names, in place of several keys with an anchor each."""
 
         def take_each(line: int, node: _Node) -> None:
             if not isinstance(node, _Mapping):
@@ -271,7 +271,7 @@ class _Reader:
         names: tuple[str, ...],
         others: tuple[str, ...] = (),
     ) -> dict[str, _Scalar]:
-        """The keys of a mapping that hold a text, of those that are asked for; tell of the rest."""
+        """The keys among `names` that hold a text; add remarks on all but these and `others`."""
         if not isinstance(node, _Mapping):
             self._not_understood(line, what, node)
             return {}
@@ -289,14 +289,14 @@ class _Reader:
         self.contents.lose(line, f"{what}: {text} is not understood here")
 
     def _text(self, scalar: _Scalar) -> str:
-        """A text with what it refers to; as it is written where that is unknown."""
+        """A text with what it refers to; the text as it is written if that is unknown."""
         try:
             return self._substituted(scalar)
         except _Unknown:
             return scalar.text
 
     def _filled_in(self, scalar: _Scalar, what: str) -> str | None:
-        """A text with what it refers to; None, and a remark, where that is unknown."""
+        """A text with what it refers to; None, and a remark, if that is unknown."""
         try:
             return self._substituted(scalar)
         except _Unknown as unknown:
@@ -307,7 +307,7 @@ class _Reader:
         if scalar.alias:
             return self._named(scalar.text)
         sign = re.escape(self._sign)
-        # In version 2 alone, the sign twice is the sign.
+        # Only in version 2, the sign twice means the sign itself.
         twice = "==|" if self._sign == "=" else ""
 
         def value(match: re.Match[str]) -> str:

@@ -1,15 +1,17 @@
-"""What became of a host's port map, read back on the host itself.
+"""Reads back on a host whether it serves its port map, for verify.yml and after a change.
 
-    python3 - JSON <read_back.py
+    python3 -m ttybridge.setup.read_back JSON
 
 JSON is {"ports": [...], "metrics": {"address", "port", "text"} or null, "patience": seconds,
-"probe_timeout": seconds}: the ports as the role serial_ports returns them, where ttybridge is to
-show its metrics; only where "probe_timeout" is given are devices looked at and probed.
-Printed is a JSON list with a finding for each port and for the metrics: {"about", "port", "listen",
-"result", "todo"}; an empty "todo" means that all is right.
+"probe_timeout": seconds}. The ports are as the role serial_ports returns them; "metrics" is where
+ttybridge should show its metrics. Devices are checked and probed only if "probe_timeout" is given.
 
-Nothing is changed. No device is opened, since that moves its modem lines, and no port is connected
-to while somebody uses it.
+It prints a JSON list with a finding for each port and for the metrics: {"about", "port", "listen",
+"result", "todo"}. An empty "todo" means that all is right.
+
+The role verify sends this module with its imports as one text (`sources.as_script`), since a host
+may have no ttybridge. So it needs only the standard library. It changes nothing: it opens no
+device, which would move the modem lines, and connects to no port that somebody uses.
 """
 
 from __future__ import annotations
@@ -31,19 +33,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
-GROUP = "dialout"  # in which both daemons run
+from ttybridge.setup.listeners import Connection, connections
 
-# What the daemons tell a client for which there is no room. ser2net says the last two where the
-# device is in use through another listener, with the same line settings or with others.
+UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
+GROUP = "dialout"  # both daemons run in this group
+
+# How the daemons refuse a client because others use the port. ser2net says the last two if they
+# came through another listener, with the same line settings or with others.
 REFUSALS = (
     "ttybridge: port ",
     "Port already in use",
     "Port's device already in use",
     "Device open failure: Object was already in use",
 )
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Fault(Exception):
@@ -55,21 +57,10 @@ class Fault(Exception):
 
 
 @dataclass(frozen=True)
-class Connection:
-    """A line of /proc/net/tcp: a listener, or a connection with a peer."""
-
-    address: Address
-    port: int
-    peer: str
-    listening: bool
-    uid: int
-
-
-@dataclass(frozen=True)
 class Bridge:
-    """What ttybridge says of itself: its ports by name, its metrics, its last reload.
+    """What `ttybridge status` says: the ports by name, the metrics, why the last reload failed.
 
-    `problem` is why it does not.
+    If there is no status, `problem` says why.
     """
 
     ports: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -78,37 +69,8 @@ class Bridge:
     problem: str = ""
 
 
-def connections(proc: Path = Path("/proc/net")) -> list[Connection]:
-    """Every TCP listener and established connection of the host."""
-    found = []
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = (proc / name).read_text().splitlines()[1:]
-        except FileNotFoundError:  # no IPv6
-            continue
-        for _, local, remote, state, _, _, _, uid, *_ in map(str.split, lines):
-            if state in ("0A", "01"):
-                address, port = _endpoint(local)
-                peer, peer_port = _endpoint(remote)
-                shown = f"[{peer}]" if peer.version == 6 else str(peer)
-                listening = state == "0A"
-                found.append(Connection(address, port, f"{shown}:{peer_port}", listening, int(uid)))
-    return found
-
-
-def _endpoint(text: str) -> tuple[Address, int]:
-    """The address and port in /proc's form: 32-bit words in the machine's own byte order."""
-    digits, port = text.split(":")
-    words = [bytes.fromhex(digits[at : at + 8]) for at in range(0, len(digits), 8)]
-    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
-    address = ipaddress.ip_address(packed)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address, int(port, 16)
-
-
 def units(names: set[str]) -> dict[str, dict[str, str]]:
-    """What systemd says of services."""
+    """The properties of services, as systemd shows them, by the services' names."""
     wanted = "Id,LoadState,ActiveState,Result,UnitFileState,NeedDaemonReload,UID"
     ids = sorted(f"{name}.service" for name in names)
     answer = subprocess.run(
@@ -126,12 +88,12 @@ def units(names: set[str]) -> dict[str, dict[str, str]]:
 
 
 def check_unit(name: str, unit: dict[str, str]) -> None:
-    """Raise a fault unless a service runs, now and after a boot, by the unit that is there."""
+    """Raise a fault unless a service runs, starts at boot, and uses its present unit file."""
     if unit["LoadState"] == "not-found":
         raise Fault(f"{name} is not installed", "run playbook.yml")
     if unit["ActiveState"] != "active":
         why = "" if unit["Result"] == "success" else f" ({unit['Result']})"
-        # One that fails again and again is between two tries, or in the middle of one.
+        # A service that fails again and again is `activating` much of the time.
         if why or unit["ActiveState"] == "activating":
             why += last_words(name)
         raise Fault(
@@ -145,7 +107,7 @@ def check_unit(name: str, unit: dict[str, str]) -> None:
 
 
 def last_words(name: str) -> str:
-    """The last error that a service wrote to the journal since the boot, if any, with a colon."""
+    """A colon and the last error that a service logged since the boot; "" if there is none."""
     journal = ["journalctl", "--quiet", "--boot", "--lines=1", "--output=cat"]
     wanted = [f"_SYSTEMD_UNIT={name}.service", "PRIORITY=3"]
     answer = subprocess.run([*journal, *wanted], capture_output=True, text=True, check=False)
@@ -167,7 +129,7 @@ def listens(listener: dict[str, Any], open_: list[Connection]) -> list[Connectio
 def check_listeners(
     port: dict[str, Any], name: str, unit: dict[str, str], open_: list[Connection], why: str | None
 ) -> None:
-    """Raise a fault unless the port's own daemon listens at each of its addresses."""
+    """Raise a fault unless the daemon of a port listens at each of its listeners."""
     for listener in port["listeners"]:
         try:
             check_listener(listener, name, unit, open_, why)
@@ -184,9 +146,9 @@ def check_listener(
     open_: list[Connection],
     why: str | None,
 ) -> None:
-    """Raise a fault unless a daemon listens where it is wanted.
+    """Raise a fault unless a daemon listens where a listener says.
 
-    `why` is what the daemon itself says of a listener that it cannot open.
+    `why` is the daemon's own reason for a listener that it cannot open.
     """
     found = listens(listener, open_)
     uid = unit["UID"]
@@ -195,7 +157,7 @@ def check_listener(
             f"{name} does not listen" + (f": {why}" if why else ""),
             f"look into `journalctl -u {name}`, then run playbook.yml",
         )
-    if uid.isdigit() and all(one.uid != int(uid) for one in found):
+    if uid.isdigit() and all(one.user != int(uid) for one in found):
         raise Fault(
             f"another program listens in {name}'s place",
             f"find it with `sudo ss -ltnp sport = :{listener['port']}`, end it "
@@ -204,7 +166,7 @@ def check_listener(
 
 
 def check_served(name: str, bridge: Bridge) -> None:
-    """Raise a fault unless ttybridge has a port's device open with the port's line settings."""
+    """Raise a fault unless ttybridge has the device of a port open with its line settings."""
     if bridge.problem:
         raise Fault(f"ttybridge does not say what it serves: {bridge.problem}", "run playbook.yml")
     if bridge.reload_problem:
@@ -231,9 +193,9 @@ def check_served(name: str, bridge: Bridge) -> None:
 
 
 def check_tls(tls: dict[str, str | None]) -> None:
-    """Raise a fault unless a port's files are what ttybridge can use for the next connection.
+    """Raise a fault unless ttybridge can use the TLS files of a port for the next connection.
 
-    It keeps the last good ones, so that nobody would notice until it starts again.
+    ttybridge keeps the last good files, so a bad one shows only when it starts again.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
@@ -250,7 +212,7 @@ def check_tls(tls: dict[str, str | None]) -> None:
 
 
 def check_device(path: str, drivers: Path = Path("/proc/tty/drivers")) -> None:
-    """Raise a fault unless a path leads to a tty that the daemons may open."""
+    """Raise a fault unless a path is a tty that the daemons may open."""
     try:
         found = os.stat(path)
     except OSError:
@@ -280,7 +242,7 @@ def _is_tty(device: int, drivers: Path) -> bool:
 
 
 def check_alone(port: dict[str, Any], ports: list[dict[str, Any]]) -> None:
-    """Raise a fault where the tty of a port's device is another port's, too."""
+    """Raise a fault if another port has the same tty."""
     tty = os.path.realpath(port["path"])
     twins = [other["name"] for other in ports if os.path.realpath(other["path"]) == tty]
     twins.remove(port["name"])
@@ -292,7 +254,7 @@ def check_alone(port: dict[str, Any], ports: list[dict[str, Any]]) -> None:
 
 
 def probe(listener: dict[str, Any], sent: dict[str, str], timeout: float) -> str:
-    """Send a probe and wait for the answer; return what to say of it, or raise a fault."""
+    """Send a probe and return the result in words; raise a fault if it fails."""
     send, expect = sent["send"].encode(), sent["expect"].encode()
     telnet = listener["protocol"] != "raw"
     if telnet:
@@ -332,7 +294,7 @@ def probe(listener: dict[str, Any], sent: dict[str, str], timeout: float) -> str
 
 
 def connection(listener: dict[str, Any], timeout: float) -> socket.socket:
-    """Connect to a listener; with TLS, whatever name the certificate has."""
+    """Connect to a listener, with TLS if it has that; any certificate will do."""
     client = socket.create_connection(here(listener), timeout)
     if not listener["tls"]:
         return client
@@ -343,14 +305,14 @@ def connection(listener: dict[str, Any], timeout: float) -> socket.socket:
 
 
 def here(listener: dict[str, Any]) -> tuple[str, int]:
-    """Where the host itself connects to a listener."""
+    """The address and TCP port at which the host itself reaches a listener."""
     address = listener["address"] or "127.0.0.1"
     target = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
     return target, listener["port"]
 
 
 def why_not_probed(listener: dict[str, Any]) -> str | None:
-    """Why the host itself cannot write through a listener; None where it can."""
+    """Why the host itself cannot write through a listener; None if it can."""
     if listener["access"] == "watch":
         return "its clients only watch"
     if not may_connect(listener):
@@ -361,21 +323,21 @@ def why_not_probed(listener: dict[str, Any]) -> str | None:
 
 
 def may_connect(listener: dict[str, Any]) -> bool:
-    """Whether allow of a listener lets in the host itself, by the address that it connects from."""
+    """Whether `allow` of a listener lets in the host itself, by its source address."""
     target, number = here(listener)
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as asked:
             asked.connect((target, number))  # UDP: nothing is sent
             source = ipaddress.ip_address(asked.getsockname()[0].partition("%")[0])
-    except OSError:  # to connect will fail, too, and say why
+    except OSError:  # the probe fails for the same reason and says so
         return True
     networks = [ipaddress.ip_network(network) for network in listener["allow"]]
     return not networks or any(source in network for network in networks)
 
 
 def without_telnet(data: bytes) -> bytes:
-    """Bytes without telnet's commands, an unfinished one at the end included."""
+    """Bytes without telnet commands, also without an unfinished one at the end."""
     text = bytearray()
     at = 0
     while at < len(data):
@@ -401,7 +363,7 @@ def check_port(
     bridge: Bridge,
     ports: list[dict[str, Any]],
 ) -> str:
-    """Return what to say of a port that is right, or raise its first fault."""
+    """Return the result for a port in words, or raise its first fault."""
     name = UNITS[port["engine"]]
     check_unit(name, unit)
     problem = bridge.ports.get(port["name"], {}).get("listen_problem")
@@ -446,7 +408,7 @@ def peers(listener: dict[str, Any], open_: list[Connection]) -> list[str]:
 
 
 def ask_bridge() -> Bridge:
-    """What ttybridge says of itself."""
+    """The status of ttybridge."""
     try:
         answer = subprocess.run(["ttybridge", "status", "--json"], capture_output=True, text=True)
     except OSError as error:
@@ -456,7 +418,7 @@ def ask_bridge() -> Bridge:
     status = json.loads(answer.stdout)
     return Bridge(
         {port["name"]: port for port in status["ports"]},
-        # An earlier program, which bridge_version names, says neither.
+        # An older program (bridge_version) says neither.
         status.get("metrics"),
         status.get("reload_problem") or "",
     )
@@ -465,7 +427,7 @@ def ask_bridge() -> Bridge:
 def check_metrics(
     wanted: dict[str, Any] | None, unit: dict[str, str], open_: list[Connection], bridge: Bridge
 ) -> str:
-    """Return what to say of metrics that are where they are wanted, or raise a fault."""
+    """Return the result for the metrics in words; raise a fault if they are not as `wanted`."""
     todo = "look into `journalctl -u ttybridge`, then run `sudo systemctl restart ttybridge`"
     check_unit("ttybridge", unit)
     said = bridge.metrics or {}
@@ -491,7 +453,7 @@ def findings(
     metrics: dict[str, Any] | None = None,
     probe_timeout: float | None = None,
 ) -> Iterator[dict[str, str]]:
-    """A finding for each port, and for the metrics where they are or should be."""
+    """A finding for each port, and one for the metrics if they are or should be shown."""
     state = units({UNITS[port["engine"]] for port in ports})
     open_ = connections()
     served_here = any(port["engine"] == "bridge" for port in ports)
@@ -512,7 +474,7 @@ def findings(
 
 
 def judged(check: Callable[..., str], *arguments: Any) -> dict[str, str]:
-    """What a check says, and what to do where it is a fault."""
+    """The result of a check, and what to do if it is a fault."""
     try:
         return {"result": check(*arguments), "todo": ""}
     except Fault as fault:
@@ -520,7 +482,7 @@ def judged(check: Callable[..., str], *arguments: Any) -> dict[str, str]:
 
 
 def patiently(find: Callable[[], list[dict[str, str]]], patience: float) -> list[dict[str, str]]:
-    """Look again until all is right, or the patience is at its end."""
+    """Look again until all is right, for at most `patience` seconds; return what was found last."""
     end = time.monotonic() + patience
     while True:
         found = find()

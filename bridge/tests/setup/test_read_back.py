@@ -1,22 +1,26 @@
-"""The script that reads a Pi back."""
+"""What reads a Pi back, as the Pi runs it."""
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import os
 import pty
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from files import read_back
 
-HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid ...\n"
-TAIL = "00000000:00000000 00:00000000 00000000 {uid:5}        0 57832 1 0 100 0 0 10 0\n"
+from ttybridge.setup import listeners, read_back
+from ttybridge.setup.listeners import Connection
+from ttybridge.setup.sources import as_script
+
 UNIT = {
     "LoadState": "loaded",
     "ActiveState": "active",
@@ -27,21 +31,17 @@ UNIT = {
 }
 
 
+def one(at: str, peer: str = "", user: int = 61000) -> Connection:
+    """A listener, or a connection with a peer."""
+    address, _, port = at.rpartition(":")
+    found = ipaddress.ip_address(address.strip("[]"))
+    return Connection(found, int(port), peer or "0.0.0.0:0", not peer, user, 0)
+
+
 @pytest.fixture
-def open_(tmp_path: Path) -> list[read_back.Connection]:
+def open_() -> list[Connection]:
     """A listener on 127.0.0.1:9998, one on every address at 9999 with a client."""
-    (tmp_path / "tcp").write_text(
-        HEADER
-        + "   0: 0100007F:270E 00000000:0000 0A " + TAIL.format(uid=61000)
-        + "   1: 0100007F:0016 0100007F:C000 06 " + TAIL.format(uid=0)
-    )  # fmt: skip
-    anyone, mapped = "0" * 32, "0000000000000000FFFF0000"
-    (tmp_path / "tcp6").write_text(
-        HEADER
-        + f"   0: {anyone}:270F {anyone}:0000 0A " + TAIL.format(uid=61000)
-        + f"   1: {mapped}010200C0:270F {mapped}070200C0:C001 01 " + TAIL.format(uid=61000)
-    )  # fmt: skip
-    return read_back.connections(tmp_path)
+    return [one("127.0.0.1:9998"), one("[::]:9999"), one("192.0.2.1:9999", "192.0.2.7:49153")]
 
 
 WELL: dict[str, Any] = {"present": True, "problem": None, "refused_settings": []}
@@ -83,22 +83,11 @@ def fault(call: Any, *arguments: Any) -> read_back.Fault:
     return caught.value
 
 
-def test_connections(open_: list[read_back.Connection]) -> None:
-    seen = [(str(one.address), one.port, one.peer, one.listening, one.uid) for one in open_]
-    assert seen == [
-        ("127.0.0.1", 9998, "0.0.0.0:0", True, 61000),
-        ("::", 9999, "[::]:0", True, 61000),
-        ("192.0.2.1", 9999, "192.0.2.7:49153", False, 61000),
-    ]
-
-
 @pytest.mark.parametrize(
     ("number", "address", "right"),
     [(9999, "", True), (9998, "127.0.0.1", True), (9998, "", False), (9999, "127.0.0.1", False)],
 )
-def test_listener(
-    open_: list[read_back.Connection], number: int, address: str, right: bool
-) -> None:
+def test_listener(open_: list[Connection], number: int, address: str, right: bool) -> None:
     arguments = listener(number, address), "ttybridge", UNIT, open_
     if right:
         read_back.check_listener(*arguments, None)
@@ -109,7 +98,7 @@ def test_listener(
         assert said == "ttybridge does not listen: tls.key: no"
 
 
-def test_another_programs_listener(open_: list[read_back.Connection]) -> None:
+def test_another_programs_listener(open_: list[Connection]) -> None:
     unit = {**UNIT, "UID": "62000"}
     found = fault(read_back.check_listener, listener(9999), "ttybridge", unit, open_, None)
     assert found.result == "another program listens in ttybridge's place"
@@ -216,7 +205,7 @@ def test_probe_of_a_port_in_use(device: Any, told: str) -> None:
 
 
 def test_a_port_in_use_is_not_probed(
-    open_: list[read_back.Connection], monkeypatch: pytest.MonkeyPatch
+    open_: list[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     probed = port(listener(9998, "127.0.0.1"), listener(9999), probe=LOGIN)
@@ -362,7 +351,7 @@ def metrics(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
 def answer_of(wanted: dict[str, Any]) -> str:
     # This very process listens, as the service's own user does on a host.
     unit = {**UNIT, "UID": str(os.getuid())}
-    return read_back.check_metrics(wanted, unit, read_back.connections(), BRIDGE)
+    return read_back.check_metrics(wanted, unit, listeners.connections(), BRIDGE)
 
 
 @pytest.mark.parametrize("metrics", [b"HTTP/1.0 200 OK\r\n\r\nttybridge_info 1\n"], indirect=True)
@@ -504,7 +493,7 @@ def test_a_port_that_asks_for_a_clients_certificate_is_not_probed(
     assert found == "listens, device is there; not probed: tls asks for a client's certificate"
 
 
-def test_every_listener_of_a_port_listens(open_: list[read_back.Connection]) -> None:
+def test_every_listener_of_a_port_listens(open_: list[Connection]) -> None:
     """One that does not is named."""
     both = port(listener(9998, "127.0.0.1"), listener(9999))
     assert read_back.check_port(both, UNIT, open_, None, BRIDGE, [both]) == "listens"
@@ -530,3 +519,25 @@ def test_the_first_listener_that_lets_the_host_write_is_probed(
         "listens, device is there; not probed: its clients only watch, "
         "allow keeps the host itself out"
     )
+
+
+def test_a_pi_runs_it_as_one_text(commands: Path, tmp_path: Path) -> None:
+    """As the role verify sends it, to a Pi whose service does not run."""
+    said = "Id=ttybridge.service\n" + "".join(f"{name}={value}\n" for name, value in UNIT.items())
+    said = said.replace("=active", "=inactive")
+    command(commands, "systemctl", f"/bin/cat <<'EOF'\n{said}EOF")
+    argument = json.dumps({"ports": [port(listener(9999))], "metrics": None, "patience": 0})
+    done = subprocess.run(
+        [sys.executable, "-I", "-", argument],
+        input=as_script("ttybridge.setup.read_back"),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.stderr == ""
+    (found,) = json.loads(done.stdout)
+    assert found == {
+        **{"about": "port a", "port": "a", "listen": "9999"},
+        "result": "ttybridge.service is inactive",
+        "todo": "look into `journalctl -u ttybridge`, then run playbook.yml",
+    }

@@ -1,0 +1,183 @@
+"""files/read_host.sh: what it says of a host is YAML, whatever the host's files hold."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ttybridge.setup import listeners
+
+SCRIPT = Path(__file__).resolve().parents[3] / "files" / "read_host.sh"
+FOLDERS = "etc|usr/lib|usr/local|var/lib|proc|boot|run"
+SERVED = 'ID=debian\nVERSION_ID="13"\n'
+SERVES = "ttyfleet serves Debian and Raspberry Pi OS 12 (bookworm) and 13 (trixie)"
+
+EVIL = "a'b\"c \\n\\c $(touch canary) `touch canary` \x1b[31m \u202e é: {x} #"
+SHOWN = "a'b\"c \\n\\c $(touch canary) `touch canary` ?[31m ??? ??: {x} #"
+
+
+class Host:
+    """A folder in which the script finds the files of a host."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for folder in ("etc/systemd/system", "run/systemd/system", "bin"):
+            (root / folder).mkdir(parents=True)
+        self.write("etc/os-release", SERVED)
+        self.command("systemctl", "exit 1")
+
+    def write(self, path: str, content: str | bytes) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def command(self, name: str, script: str) -> None:
+        """A command of the host."""
+        self.write(f"bin/{name}", f"#!/bin/sh\n{script}\n")
+        (self.root / "bin" / name).chmod(0o755)
+
+    def read(self, text: str = "") -> dict[str, Any]:
+        """What the script says; `text` is its input, the text of listeners.py."""
+        script = re.sub(rf"(?<=[ =(<\"])/(?=(?:{FOLDERS})\b)", f"{self.root}/", SCRIPT.read_text())
+        script = script.replace("/usr/bin/python3", sys.executable)
+        path = f"{self.root}/bin:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["sh", "-c", script],
+            env={"PATH": path, "LISTENERS": text},
+            capture_output=True,
+            cwd=self.root,
+            check=True,
+        )
+        said = done.stdout.decode("ascii")
+        read: dict[str, Any] = yaml.safe_load(said)
+        # Ansible reads a line of YAML as a line: no text may go over several.
+        assert re.findall(r"[^ -~\n]", said) == []
+        assert not (self.root / "canary").exists()
+        return read
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("""PRETTY_NAME='Debian "x"'""", 'Debian "x"'),
+        ('''PRETTY_NAME="It's Debian"''', "It's Debian"),
+        (r'PRETTY_NAME="a \"quoted\" \$name \\ \`x\`"', 'a "quoted" $name \\ `x`'),
+        ("PRETTY_NAME=Debian GNU/Linux (x", "Debian GNU/Linux (x"),
+        ("PRETTY_NAME=$(touch canary)`touch canary`", "$(touch canary)`touch canary`"),
+        ('PRETTY_NAME=first\nPRETTY_NAME="second"  \r\nif \';', "second"),
+        ("PRETTY_NAME='\x1b[31mred\x85 \u202e \\n\\c'", "?[31mred?? ??? nc"),
+        ("NAME=x", "a system without a name"),
+    ],
+)
+def test_what_another_system_calls_itself(host: Host, written: str, name: str) -> None:
+    host.write("etc/os-release", f"ID=arch\nVERSION_ID=13\n{written}\n")
+    assert host.read()["fault"] == f"runs {name}: {SERVES}"
+
+
+def test_a_host_without_os_release(host: Host) -> None:
+    (host.root / "etc/os-release").unlink()
+    read = host.read()
+    assert (read["release"], read["fault"]) == ("", f"runs a system without a name: {SERVES}")
+
+
+@pytest.mark.parametrize("system", ["debian", "raspbian"])
+@pytest.mark.parametrize("version", ["12", '"13"', "'13'"])
+def test_a_host_that_can_be_served(host: Host, system: str, version: str) -> None:
+    host.write("etc/os-release", f"VERSION_ID={version}\nID={system}\nPRETTY_NAME='\n")
+    read = host.read()
+    assert (read["release"], read["fault"]) == (version.strip("\"'"), "")
+
+
+@pytest.mark.parametrize(
+    ("version", "served"),
+    [("3.10.12", False), ("3.11.0", True), ("3.14.2", True), ("3.20.1", True), ("2.7.18", False)],
+)
+def test_python(host: Host, version: str, served: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.command("python3", f"echo Python {version}")
+    monkeypatch.setattr(sys, "executable", f"{host.root}/bin/python3")
+    assert host.read()["fault"] == (
+        "" if served else "has no Python 3.11 or later: sudo apt install python3"
+    )
+
+
+def test_a_host_without_systemd(host: Host) -> None:
+    (host.root / "run/systemd/system").rmdir()
+    assert host.read()["fault"] == "was not started by systemd, which runs the daemons"
+
+
+def test_texts_of_any_kind(host: Host) -> None:
+    host.write("proc/device-tree/model", f"{EVIL}\0")
+    host.write("var/lib/ttyfleet/ser2net.service", f"{EVIL}\nactive\n")
+    host.write("var/lib/ttyfleet/masked-units", f"{EVIL}\nserial-getty@ttyS0.service\n")
+    host.write("boot/config.txt", EVIL)
+    name = EVIL.replace("/", "")
+    host.write(f"usr/local/lib/ttybridge/{name}", "")
+    (host.root / "usr/local/bin").mkdir()
+    (host.root / "usr/local/bin/ttybridge").symlink_to(f"/x/{name}")
+    (host.root / f"etc/systemd/system/{name}").symlink_to("/dev/null")
+    without = EVIL.replace("'", "")
+    host.command("systemctl", f"[ $1 != show ] || printf %s '{without}'")
+    read = host.read()
+    assert read["programs"] == [SHOWN]
+    assert read["program"] == SHOWN
+    assert read["ser2net"]["before"] == f"{SHOWN} active "
+    assert read["boot"]["model"] == SHOWN
+    assert read["boot"]["masked"] == [SHOWN]
+    assert read["boot"]["ours"] == [SHOWN, "serial-getty@ttyS0.service"]
+    assert base64.b64decode(read["boot"]["config"]).decode() == EVIL
+    assert read["users"]["ttybridge.service"] == SHOWN.replace("'", "")
+
+
+@settings(
+    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(st.binary(max_size=40), st.binary(max_size=40))
+def test_any_bytes(host: Host, name: bytes, units: bytes) -> None:
+    host.write("etc/os-release", b"ID=x\nPRETTY_NAME=" + name)
+    host.write("var/lib/ttyfleet/masked-units", units)
+    read = host.read()
+    assert read["fault"].startswith("runs ")
+    assert all(isinstance(unit, str) for unit in read["boot"]["ours"])
+
+
+def test_a_drop_in_of_ser2net_that_names_an_option_of_find(host: Host) -> None:
+    """The script has find compare the file that the drop-in names with the start of the service."""
+    drop_in = "etc/systemd/system/ser2net.service.d/ttyfleet.conf"
+    host.write(drop_in, "[Service]\nExecStart=/usr/sbin/ser2net -n -c -delete\n")
+    host.command("systemctl", "[ $1 != show ] || echo 2001-01-01 00:00:00 UTC")
+    assert host.read()["stale"] == ["ser2net.service"]
+    assert (host.root / drop_in).exists()
+
+
+def test_a_configuration_of_ser2net_that_is_newer_than_its_service(host: Host) -> None:
+    file = host.root / "etc/a b.yaml"
+    host.write("etc/systemd/system/ser2net.service.d/ttyfleet.conf", f"ExecStart=x -c {file}\n")
+    os.utime(host.root / "etc/systemd/system/ser2net.service.d/ttyfleet.conf", (0, 0))
+    host.command("systemctl", "[ $1 != show ] || echo 2001-01-01 00:00:00 UTC")
+    assert host.read()["stale"] == []
+    host.write("etc/a b.yaml", "")
+    assert host.read()["stale"] == ["ser2net.service"]
+
+
+def test_listeners(host: Host) -> None:
+    assert host.read()["listening"] == []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+        listening = host.read(Path(listeners.__file__).read_text())["listening"]
+    assert [one["address"] for one in listening if one["port"] == number] == ["127.0.0.1"]
