@@ -106,7 +106,7 @@ class Client:
         self.session = session(entrance.protocol, self.state.telnet)
         self._is_plain = self.session.is_plain
         self.state.telnet = self.session.state
-        self.state.com_port = self.state.com_port or comport.State()
+        self.state.com_port = self.state.com_port or comport.ComPortState()
         self._inbox = Inbox(self.session, self._do, self._must_wait, self._after_turn)
         self._output = bytearray()
         """Replies that go out at the end of the turn."""
@@ -301,7 +301,7 @@ class Client:
     # What its line control asks (`comport.Member`).
 
     @property
-    def com_port(self) -> comport.State:
+    def com_port(self) -> comport.ComPortState:
         """What it has asked to be told of the line."""
         assert self.state.com_port
         return self.state.com_port

@@ -39,7 +39,7 @@ class Session(Protocol):
     """The protocol between the daemon and one client."""
 
     @property
-    def state(self) -> telnet.State | None:
+    def state(self) -> telnet.TelnetState | None:
         """What both sides have agreed on and half received; None where there is nothing."""
 
     @property
@@ -96,12 +96,12 @@ class Telnet:
 
     is_plain = False
 
-    def __init__(self, com_port: bool, state: telnet.State | None = None) -> None:
+    def __init__(self, com_port: bool, state: telnet.TelnetState | None = None) -> None:
         self._telnet = telnet.Telnet(accept=(telnet.COM_PORT,) if com_port else (), state=state)
         self.encode = self._telnet.encode
 
     @property
-    def state(self) -> telnet.State:
+    def state(self) -> telnet.TelnetState:
         """What both sides have agreed on and half received."""
         return self._telnet.state
 
@@ -139,7 +139,7 @@ class Telnet:
         return size
 
 
-def session(protocol: str, state: telnet.State | None = None) -> Session:
+def session(protocol: str, state: telnet.TelnetState | None = None) -> Session:
     """Return a session of a protocol of the port map, with the state of an earlier one."""
     return Raw() if protocol == "raw" else Telnet(protocol == "rfc2217", state)
 

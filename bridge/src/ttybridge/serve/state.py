@@ -37,8 +37,8 @@ class ClientState:
     unsent: bytes = b""
     held: bytearray = field(default_factory=bytearray)
     """What it has not been sent because of that."""
-    telnet: telnet.State | None = None
-    com_port: comport.State | None = None
+    telnet: telnet.TelnetState | None = None
+    com_port: comport.ComPortState | None = None
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Counters:
 
 
 @dataclass
-class PortState(write_queue.State):
+class PortState(write_queue.QueueCounters):
     """A port, with what its write queue counts.
 
     For a hand-over: `entry` is its entry in the port map, `listener` and `tty` name descriptors,
@@ -73,4 +73,4 @@ class PortState(write_queue.State):
     tty: str | None = None
     queue: list[tuple[int | None, bytes | None]] = field(default_factory=list)
     clients: list[ClientState] = field(default_factory=list)
-    log: capture.State | None = None
+    log: capture.CaptureState | None = None
