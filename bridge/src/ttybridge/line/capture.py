@@ -11,7 +11,7 @@ beyond them is lost, counted, and noted where it is missing: "[512 bytes were lo
 Where it is written. FILE is appended to; before it grows beyond half of `max_size` it becomes
 FILE.1, at the end of a line where there is one, so both together never exceed `max_size`. What an
 earlier setting left larger is shortened to its end. The file is opened for every write: one that
-was deleted, renamed or truncated is simply begun again. No symlink is followed at the last component.
+was deleted, renamed or truncated is begun again. No symlink is followed at the last component.
 
 What is written. Without `timestamps` and `input`: the device's bytes, as they came. Else text:
 

@@ -80,8 +80,8 @@ def _judged_after_csi(noise: bytes) -> bytes:
     )
 
 
-# In this order: kitty's colours and notifications; the features that xterm allows; kitty's files and
-# clipboard, where writes are answered, too; some of iTerm2; last, all that ask with `?`, except
+# In this order: kitty's colours and notifications; the features that xterm allows; kitty's files
+# and clipboard, where writes are answered, too; some of iTerm2; last, all that ask with `?`, except
 # texts (titles, links, notifications, shell marks), where a question mark is only that.
 _OSC = rb"""(?:
         21; %(no_equals)s (?: =(?!\?) %(no_equals)s )*+ =\?
