@@ -115,7 +115,7 @@ async def test_a_remote_that_accepts_and_closes_at_once_does_not_fill_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ttybridge.serve.listeners.RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("ttybridge.serve.client.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("ttybridge.serve.client.HALF_CLOSED_POLL_SECONDS", 0.01)
     came = []
 
     def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
