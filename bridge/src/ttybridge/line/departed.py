@@ -39,7 +39,7 @@ class Departed:
             self.drop({sender}, "the device is away")
             return
         in_tty = min(self._queue.most_in_tty(), received - self._queue.holds(sender))
-        self._drop({sender}, f"only {DEPARTED_SIZE} are kept", DEPARTED_SIZE - in_tty)
+        self._drop({sender}, f"at most {DEPARTED_SIZE} are kept", DEPARTED_SIZE - in_tty)
         self.look_later()
 
     def add(self, sender: Hashable) -> None:

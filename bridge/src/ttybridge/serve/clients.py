@@ -44,7 +44,7 @@ class ClientsHost(Protocol):
         """A client has left; some of what it has sent still goes out."""
 
     def drops_input(self, client: Client) -> None:
-        """A client was replaced: nothing more of what it has sent goes out."""
+        """A client was replaced or kicked: nothing more of what it has sent goes out."""
 
     def is_blocked(self) -> bool:
         """Whether the device has taken nothing for so long that dead clients are not noticed."""

@@ -181,8 +181,8 @@ class ServedPort:
         self.departed.leave(client, client.state.received)
 
     def drops_input(self, client: Client) -> None:
-        """A client was replaced: nothing more of what it has sent goes out."""
-        self.departed.drop({client}, "it was replaced")
+        """A client was replaced or kicked: nothing more of what it has sent goes out."""
+        self.departed.drop({client}, "it was replaced or kicked")
 
     def is_blocked(self) -> bool:
         """Whether the device has taken nothing for so long that dead clients are not noticed."""
@@ -225,7 +225,7 @@ class ServedPort:
         self._reading = wanted
 
     def _readable(self) -> None:
-        if not self.clients.inside:  # a client that has connected before gets what it says
+        if not self.clients.inside:  # who has connected already gets what the device says now
             for accept in self.acceptors:
                 accept()
         try:
