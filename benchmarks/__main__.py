@@ -1,4 +1,4 @@
-"""Measure, and print how ttybridge stands beside its peers."""
+"""Measure ttybridge beside its peers, and print the numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.servers import SERVERS, BrokenError, Server, make_certificate
 
 
 def main() -> int:
-    """Run the benchmark; 1 where a server does not work, whatever the numbers are."""
+    """Run the benchmark; return 1 if a server does not work, whatever the numbers are."""
     options = _options()
     effort = measure.QUICK if options.quick else measure.FULL
     machine = _machine()
@@ -87,7 +87,7 @@ def _options() -> argparse.Namespace:
     only_floods = options.servers[:1] == ["floods"]
     wanted = options.servers[1:] if only_floods else options.servers
     allowed = floods.CAN_BE_FLOODED if only_floods else names
-    for name in wanted:  # argparse's own choices= refuses that none is named
+    for name in wanted:  # argparse's own choices= would refuse an empty list
         if name not in allowed:
             parser.error(f"no server {name}: the servers are {', '.join(allowed)}")
     if only_floods and options.svg:
@@ -104,10 +104,10 @@ def _measure(
     """All rounds. The servers take turns, so that a busy moment of the machine hits all alike."""
     make_certificate(folder)
     rounds = []
-    for number in range(effort.rounds):
-        print(f"round {number + 1} of {effort.rounds}", file=sys.stderr)
+    for index in range(effort.rounds):
+        print(f"round {index + 1} of {effort.rounds}", file=sys.stderr)
         one = {measure.BARE: measure.bare_round(effort)}
-        first = number % len(servers)  # nor is any server always the one after a busy peer
+        first = index % len(servers)  # the server after a busy peer is not always the same
         for server in [*servers[first:], *servers[:first]]:
             one[server.name] = measure.one_round(server, effort, folder)
         rounds.append(one)
@@ -118,7 +118,7 @@ def _measure(
 
 
 def _machine() -> str:
-    """What the numbers were taken on."""
+    """The machine and the programs that the numbers are of."""
     return (
         f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, "
         f"Python {platform.python_version()}, {_version('ser2net', '-v')}, "

@@ -1,4 +1,4 @@
-"""The client that floods a port, a process of its own so that it takes no time of the harness.
+"""The client that floods a port: a process of its own, so that it takes no time of the harness.
 
     python3 -m benchmarks.flooder FLOOD PORT [ADDRESS]
 
@@ -22,12 +22,12 @@ from benchmarks.wire import Client, WireError
 
 CHUNK = 256 * 1024
 
-# Until the server has seen that a connection which it has closed has ended.
+# Seconds in which the server notices that a connection that it has closed has ended.
 RETRY_SECONDS = 0.05
 
 
 class Flooder:
-    """One client at a time; where the server closes its connection, the next."""
+    """One client at a time; when the server closes its connection, the next one."""
 
     def __init__(self, flood: Flood, tcp_port: int, address: str) -> None:
         self._flood, self._tcp_port, self._address = flood, tcp_port, address
@@ -35,7 +35,7 @@ class Flooder:
         self.sent = 0
 
     def run(self, seconds: float) -> None:
-        """Flood for so long at most."""
+        """Flood for `seconds` at most."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             client = Client(self._flood.protocol, self._tcp_port, Path(), self._address)

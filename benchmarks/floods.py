@@ -33,14 +33,14 @@ from benchmarks.wire import (
     Protocol,
 )
 
-# A server that has not answered by then is not waited for any longer.
+# Seconds after which a server counts as not answering.
 NO_ANSWER_SECONDS = 10.0
 
-# The longest pause between two round trips: without one they keep step with the server's own turns.
+# The longest pause between two round trips: without pauses they keep step with the server's turns.
 PAUSE_SECONDS = 0.002
 
-# The servers whose lines may speak different protocols, and those of them that are flooded where
-# none is named: the tuned ser2net is the faster one.
+# The servers that can speak another protocol on each line, and those of them that are flooded by
+# default: the tuned ser2net is the faster one.
 CAN_BE_FLOODED = ("ttybridge", "ttybridge-asyncio", "ser2net", "ser2net-tuned")
 FLOODED = ("ttybridge", "ttybridge-asyncio", "ser2net-tuned")
 
@@ -65,9 +65,9 @@ class Flood:
     again: bytes
     first: bytes = b""
     protocol: Protocol = "telnet"
-    """What it agrees on before."""
+    """What it negotiates first."""
     reads: bool = True
-    """Whether it reads what it is answered."""
+    """Whether it reads the answers."""
     slow_device: bool = False
     """Whether the device takes only what a line of 115200 baud carries."""
 
@@ -98,7 +98,7 @@ _LINE_MASK, _MODEM_MASK, _PURGE = 10, 11, 12
 _TEXT = bytes(range(32, 127))
 
 DATA = Flood("data", _TEXT)
-"""What the others are compared with."""
+"""The other floods are compared with this one."""
 
 FLOODS = [
     Flood("nothing", b""),
@@ -138,7 +138,7 @@ FLOODS = [
 
 
 def measure(server: Server, flood: Flood, seconds: float, folder: Path) -> Row:
-    """Start a server, flood a port of it, and measure the other for so long."""
+    """Start a server, flood one port of it, and measure the other for `seconds`."""
     with contextlib.ExitStack() as stack:
         quiet, flooded = (stack.enter_context(contextlib.closing(Pty())) for _ in range(2))
         quiet_port, flooded_port = free_tcp_ports(2)
@@ -215,8 +215,8 @@ def _round_trips(client: Client, line: Pty, seconds: float) -> list[float]:
 
 
 def _readable(fd: int, since: float) -> bool:
-    left = since + NO_ANSWER_SECONDS - time.perf_counter()
-    return bool(select.select([fd], [], [], max(0.0, left))[0])
+    remaining = since + NO_ANSWER_SECONDS - time.perf_counter()
+    return bool(select.select([fd], [], [], max(0.0, remaining))[0])
 
 
 def _rank(times: Sequence[float], share: float) -> float:
@@ -228,7 +228,7 @@ LEGEND = f"""\
 1 byte from a client of a quiet raw port to its device and back, in ms, while one client of another
 port sends without pause. data: p99 as a multiple of that under plain data. >: no answer in
 {NO_ANSWER_SECONDS:.0f} s. The device takes all at once, a slow one {SLOW_DEVICE} bytes a second.
-unread: the client does not read what it is answered."""
+unread: the client does not read the answers."""
 
 Results = Mapping[str, Mapping[str, Row]]
 """For each flood the numbers of each server."""

@@ -1,4 +1,4 @@
-"""What is measured of a server, with ptys as the serial lines; the harness holds their far ends."""
+"""The measurements of a server. Its lines are ptys; the harness has their far ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from benchmarks.servers import (
 )
 from benchmarks.wire import Client
 
-# Nothing that is measured takes nearly as long: only a server that hangs.
+# Only a server that hangs takes nearly as long.
 DEADLINE_SECONDS = 60
 
 # The first round trips find cold caches and sleeping processors.
@@ -74,10 +74,10 @@ QUICK = Effort(rounds=1, round_trips=300, seconds=0.3, size=2_000_000, flood_sec
 
 
 class Pty:
-    """A serial line: `path` for the server, `far` for what hangs at its other end."""
+    """A serial line: `path` for the server, `far` for the device at its other end."""
 
     def __init__(self) -> None:
-        # The near end stays open: else the far end sees EIO until the server has opened it.
+        # Keep the near end open: else the far end sees EIO until the server has opened it.
         self.far, self.near = os.openpty()
         tty.setraw(self.near)
         self.path = os.ttyname(self.near)
@@ -124,7 +124,7 @@ def one_round(server: Server, effort: Effort, folder: Path) -> Row:
 
 
 def bare_round(effort: Effort) -> Row:
-    """The same over a pty without any server: the most that the harness can measure."""
+    """Measure a pty without any server: the most that the harness can measure."""
     data = random.Random(1).randbytes(effort.size)
     with _pty() as line, _deadline():
         times = _round_trips(
@@ -151,7 +151,7 @@ def bare_round(effort: Effort) -> Row:
 
 
 def memory_row(server: Server, folder: Path) -> Row:
-    """Bytes of memory of a server of one port and of many."""
+    """Measure the memory of a server in bytes, with one port and with many."""
     return {
         "memory_1": _memory(server, 1, folder),
         "memory_many": _memory(server, MANY_PORTS, folder),
@@ -159,7 +159,7 @@ def memory_row(server: Server, folder: Path) -> Row:
 
 
 def _memory(server: Server, ports: int, folder: Path) -> float:
-    """With a client on each port that has been answered."""
+    """Measure with a client on each port, after an answer to each client."""
     with _serving(server, ports, folder) as (run, lines, clients):
         for line, client in zip(lines, clients, strict=True):
             client.sock.sendall(b"x")
@@ -177,13 +177,13 @@ def _serving(
     """A server, its lines, and a client on each."""
     with contextlib.ExitStack() as stack:
         lines = [stack.enter_context(_pty()) for _ in range(ports)]
-        numbers = free_tcp_ports(ports)
-        served = [Line(line.path, port) for line, port in zip(lines, numbers, strict=True)]
+        tcp_ports = free_tcp_ports(ports)
+        served = [Line(line.path, port) for line, port in zip(lines, tcp_ports, strict=True)]
         run = stack.enter_context(running(server, served, folder))
         stack.enter_context(_deadline())
         clients = []
-        for number in numbers:
-            clients.append(Client(server.protocol, number, folder / CERTIFICATE))
+        for tcp_port in tcp_ports:
+            clients.append(Client(server.protocol, tcp_port, folder / CERTIFICATE))
             stack.callback(clients[-1].close)
         yield run, lines, clients
 
@@ -221,10 +221,10 @@ def _round_trips(
 
 @contextlib.contextmanager
 def _processors_awake() -> Iterator[None]:
-    """Keep every processor from sleeping, with a process on each that anything else interrupts.
+    """Keep every processor awake, with a process on each that gives way to any other.
 
-    How long a processor takes to wake up is the same for every server, changes from moment to
-    moment, and is more than what the servers differ by.
+    The time that a processor takes to wake up is the same for every server, changes from moment to
+    moment, and is longer than the differences between servers.
     """
     busy = [
         subprocess.Popen([sys.executable, "-S", "-c", _BUSY]) for _ in range(os.cpu_count() or 1)

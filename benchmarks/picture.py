@@ -11,9 +11,10 @@ from benchmarks.measure import BARE, MANY_PORTS, Row
 
 # In user units, which are pixels at the picture's own size.
 PANEL, GAP, LABEL, ROW, TOP = 410, 24, 128, 19, 34
-BAR = PANEL - LABEL - 46  # the longest bar; right of it stands its value
+BAR = PANEL - LABEL - 46  # the longest bar; its value is on its right
 
-# A bar longer than this many times the middle one would make all others too short to compare.
+# The longest bar, as a multiple of the median: a longer one would make the others too short to
+# compare, so it is cut.
 LONGEST = 4.0
 
 STYLE = """\
@@ -46,7 +47,7 @@ PANELS = [
 
 
 def svg(results: Mapping[str, Row], machine: str) -> str:
-    """The picture: for each panel a bar a server."""
+    """The picture: a bar for each server in each panel."""
     rows = len(results.keys() - {BARE})
     width, height = 2 * PANEL + 3 * GAP, 2 * (TOP + rows * ROW + GAP) + TOP
     parts = [
@@ -55,9 +56,9 @@ def svg(results: Mapping[str, Row], machine: str) -> str:
         f"<style>\n{STYLE}\n</style>",
         f'<rect class="page" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"/>',
     ]
-    for number, panel in enumerate(PANELS):
-        x = GAP + number % 2 * (PANEL + GAP)
-        y = GAP + number // 2 * (TOP + rows * ROW + GAP)
+    for index, panel in enumerate(PANELS):
+        x = GAP + index % 2 * (PANEL + GAP)
+        y = GAP + index // 2 * (TOP + rows * ROW + GAP)
         parts += [f'<g transform="translate({x} {y})">', *_panel(panel, results), "</g>"]
     parts.append(_text(GAP, height - 14, machine, "small"))
     return "\n".join([*parts, "</svg>", ""])
@@ -73,8 +74,8 @@ def _panel(panel: Panel, results: Mapping[str, Row]) -> list[str]:
         return []
     longest = min(max(values.values()), LONGEST * statistics.median(values.values()))
     parts = [_text(0, 10, panel.title, "title")]
-    for number, (name, value) in enumerate(values.items()):
-        y = TOP - 8 + number * ROW
+    for index, (name, value) in enumerate(values.items()):
+        y = TOP - 8 + index * ROW
         length = BAR * min(1.0, value / longest)
         kind = "ours" if name.startswith("ttybridge") else "peer"
         parts.append(_text(LABEL - 8, y + 11, name, "label", "end"))

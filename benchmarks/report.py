@@ -1,4 +1,4 @@
-"""The numbers as text: a table, ratios to the peers that matter, and the bars of the project."""
+"""The numbers as text: a table, ratios to the peers that matter, and the project's goals."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def medians(rounds: Sequence[Round]) -> dict[str, Row]:
 def ratios(rounds: Sequence[Round], peer: str) -> dict[str, Row]:
     """For each server the median of each number as a multiple of a peer's in the same round.
 
-    A moment in which the machine was busy, and slow for both, does not change it.
+    A moment in which the machine was busy, and slow for both, does not change a ratio.
     """
     return _over_rounds(
         rounds,
@@ -110,7 +110,7 @@ def _line(first: int, name: str, cells: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Bar:
-    """What the project wants of one of its numbers as a multiple of a peer's."""
+    """A goal: one of our numbers as a multiple of a peer's."""
 
     about: str
     key: str
@@ -131,7 +131,7 @@ BARS = [
 
 
 def _bars(rounds: Sequence[Round]) -> str:
-    """The bars of the servers that were measured."""
+    """The goals for the servers that were measured."""
     lines = ["bar: wanted, measured"]
     for bar in BARS:
         if bar.ours in rounds[0] and bar.peer in rounds[0]:

@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is configured and started."""
+"""The servers to compare: how each one is configured and started."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class Running:
     def __init__(self, server: Server, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         self.server = server
         self.start_seconds = 0.0
-        """From the start of the first process until all lines are listened for."""
+        """From the start of the first process until the server listens for all lines."""
         self._processes = processes
 
     @property
@@ -207,7 +207,7 @@ class Running:
     def _pids(self) -> list[int]:
         """Its processes and their children."""
         pids = [process.pid for process in self._processes]
-        for pid in pids:  # grows while it is read: children of children too
+        for pid in pids:  # the list grows in the loop: grandchildren count, too
             for task in Path(f"/proc/{pid}/task").iterdir():
                 pids += [int(child) for child in (task / "children").read_text().split()]
         return pids
@@ -284,7 +284,7 @@ def _wait_for_listeners(server: Running, lines: Sequence[Line]) -> None:
 
 
 def _listening() -> set[int]:
-    """TCP ports that are listened on. To connect would be to hold a port that takes one client."""
+    """TCP ports with a listener. A connection would occupy a port that takes one client."""
     rows = [
         line.split()
         for table in ("/proc/net/tcp", "/proc/net/tcp6")

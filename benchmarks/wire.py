@@ -15,7 +15,7 @@ IAC, DONT, DO, WONT, WILL, SB, SE = 255, 254, 253, 252, 251, 250, 240
 BINARY, ECHO, SGA, COM_PORT = 0, 1, 3, 44
 SET_BAUDRATE, BAUDRATE_IS = 1, 101
 
-# A doubled 255, an option, a suboption, any other command; at the end one of which a part is here.
+# A doubled 255, an option, a suboption, any other command; at the end an incomplete one.
 _COMMAND = re.compile(
     rb"\xff(?:\xff|[\xfb-\xfe].|\xfa(?:[^\xff]|\xff\xff)*\xff\xf0|[\xf0-\xf9]|(?:\xfa[^\xff]*|.?)\Z)",
     re.DOTALL,
@@ -27,7 +27,7 @@ NEGOTIATION_SECONDS = 10
 
 
 class WireError(Exception):
-    """The server does not speak the protocol as it should; the message says in what."""
+    """The server does not speak the protocol as it should; the message says how."""
 
 
 class Client:
@@ -63,7 +63,7 @@ class Client:
         wire = self.encode(data)
         if received == wire or not self._telnet:
             return received == wire
-        # Commands among the data took the place of some.
+        # Commands between the data have taken the place of some data.
         while len(plain := decode(received)) < len(data):
             received += self.receive(1)
         return plain == data
@@ -91,7 +91,7 @@ def decode(received: bytes | bytearray) -> bytes:
 def negotiate(sock: socket.socket, *, rfc2217: bool) -> None:
     """Agree on binary both ways and, with RFC 2217, on a baudrate; `WireError` where that fails.
 
-    Returns with nothing left to read of what the server has sent so far, a banner included.
+    On return everything that the server has sent so far has been read, also a banner.
     """
     ours = {BINARY, SGA} | ({COM_PORT} if rfc2217 else set())
     wanted = {(WILL, BINARY), (DO, BINARY)} | ({(DO, COM_PORT)} if rfc2217 else set())

@@ -142,7 +142,7 @@ class Uart:
         """The breaks and changes of DTR and RTS, in their order."""
         self.on_break: Callable[[], None] = lambda: None
         monkeypatch.setattr(Device, "_ioctl", self._ioctl_of())
-        monkeypatch.setattr("ttybridge.line.comport.LOOK_SECONDS", 0.02)
+        monkeypatch.setattr("ttybridge.line.comport.LINE_POLL_SECONDS", 0.02)
         monkeypatch.setattr("ttybridge.line.write_queue.BREAK_SECONDS", 0.05)
 
     def _ioctl_of(self) -> Callable[[Device, int, bytes | int], bytes | None]:

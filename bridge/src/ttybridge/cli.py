@@ -22,9 +22,9 @@ CONFIG = Path("/etc/ttybridge/ttybridge.toml")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, or 1 where it failed and said why on standard error.
+    """Run a command; return 0, or 1 if it failed. Standard error then says why.
 
-    `import` returns 3 where it said on standard error what has no counterpart.
+    `import` returns 3 if something has no counterpart; standard error then says what.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(text: str, file: TextIO | None = None) -> None:
-    """Print a line; names of files, devices and clients in it reach no terminal as commands."""
+    """Print a line, with control characters of file, device and client names escaped."""
     print(printable(text), file=file)
 
 
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(run=_serve)
 
-    check = commands.add_parser("check", help="say all that is wrong with a configuration")
+    check = commands.add_parser("check", help="show every fault of a configuration")
     check.add_argument("--config", type=Path, default=CONFIG, metavar="FILE")
     check.set_defaults(run=_check)
 
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine",
         choices=("ser2net", "bridge"),
         default="ser2net",
-        help="what shall serve the ports (default: ser2net, as before)",
+        help="what will serve the ports (default: ser2net, as before)",
     )
     imports.set_defaults(run=_import)
     return parser
@@ -182,7 +182,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         from ttybridge.daemon import main as daemon
     except ModuleNotFoundError as error:
-        # Only serving needs pyserial: a machine that checks a configuration need not have it.
+        # Only serving needs pyserial; a machine that checks a configuration may not have it.
         raise config.ConfigError(
             [f"Python's module {error.name} is missing: sudo apt install python3-serial"]
         ) from None

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from conftest import eventually
 from ttybridge.line import capture as module
-from ttybridge.line.capture import CLIENT, DEVICE, PENDING_LIMIT, Capture, State
+from ttybridge.line.capture import CLIENT, DEVICE, PENDING_LIMIT, Capture, CaptureState
 from ttybridge.model.ports import Log
 
 on_disk = settings(deadline=None)  # how long a disk takes says nothing
@@ -47,7 +47,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds as hundredths: nothing here depends on how long an interval is."""
     monkeypatch.setattr(module, "DURABLE", module._Pace(0.01, PENDING_LIMIT // 4))
     monkeypatch.setattr(module, "VOLATILE", module._Pace(0.05, 65536))
-    monkeypatch.setattr(module, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(module, "WRITE_RETRY_SECONDS", 0.05)
 
 
 def make(path: Path, **keys: Any) -> Capture:
@@ -276,7 +276,7 @@ async def test_a_successor_goes_on_within_a_line(path: Path) -> None:
     settings = Log(file=str(path), input=True)
     first = Capture(settings, "sw", clock=lambda: NOON)
     first.device_sent(b"21 \xc2")
-    assert first.state == State(
+    assert first.state == CaptureState(
         pending=bytearray(f"{STAMP} < 21 ".encode()), begun=True, held=b"\xc2", foreign=True
     )
     await asyncio.to_thread(path.write_bytes, first.state.pending)
@@ -618,7 +618,7 @@ async def test_what_a_full_disk_costs_is_bounded_counted_noted_and_logged_once(
     assert note.startswith(f"{stamp}[{lost} bytes were lost: {path}: File too large")
     assert after == f"{stamp}after"
     assert [message for message in caplog.messages if "bytes are lost" in message] == [
-        f"sw: log.file: bytes are lost: {path}: File too large: see to it, or write another path"
+        f"sw: log.file: bytes are lost: {path}: File too large: fix that, or write another path"
     ]
 
 
@@ -647,7 +647,7 @@ async def test_after_a_loss_nothing_is_kept_before_it_is_noted(path: Path) -> No
     [
         (errno.ENOSPC, "the disk is full: free some room, or write a smaller log.max_size"),
         (errno.EROFS, "the file system is read-only: write a path below the unit's LogsDirectory="),
-        (errno.ENAMETOOLONG, "File name too long: see to it, or write another path"),
+        (errno.ENAMETOOLONG, "File name too long: fix that, or write another path"),
     ],
 )
 async def test_each_fault_says_what_to_do(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from conftest import eventually
 from ttybridge.line.device import Device
-from ttybridge.line.write_queue import MOST_AHEAD, State, WriteQueue
+from ttybridge.line.write_queue import MOST_AHEAD, QueueCounters, WriteQueue
 
 
 class Clock:
@@ -149,7 +149,7 @@ async def test_of_a_departed_sender_the_first_bytes_are_kept() -> None:
     assert queue.departed() == {"a"}
     assert await carry_all(tty, queue) == b"abcdefgBB"
     assert queue.departed() == set()
-    assert queue.state == State(written=9, dropped=3)
+    assert queue.state == QueueCounters(written=9, dropped=3)
 
 
 async def test_bytes_in_the_tty_are_known_by_their_sender() -> None:

@@ -487,7 +487,7 @@ async def test_files_that_have_become_bad_leave_the_last_good_ones_in_use(
         harm(path)
         for _ in range(2):
             await works(process, adapter, sw, files.client())
-        assert process.log.count("sw: the certificate in use stays: tls") == 1
+        assert process.log.count("sw: the earlier certificate stays in use: tls") == 1
         files.put("newer")
         await works(process, adapter, sw, files.client("newer"))
 

@@ -39,9 +39,9 @@ from ttybridge.protocol.telnet import (
     Disabled,
     Enabled,
     Event,
-    State,
     Subnegotiation,
     Telnet,
+    TelnetState,
     subnegotiation,
 )
 from ttybridge.serve import handover
@@ -256,7 +256,7 @@ def test_a_timing_mark_is_nothing_that_is_agreed_on() -> None:
 
 
 def test_a_state_of_a_version_that_remembered_refusals_is_read() -> None:
-    state = handover._build(State, {"theirs": {"24": "refused", "0": "yes"}, "at": "data"})
+    state = handover._build(TelnetState, {"theirs": {"24": "refused", "0": "yes"}, "at": "data"})
     telnet = Telnet(state=state)
     assert telnet.client_does(BINARY)
     telnet.receive(verbs((WILL, TERMINAL_TYPE)))

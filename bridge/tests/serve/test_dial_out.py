@@ -115,7 +115,7 @@ async def test_a_remote_that_accepts_and_closes_at_once_does_not_fill_the_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ttybridge.serve.listeners.RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("ttybridge.serve.client.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("ttybridge.serve.client.HALF_CLOSED_POLL_SECONDS", 0.01)
     came = []
 
     def close(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -135,7 +135,7 @@ async def test_a_remote_that_accepts_and_closes_at_once_does_not_fill_the_log(
 async def test_what_can_be_no_host_is_said_and_stops_nothing(host: str, adapter: Adapter) -> None:
     sw = {**entry(1, adapter), "connect": f"{host}:1"}
     async with daemon(sw) as process:
-        problem = f"cannot connect to {host}:1: this can be no host's name"
+        problem = f"cannot connect to {host}:1: this is not a valid host name"
         await process.until(lambda port: port["listen_problem"] == problem)
         process.configure()
         process.signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""The status socket: one JSON request a connection, one JSON answer, for root and the group."""
+"""The control socket: one JSON request and answer per connection, for root and the group."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def system_or_own_path() -> Path:
 
 
 Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
-"""What can be asked: a function of the request for each command. `CommandError` goes back."""
+"""For each command the function that answers a request; the asker sees a `CommandError`."""
 
 
 class CommandError(Exception):
-    """A request that cannot be met; the message says why."""
+    """The daemon cannot do what a request asks; the message says why."""
 
 
 async def serve(path: Path, commands: Commands) -> asyncio.Server:
@@ -54,7 +54,7 @@ async def serve(path: Path, commands: Commands) -> asyncio.Server:
                 writer.write(json.dumps(_answer(request, commands)).encode() + b"\n")
                 await writer.drain()
         except (TimeoutError, OSError, ValueError):
-            writer.transport.abort()  # the asker hung, left or sent too long a line
+            writer.transport.abort()  # the asker hung, left or sent a line that is too long
         finally:
             writer.close()
 

@@ -1,4 +1,4 @@
-"""The process around the server: event loop, signals, readiness, status socket, log."""
+"""The process around the server: event loop, signals, readiness, control socket, journal."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LoadConfig = Callable[[], Config]
 def run(load: LoadConfig, wait_for_listeners: bool) -> int:
     """Serve what `load` returns until SIGTERM or SIGINT; SIGHUP loads them again.
 
-    Returns the exit status: 1 where no port can be served, unless it shall wait until one can.
-    `ConfigError` where the ports are faulty at the start; at a reload the fault is logged and all
-    stays as it was.
+    Returns the exit status: 1 if no port can be served; with `wait_for_listeners` it keeps trying
+    instead. Raises `ConfigError` if the ports are faulty at the start; at a reload it logs the
+    fault, and all stays as it was.
     """
     config = load()
     _log_to_stderr()
-    # One port needs a descriptor a client and five for its tty; systemd's soft limit is 1024.
+    # A port needs a descriptor for each client and five for its tty; systemd's soft limit is 1024.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
@@ -41,8 +41,8 @@ def run(load: LoadConfig, wait_for_listeners: bool) -> int:
 async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> int:
     stop, reload = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
-        loop.add_signal_handler(number, event.set)
+    for each, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
+        loop.add_signal_handler(each, event.set)
     server = Server(_inherited())
     try:
         await (server.apply if wait_for_listeners else server.start)(config.ports)
@@ -70,17 +70,18 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     return 0
 
 
-# The name of the descriptor that says what the others are.
+# The name of the record's descriptor. The record says what the other descriptors are.
 _STATE = "state"
 
 
 def _inherited() -> handover.Inheritance | None:
-    """What a daemon that was restarted has left, if any."""
+    """Return what an earlier process has handed over, if there was one."""
     kept = systemd.kept()
-    # At once, the state first: what cannot be taken up is not tried again by the next start.
+    # Remove all from the store now, the record first: if this process fails with some of it, the
+    # next start does not try again.
     for name in sorted(kept, key=_STATE.__ne__):
-        systemd.keep_no_more(name)
-    if kept:  # a TCP port or a tty that is to be opened anew is free only when systemd has let go
+        systemd.remove(name)
+    if kept:  # a TCP port or tty that this process opens again is free once systemd has closed it
         with contextlib.suppress(OSError):
             systemd.wait_until_read()
     state = kept.pop(_STATE, None)
@@ -91,21 +92,21 @@ def _inherited() -> handover.Inheritance | None:
             try:
                 ports = handover.load(file.read())
             except ValueError as error:
-                log.error("clients are not kept: %s", error)
+                log.error("hand-over failed, clients are disconnected: %s", error)
     return handover.Inheritance(ports, kept) if kept else None
 
 
 async def _leave(server: Server) -> bool:
-    """Leave all open to the next start, where systemd keeps it; else return False.
+    """Hand all over to the next process; return False where systemd stores no descriptors.
 
-    Where systemd stops the unit for good it closes all itself.
+    If systemd stops the unit for good, it closes everything itself.
     """
     if not systemd.keeps_descriptors():
         return False
     try:
         _keep(*await server.leave())
     except OSError as error:
-        log.error("clients are not kept: systemd: %s", error.strerror)
+        log.error("hand-over failed, clients are disconnected: systemd: %s", error.strerror)
         return False
     server.abandon()
     return True
@@ -136,7 +137,7 @@ async def _answer_commands(
 
 
 class _Reloader:
-    """Puts into effect what the configuration says now; its faults are part of the status."""
+    """Reloads the configuration; its faults are part of the status."""
 
     def __init__(self, server: Server, load: LoadConfig) -> None:
         self._server = server
@@ -164,16 +165,17 @@ class _Reloader:
     async def _reload(self) -> None:
         try:
             config = self._load()
-            # Before the ports: one of them may listen there from now on.
+            # Close the old listener of the metrics first: a port may have that TCP port now.
             await self.exporter.leave(config.metrics)
             await self._server.apply(config.ports)
             await self.exporter.move(config.metrics)
         except ConfigError as error:
             self._problem = f"not reloaded, all stays as it was:\n{error}"
             log.error("%s", self._problem)
-        except Exception as error:  # a fault of ours must not cost the ports that are served
-            self._problem = f"not reloaded as a whole: {error}"
-            log.exception("not reloaded as a whole")
+        except Exception as error:  # a bug in ttybridge must not end the ports that are served
+            words = "reload failed half-way; some ports have the old configuration"
+            self._problem = f"{words}: {error}"
+            log.exception("%s", words)
         else:
             self._problem = None
             log.info("reloaded: %s", self._server.summary())

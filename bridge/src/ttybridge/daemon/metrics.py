@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 # How long a scrape may take from connecting to the last byte, in seconds.
 ANSWER_SECONDS = 5.0
 
-# Connections that are answered at once; more are closed without a word, so that a flood of them
-# does not use up the file descriptors.
+# Connections that are answered at the same time; more are closed without an answer, so that a flood
+# of them does not use up the file descriptors.
 ANSWERED_AT_ONCE = 8
 
 # Bytes that the request line and the header fields may have together.
@@ -35,7 +35,7 @@ PORT_METRICS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
     ),
     (
         "ttybridge_listening",
-        "1 while clients can come to the port, 0 while it can neither listen nor connect to one.",
+        "1 while the port listens at every listener, or its outgoing connection is open; else 0.",
         lambda port: port["listening"],
     ),
     (
@@ -77,11 +77,11 @@ PORT_METRICS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
 
 
 class MetricsError(Exception):
-    """There can be no metrics; the message says why and what to do."""
+    """Metrics cannot be served; the message says why and what to do."""
 
 
 class Exporter:
-    """Where the metrics are served, if anywhere; a reload may move it.
+    """Serves the metrics at one listener, or nowhere; a reload may move it.
 
     `status` returns what `ttybridge status --json` prints.
     """
@@ -94,7 +94,7 @@ class Exporter:
         self._problem: str | None = None
 
     def status(self) -> dict[str, Any]:
-        """Where metrics are wanted, and why they are not there, as the daemon's status shows it."""
+        """Where metrics are configured, and why they are missing, for the daemon's status."""
         return {
             "listen": str(self._listen) if self._listen else None,
             "listening": self._server is not None,
@@ -113,7 +113,7 @@ class Exporter:
         self._listen = self._server = self._task = self._problem = None
 
     async def move(self, listen: Listen | None) -> None:
-        """Listen there alone, or begin to try again where another program listens."""
+        """Listen only at `listen`; keep trying while another program holds the TCP port."""
         await self.leave(listen)
         if listen is None or self._server:
             return
@@ -131,7 +131,7 @@ class Exporter:
         try:
             self._server = await serve(listen, self._status)
         except (OSError, MetricsError) as error:
-            # The ports are worth more than their figures.
+            # Not fatal: the ports matter more than their metrics.
             words = str(getattr(error, "strerror", None) or error)
             if words != self._problem:
                 log.error("no metrics on %s: %s", listen, words)
@@ -154,7 +154,7 @@ async def serve(listen: Listen, status: Callable[[], dict[str, Any]]) -> asyncio
         if turns.locked():
             writer.transport.abort()
             return
-        writer.transport.set_write_buffer_limits(0)  # drained is sent
+        writer.transport.set_write_buffer_limits(0)  # so drain() returns once all is sent
         try:
             async with turns, asyncio.timeout(ANSWER_SECONDS):
                 writer.write(_answer(await _request(reader), page))
@@ -166,7 +166,7 @@ async def serve(listen: Listen, status: Callable[[], dict[str, Any]]) -> asyncio
 
     sock = open_listener(listen)
     # asyncio accepts `backlog` connections at a time. Where no descriptor is left, it logs each
-    # failure among them and tries each again by a timer of its own: they would multiply.
+    # failure among them and sets a timer for each to try again: the timers would multiply.
     server = await asyncio.start_server(converse, sock=sock, limit=REQUEST_LIMIT, backlog=1)
     sock.listen(BACKLOG)
     return server
@@ -203,7 +203,7 @@ def _answer(request: bytes, page: Callable[[], bytes]) -> bytes:
 
 
 def _page(status: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
-    """Return what makes the page of all metrics from the status of the moment."""
+    """Return a function that makes the page of all metrics from the current status."""
     importlib.invalidate_caches()  # it may have been installed since the start
     try:
         from prometheus_client import CollectorRegistry, generate_latest
@@ -238,8 +238,9 @@ def _page(status: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
                 yield family
             errors = CounterMetricFamily(
                 "ttybridge_line_errors_total",
-                "What the driver of the serial device counted: characters lost for want of time "
-                "(overrun) or room (buffer_overrun), received damaged (frame, parity), and breaks.",
+                "What the driver of the serial device counted: characters that were read too late "
+                "(overrun), did not fit into a buffer (buffer_overrun) or came damaged (frame, "
+                "parity), and breaks.",
                 labels=["port", "kind"],
             )
             for port in ports:

@@ -26,8 +26,8 @@ def notify(*lines: str) -> None:
     """Send state to the service manager; without one (NOTIFY_SOCKET unset) do nothing."""
     try:
         _send(lines)
-    except OSError as error:  # the ports are served all the same
-        log.warning("systemd is not told %s: %s", lines[0], error.strerror)
+    except OSError as error:  # the ports are served anyway
+        log.warning("cannot tell systemd %s: %s", lines[0], error.strerror)
 
 
 def keeps_descriptors() -> bool:
@@ -36,18 +36,19 @@ def keeps_descriptors() -> bool:
 
 
 def keep(descriptors: Mapping[str, int]) -> None:
-    """Have descriptors kept by their names for the process that comes after this one.
+    """Store descriptors by their names for the next process.
 
-    On return the service manager has them; `OSError` where it does not say so, and keeps none.
+    On return the service manager has them. If it does not confirm that, it keeps
+    none: `OSError`.
     """
     try:
         for name, descriptor in descriptors.items():
-            # A connection that has been reset may still hold what was sent before: it is kept, too.
+            # Do not poll connections: one that has been reset may still hold unread bytes.
             polled = not stat.S_ISSOCK(os.fstat(descriptor).st_mode)
             _send(["FDSTORE=1", f"FDNAME={name}", f"FDPOLL={polled:d}"], [descriptor])
         wait_until_read()
     except OSError:
-        # It may yet take them in: the next process would do again what this one still does.
+        # systemd may still store them, and then the next process would repeat what this one does.
         with contextlib.suppress(OSError):
             for name in descriptors:
                 _send(["FDSTOREREMOVE=1", f"FDNAME={name}"])
@@ -55,7 +56,7 @@ def keep(descriptors: Mapping[str, int]) -> None:
 
 
 def wait_until_read() -> None:
-    """Return when the service manager has done all that it was told; else raise `OSError`."""
+    """Return once the service manager has handled all messages; else raise `OSError`."""
     ours, theirs = os.pipe()
     try:
         try:
@@ -64,7 +65,7 @@ def wait_until_read() -> None:
             os.close(theirs)
         barrier = select.poll()
         barrier.register(ours, 0)
-        if not barrier.poll(BARRIER_SECONDS * 1000):  # closed by all: they have been here
+        if not barrier.poll(BARRIER_SECONDS * 1000):  # systemd closes its end when it gets there
             raise TimeoutError(errno.ETIMEDOUT, "systemd does not answer")
     finally:
         os.close(ours)
@@ -83,8 +84,8 @@ def kept() -> dict[str, int]:
     return found
 
 
-def keep_no_more(name: str) -> None:
-    """Have a descriptor kept no more; it is closed once nobody else has it."""
+def remove(name: str) -> None:
+    """Remove a descriptor from the store; it is closed once no process has it open."""
     notify("FDSTOREREMOVE=1", f"FDNAME={name}")
 
 

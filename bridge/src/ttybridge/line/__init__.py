@@ -1,1 +1,1 @@
-"""One tty: the device, what waits for it, what is logged of it, who controls its line."""
+"""One tty: the device, its write queue, its log, its line control."""

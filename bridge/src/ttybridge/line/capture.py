@@ -11,7 +11,7 @@ beyond them is lost, counted, and noted where it is missing: "[512 bytes were lo
 Where it is written. FILE is appended to; before it grows beyond half of `max_size` it becomes
 FILE.1, at the end of a line where there is one, so both together never exceed `max_size`. What an
 earlier setting left larger is shortened to its end. The file is opened for every write: one that
-was deleted, renamed or truncated is simply made anew. No symlink is followed at the last component.
+was deleted, renamed or truncated is begun again. No symlink is followed at the last component.
 
 What is written. Without `timestamps` and `input`: the device's bytes, as they came. Else text:
 
@@ -44,11 +44,11 @@ from ttybridge.model.ports import Log
 
 log = logging.getLogger(__name__)
 
-# Bytes that may wait for the disk before more from the device are lost.
+# Bytes that may wait for the disk; what comes beyond them is lost.
 PENDING_LIMIT = 1024 * 1024
 
-# How long to wait before a write is tried again that failed, in seconds.
-RETRY_SECONDS = 10.0
+# Seconds before a failed write is tried again.
+WRITE_RETRY_SECONDS = 10.0
 
 # A write that takes longer than this, in seconds, is a problem to report.
 HUNG_SECONDS = 10.0
@@ -64,7 +64,7 @@ _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\x1b"
 _ESCAPES = {chr(byte): f"\\x{byte:02x}" for byte in range(0x80) if byte not in _TEXT}
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
 
-# What cannot be shown before the next byte is known: CR that LF may follow, part of a character.
+# What cannot be rendered before the next byte is known: a CR (LF may follow), partial UTF-8.
 _UNFINISHED = re.compile(
     rb"(?:\r{1,2}|[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z"
 )
@@ -83,23 +83,23 @@ VOLATILE = _Pace(60.0, 65536)
 
 
 @dataclass
-class State:
-    """What a capture is in the midst of: all that a successor needs to go on."""
+class CaptureState:
+    """All that the next process needs to go on with a capture."""
 
     pending: bytearray = field(default_factory=bytearray)
-    """Bytes for the file, as they are to stand in it."""
+    """Rendered bytes that are not in the file yet."""
     source: bytes = DEVICE
     """Who sent the last line: DEVICE or CLIENT."""
     begun: bool = False
-    """Whether that line has begun, its time is in the file or pending, and it has not ended."""
+    """Whether that line has begun and not ended; its time is in the file or pending."""
     held: bytes = b""
-    """The end of what came, while it depends on the next byte how it is written."""
+    """Trailing bytes that cannot be rendered yet (a lone CR, partial UTF-8)."""
     dropped: int = 0
-    """Bytes lost that the file does not yet tell of."""
+    """Lost bytes that the file does not mention yet."""
     lost: int = 0
     """Bytes lost since the start."""
     foreign: bool = False
-    """Whether what is in the file is not from here: a line that it ends in is to be ended first."""
+    """Whether an earlier capture wrote the file: if it ends mid-line, start with a newline."""
 
 
 class Capture:
@@ -109,11 +109,11 @@ class Capture:
         self,
         settings: Log,
         name: str,
-        state: State | None = None,
+        state: CaptureState | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         plain = not settings.timestamps and not settings.input
-        self.state = state or State(foreign=not plain)
+        self.state = state or CaptureState(foreign=not plain)
         self._settings = settings
         self._name = name
         self._clock = clock
@@ -172,7 +172,7 @@ class Capture:
             state.pending.clear()
 
     async def leave(self) -> None:
-        """Write what can be written; `state` is then what a successor goes on with."""
+        """Write what can be written; the next process goes on with `state`."""
         self._closed = True
         self._cancel_timer()
         state = self.state
@@ -185,7 +185,7 @@ class Capture:
                     if self._problem:
                         break
 
-    # From bytes to what stands in the file.
+    # From bytes to lines of the file.
 
     def _take(self, source: bytes, data: bytes) -> None:
         state = self.state
@@ -236,7 +236,7 @@ class Capture:
         state.lost += size
 
     def _note_dropped(self, reason: str) -> None:
-        """Tell in the file what is missing here."""
+        """Note in the file how many bytes are missing here."""
         state = self.state
         end = b"\n" if self._plain else self._end_line() + self._prefix(b"")
         note = f"[{state.dropped} bytes were lost: {reason}]\n"
@@ -246,14 +246,14 @@ class Capture:
     # From RAM to the disk.
 
     def _schedule(self) -> None:
-        """See to it that what is pending is written; a write under way comes here at its end."""
+        """Write what is pending, now or soon; a write under way calls this at its end."""
         pending = len(self.state.pending)
         if not self._idle.is_set() or not pending:
             return
         if pending >= self._pace.large and not self._problem:
             self._start_write()
         elif self._timer is None:
-            wait = max(self._pace.seconds, RETRY_SECONDS if self._problem else 0.0)
+            wait = max(self._pace.seconds, WRITE_RETRY_SECONDS if self._problem else 0.0)
             self._timer = asyncio.get_running_loop().call_later(wait, self._start_write)
 
     def _cancel_timer(self) -> None:
@@ -265,7 +265,7 @@ class Capture:
         self._cancel_timer()
         self._idle.clear()
         self._write_began = time.monotonic()
-        # A thread of an executor would be waited for at the exit, on a hung disk for ever.
+        # Not an executor: Python's exit waits for an executor's threads, on a hung disk for ever.
         thread = threading.Thread(
             target=self._write,
             args=(asyncio.get_running_loop(), bytes(self.state.pending)),
@@ -325,7 +325,7 @@ def _local_time(seconds: int) -> tuple[bytes, bytes]:
 def _append(settings: Log, data: bytes, own_line: bool) -> tuple[int, str | None]:
     """Append to the file; return how many bytes of `data` are in it, and what stopped the rest.
 
-    `own_line`: where the file ends within a line, end that first.
+    `own_line`: if the file ends mid-line, start with a newline.
     """
     path, limit = settings.file, settings.max_size // 2
     todo = data
@@ -335,7 +335,7 @@ def _append(settings: Log, data: bytes, own_line: bool) -> tuple[int, str | None
         if own_line and _ends_within_line(path):
             todo = b"\n" + data
         while todo:
-            # What the rest of the data will push out of FILE.1 need not reach the disk.
+            # Do not sync what the rest of the data will push out of FILE.1.
             sync = not settings.volatile and len(todo) <= 2 * limit
             todo = todo[_append_some(path, todo, limit, sync) :]
     except OSError as error:
@@ -398,7 +398,7 @@ def _shorten(path: str, limit: int) -> None:
 def _opened(path: str) -> Iterator[int]:
     """The descriptor of the file, made where it is missing; `OSError` where it is no plain file.
 
-    Neither a symlink is followed nor a FIFO or a tty waited for (open(2): O_NOFOLLOW, O_NONBLOCK).
+    It follows no symlink, and waits for no FIFO or tty (open(2): O_NOFOLLOW, O_NONBLOCK).
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
@@ -432,5 +432,5 @@ _WORDS = {
 
 def _words(path: str, error: OSError) -> str:
     place = error.filename2 or error.filename or path
-    words = _WORDS.get(error.errno or 0) or f"{error.strerror}: see to it, or write another path"
+    words = _WORDS.get(error.errno or 0) or f"{error.strerror}: fix that, or write another path"
     return f"{place}: {words}"

@@ -1,4 +1,4 @@
-"""What the RFC 2217 clients of a port may do to its line, and what they are told of it."""
+"""Line control: what RFC 2217 clients do to the line of a port, and what they are told about it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ttybridge.line.device import Device
 from ttybridge.line.write_queue import WriteQueue
 from ttybridge.protocol import rfc2217
 
-# How often modem lines and line errors are looked at, in seconds, while somebody wants to know.
-LOOK_SECONDS = 0.1
+# Seconds between two looks at modem lines and line errors, while a client wants to know.
+LINE_POLL_SECONDS = 0.1
 
-# When to give up waiting for bytes to leave, none of which does, in seconds.
+# Seconds without progress before giving up on draining.
 BLOCKED_SECONDS = 2.0
 
 SIGNATURE = "ttybridge"
@@ -34,12 +34,12 @@ _LINE_ERRORS = {
     "break": rfc2217.BREAK_DETECT,
 }
 
-# A tty without modem lines (a pty) seems ready: a client that waits for them would wait for ever.
+# A tty without modem lines (a pty) seems ready: a client would wait for them for ever.
 _ALWAYS_READY = rfc2217.CTS | rfc2217.DSR | rfc2217.CD
 
 
 @dataclass
-class State:
+class ComPortState:
     """What a client has asked to be told, and the modem lines that it was last told."""
 
     signature: str = ""
@@ -54,7 +54,7 @@ class Member(Protocol):
     def __hash__(self) -> int: ...
 
     @property
-    def com_port(self) -> State:
+    def com_port(self) -> ComPortState:
         """What it has asked to be told."""
 
     def may_write(self) -> bool:
@@ -70,8 +70,8 @@ class Member(Protocol):
 class ComPort:
     """The line of a port as its RFC 2217 clients share it.
 
-    The first of them that may write owns the settings, the others are told what is in force. When
-    the last has left, the line is again as the port map says.
+    The first of them that may write owns the settings; the others are told the current ones. When
+    the last one has left, the line goes back to what the port map says.
     """
 
     def __init__(
@@ -98,19 +98,19 @@ class ComPort:
             self._begin_to_watch()
 
     def rejoin(self, member: Member) -> None:
-        """A client spoke RFC 2217 with a predecessor already."""
+        """A client already spoke RFC 2217 with an earlier process."""
         self._members.append(member)
 
     def resumed(self) -> None:
-        """All members that a predecessor had are here again, but those that left meanwhile."""
+        """All members of the earlier process have rejoined, except those that have left."""
         self.device_changed()
-        if not self._members:  # the line may still be as the last of them wanted it
+        if not self._members:  # the line may still have the settings of one that has left
             self._restore_when_sent(self._queue.senders())
 
     def configure(self, settings: dict[str, Any]) -> None:
-        """Have other line settings from now on, once what was sent before is out.
+        """Configure other line settings, once what was sent before is out.
 
-        RFC 2217 clients that are there keep what they have set.
+        While RFC 2217 clients are connected, the line stays as they have set it.
         """
         if settings == self._device.configured.settings:
             return
@@ -119,7 +119,7 @@ class ComPort:
             self._restore_when_sent(self._queue.senders())
 
     def leave_all(self) -> None:
-        """Do nothing more: a successor goes on."""
+        """Stop, and leave the line to the next process."""
         for timer in (self._timer, self._restore):
             if timer:
                 timer.cancel()
@@ -162,7 +162,7 @@ class ComPort:
                 self._poll(member, of)
             case rfc2217.SetMask(of, mask):
                 self._set_mask(member, of, mask)
-            # Not answered: the same words from here would ask the client to be silent (section 5).
+            # No answer: from the server the same code asks the client to be silent (section 5).
             case rfc2217.Suspend():
                 member.suspend(True)
             case rfc2217.Resume():
@@ -179,7 +179,7 @@ class ComPort:
         """Restore the configured line once the bytes of departed clients are out."""
         if self._queue.is_moving(BLOCKED_SECONDS, senders):
             loop = asyncio.get_running_loop()
-            self._restore = loop.call_later(LOOK_SECONDS, self._restore_when_sent, senders)
+            self._restore = loop.call_later(LINE_POLL_SECONDS, self._restore_when_sent, senders)
         else:
             self._restore_now()
 
@@ -211,14 +211,14 @@ class ComPort:
             state.linestate_mask = mask
         elif mask is not None:
             state.modemstate_mask = mask
-        in_force = state.linestate_mask if of == "linestate" else state.modemstate_mask
-        member.say(rfc2217.mask(of, in_force))
+        current = state.linestate_mask if of == "linestate" else state.modemstate_mask
+        member.say(rfc2217.mask(of, current))
         self._begin_to_watch()
 
     def _poll(self, member: Member, of: rfc2217.Kind) -> None:
         state = member.com_port
         if of == "linestate":
-            member.say(rfc2217.notify("linestate", 0))  # what happens is told when it happens
+            member.say(rfc2217.notify("linestate", 0))  # errors are reported when they happen
             return
         lines = self._modem_lines()
         bits = rfc2217.modemstate(lines, state.modem_lines) & state.modemstate_mask
@@ -233,7 +233,7 @@ class ComPort:
         return sum(line for bit, line in _MODEM_LINES.items() if bits & bit)
 
     def _begin_to_watch(self) -> None:
-        """Somebody may want to know from now on: of what was before nobody is told."""
+        """Begin, with the current counters as the baseline: older errors are not reported."""
         if not self._timer:
             self._errors = self._device.line_errors()
         self._watch()
@@ -243,7 +243,7 @@ class ComPort:
         self._look()
 
     def _look(self) -> None:
-        """Tell each client what has changed and what it wants to know."""
+        """Tell each client the changes that it wants to know."""
         lines, errors = self._modem_lines(), self._new_errors()
         for member in tuple(self._members):
             state = member.com_port
@@ -256,7 +256,7 @@ class ComPort:
         self._watch()
 
     def _new_errors(self) -> int:
-        """Bits of the line state for what was counted since the last look."""
+        """Bits of the line state for the errors since the last look."""
         before, self._errors = self._errors, self._device.line_errors()
         if before is None or self._errors is None:
             return 0
@@ -267,7 +267,7 @@ class ComPort:
         return bits
 
     def _watch(self) -> None:
-        """Look again soon, while there is something to see and somebody who wants to."""
+        """Look again soon, while a client wants changes that the device can show."""
         states = [member.com_port for member in self._members]
         wanted = any(
             (state.modemstate_mask and self._has_modem_lines)
@@ -275,7 +275,7 @@ class ComPort:
             for state in states
         )
         if wanted and not self._timer:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_again)
+            self._timer = asyncio.get_running_loop().call_later(LINE_POLL_SECONDS, self._look_again)
         elif self._timer and not wanted:
             self._timer.cancel()
             self._timer = None

@@ -1,7 +1,7 @@
-"""What senders leave behind in the write queue and the tty when they go.
+"""Bytes of departed senders that still wait in the write queue and the tty.
 
-A sender's first bytes still go out; the rest, and whatever a stuck device does not take, is
-dropped: a device that wakes up must not get what somebody typed who has long gone.
+The first DEPARTED_SIZE bytes of a sender still go out. The rest is dropped, and so is what a stuck
+device does not take: a device that wakes up must not get input of clients that left long ago.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from ttybridge.line.write_queue import WriteQueue
 
 log = logging.getLogger(__name__)
 
-# Bytes of a departed sender that the device is still given.
+# Bytes of a departed sender that still go to the device.
 DEPARTED_SIZE = 65536
 
-# How long they wait for a device that takes nothing, and how often that is looked at, in seconds.
+# Seconds that they wait for a device that takes nothing, and seconds between two checks.
 STUCK_SECONDS = 10.0
 STUCK_LOOK_SECONDS = 1.0
 
@@ -34,21 +34,21 @@ class Departed:
         self._timer: asyncio.TimerHandle | None = None
 
     def leave(self, sender: Hashable, received: int) -> None:
-        """A sender of so many bytes has left: keep the first of those that are on their way."""
+        """A sender has left after `received` bytes: keep the first of those on their way."""
         if not self._device.is_open:
-            self.drop({sender}, "they did not go out before")
+            self.drop({sender}, "the device is away")
             return
         in_tty = min(self._queue.most_in_tty(), received - self._queue.holds(sender))
-        self._drop({sender}, "they are too many", DEPARTED_SIZE - in_tty)
+        self._drop({sender}, f"at most {DEPARTED_SIZE} are kept", DEPARTED_SIZE - in_tty)
         self.look_later()
 
     def add(self, sender: Hashable) -> None:
-        """A sender that has left turns out to have said more."""
+        """More bytes of a departed sender were queued: the same limit holds for them."""
         self._queue.depart(sender, DEPARTED_SIZE)
         self.look_later()
 
     def drop(self, senders: set[Hashable], why: str) -> None:
-        """Drop all that senders have sent, also what the tty holds if it holds nothing else."""
+        """Drop all bytes of senders, also in the tty if it holds bytes of no other sender."""
         purged = self._purge_tty_of(senders)
         self._drop(senders, why, 0, purged)
         self.look_later()
@@ -61,7 +61,7 @@ class Departed:
             )
 
     def _purge_tty_of(self, senders: set[Hashable]) -> int:
-        """Empty the tty's own queue, unless it holds a byte of somebody else; return the count."""
+        """Empty the tty's own queue unless it holds a byte of another sender; return the count."""
         there = self._queue.in_tty()
         if not there or not there <= senders:
             return 0
@@ -71,7 +71,7 @@ class Departed:
         return unsent
 
     def look_later(self) -> None:
-        """See from time to time whether a stuck device keeps what they have sent."""
+        """Check from time to time whether a stuck device holds up departed senders' bytes."""
         if self._queue.departed() and not self._timer:
             self._timer = self._loop.call_later(STUCK_LOOK_SECONDS, self._look)
 
@@ -83,7 +83,7 @@ class Departed:
         self.look_later()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -95,7 +95,7 @@ def is_blocked(queue: WriteQueue) -> bool:
 
 
 def is_on_its_way(queue: WriteQueue, sender: Hashable, away_since: float) -> bool:
-    """Whether what a sender has sent will still go out: not for ever to a stuck device.
+    """Whether bytes of a sender will still go out; a stuck device gets STUCK_SECONDS.
 
     `away_since` is when the device went away, by the loop's clock.
     """

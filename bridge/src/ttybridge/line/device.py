@@ -18,10 +18,10 @@ from serial.serialposix import CMSPAR, TCGETS2, TCSETS2
 
 from ttybridge.model.ports import LINE_SETTINGS, Port, Rs485
 
-# One read takes what the line discipline holds; more would only be a larger empty buffer.
+# One read takes all that the line discipline holds; a larger buffer would stay empty.
 READ_SIZE = 65536
 
-# A pty stays exclusive while its other end is open, so one killed daemon would lock out the next.
+# A pty stays exclusive while its other end is open, so a killed daemon would lock out the next one.
 _PTY_MAJORS = range(136, 144)  # Linux, Documentation/admin-guide/devices.txt
 
 # asm-generic/ioctls.h
@@ -40,7 +40,7 @@ _LINE_FLAGS = (
     | CMSPAR
     | termios.CRTSCTS
 )
-# As the kernel begins (INIT_C_CC in asm-generic/termios.h), in the order of their places: intr,
+# The kernel's defaults (INIT_C_CC in asm-generic/termios.h), in the order of their places: intr,
 # quit, erase, kill, eof, time, min, swtc, start, stop, susp, eol, reprint, discard, werase, lnext.
 _CONTROL_CHARACTERS = b"\x03\x1c\x7f\x15\x04\x00\x01\x00\x11\x13\x1a\x00\x12\x0f\x17\x16".ljust(
     19, b"\0"
@@ -74,9 +74,9 @@ class DeviceLost(Exception):
 
 @dataclass
 class Line:
-    """How the line shall be, whether or not the device is there; settings by the port map's names.
+    """How the line is set, or will be while the device is away; settings by the port map's names.
 
-    At first as the port map says, later as an RFC 2217 client wants it.
+    It begins as the port map says; RFC 2217 clients change it.
     """
 
     settings: dict[str, Any]
@@ -88,7 +88,7 @@ class Line:
     def of(cls, port: Port) -> Line:
         """The line as the port map says."""
         settings = {name: getattr(port, name) for name in LINE_SETTINGS}
-        # The kernel raises both when a tty is opened, so what is to be kept is on.
+        # The kernel raises both when a tty is opened, so `keep` means on.
         return cls(settings, dtr=port.dtr != "off", rts=port.rts != "off")
 
 
@@ -130,7 +130,7 @@ class Device:
         try:
             _open_with(tty, _pyserial_settings(self.line.settings))
             self._refused_rs485 = not _set_rs485(tty, self._port.rs485)
-            _make_known(tty.fileno(), hangup=self._port.hangup)
+            _set_other_flags(tty.fileno(), hangup=self._port.hangup)
             _keep_to_ourselves(tty.fileno())
         except (OSError, ValueError, termios.error) as error:
             tty.close()
@@ -140,15 +140,16 @@ class Device:
             self._ioctl(_TIOCSBRK)
 
     def adopt(self, fd: int) -> None:
-        """Go on with a tty that a predecessor had open, with `line` as it left it.
+        """Go on with the open tty of an earlier process, which has left it as `line` says.
 
-        `DeviceError`, with the descriptor closed, where the device's name is another's by now.
+        If the device's name now leads to another device, close the tty and raise `DeviceError`.
         """
         path = self._port.path
         try:
             if os.fstat(fd).st_rdev != os.stat(path).st_rdev:
                 raise DeviceError(f"{path} is another device now")
-            _make_known(fd, hangup=self._port.hangup)  # the predecessor may be an older version
+            # The earlier process may be an older version.
+            _set_other_flags(fd, hangup=self._port.hangup)
             self._tty, self._fd = _opened(fd, _pyserial_settings(self.line.settings)), fd
             self.is_open = True
         except OSError as error:
@@ -161,11 +162,11 @@ class Device:
 
     @property
     def bytes_per_second(self) -> float:
-        """What the line carries, a start and a stop bit to each byte."""
+        """What the line carries, with a start and a stop bit for each byte."""
         return float(self.line.settings["baudrate"]) / 10
 
     def line_settings(self) -> dict[str, Any]:
-        """The line settings in force, by the port map's names; none where it is not open."""
+        """The current line settings by the port map's names; empty while it is not open."""
         if not self.is_open:
             return {}
         try:
@@ -183,10 +184,10 @@ class Device:
         return [*refused, "rs485"] if self._refused_rs485 else refused
 
     def setting(self, name: str) -> Any:
-        """The line setting in force; where the device is away, the one that it will get.
+        """The current line setting; while the device is away, the one that it will get.
 
-        A baudrate that the clock only nearly makes counts as the one that was asked for: clients
-        take any other answer for a refusal.
+        If the clock only comes near a baudrate, the answer is the baudrate that was asked for:
+        clients take any other answer for a refusal.
         """
         wanted = self.line.settings[name]
         actual = self.line_settings().get(name, wanted)
@@ -194,13 +195,13 @@ class Device:
 
     def set(self, name: str, value: Any) -> None:
         """Change a line setting; what the device refuses stays as it is."""
-        in_force = self.setting(name)
+        current = self.setting(name)
         self.line.settings[name] = value
-        if in_force == value or self._tty is None:
+        if current == value or self._tty is None:
             return
         _set_each(self._tty, _pyserial_settings(self.line.settings))
         with contextlib.suppress(OSError):  # gone: the next read says so
-            _make_known(self._fd, hangup=self._port.hangup)
+            _set_other_flags(self._fd, hangup=self._port.hangup)
         actual = self.line_settings().get(name, value)
         self.line.settings[name] = value if _near(name, actual, value) else actual
 
@@ -219,12 +220,13 @@ class Device:
             self._ioctl(_TIOCSBRK if on else _TIOCCBRK)
 
     def restore(self) -> None:
-        """Make the line again as it is configured."""
+        """Set the line back to its configuration."""
         configured = self.configured
         self.set_break(False)
         for name in LINE_SETTINGS:
             self.set(name, configured.settings[name])
-        self.line.settings = {**configured.settings}  # also what the device refuses, to say so
+        # With what the device refuses, so that status says it.
+        self.line.settings = {**configured.settings}
         self.set_modem_line("dtr", configured.dtr)
         self.set_modem_line("rts", configured.rts)
 
@@ -285,7 +287,7 @@ class Device:
 
     @property
     def tells_unsent(self) -> bool:
-        """Whether `unsent` is true: a pty says that it holds nothing, whatever it holds."""
+        """Whether `unsent` is right: a pty says that it holds nothing, whatever it holds."""
         return os.major(os.fstat(self._fd).st_rdev) not in _PTY_MAJORS
 
     def unsent(self) -> int:
@@ -298,10 +300,11 @@ class Device:
         return count[0]
 
     def close(self) -> None:
-        """Close; what the line has not carried is discarded, since close would wait for it."""
+        """Close and discard what the line has not carried, since close(2) would wait for it."""
         if self._tty is None:
             return
-        # Only then: on a pty, which never waits, it would discard what the other end is to read.
+        # Only with unsent bytes: on a pty, where close never waits, tcflush would discard what the
+        # other end has not read yet.
         if self.unsent():
             self.purge(received=False, unsent=True)
         tty, self._tty, self.is_open = self._tty, None, False
@@ -321,9 +324,9 @@ def _pyserial_settings(line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open_with(tty: serial.Serial, settings: dict[str, Any]) -> None:
-    """Open with all settings; where the device refuses some, with the others.
+    """Open with all settings; if the device refuses some, with the others.
 
-    A console with one wrong setting may still help; a port that is not served never does.
+    A console with one wrong setting may still help; a port that is not served does not.
     """
     tty.apply_settings(settings)
     try:
@@ -336,7 +339,7 @@ def _open_with(tty: serial.Serial, settings: dict[str, Any]) -> None:
 
 
 def _opened(fd: int, settings: dict[str, Any]) -> serial.Serial:
-    """A tty that is open already. pyserial's open() would discard what it has received."""
+    """Wrap a tty that is open already. pyserial's open() would discard what it has received."""
     tty = serial.Serial()
     tty.apply_settings(settings)
     tty.fd = fd
@@ -347,7 +350,7 @@ def _opened(fd: int, settings: dict[str, Any]) -> serial.Serial:
 
 
 def _set_each(tty: serial.Serial, settings: dict[str, Any]) -> None:
-    """Set what differs, one by one; what the device refuses stays as it is."""
+    """Set what differs, one setting at a time; what the device refuses stays as it is."""
     for name, value in settings.items():
         before = getattr(tty, name)
         if before == value:
@@ -381,20 +384,20 @@ def _set_rs485(tty: serial.Serial, rs485: Rs485 | None) -> bool:
 
 
 def _near(name: str, actual: Any, wanted: Any) -> bool:
-    """Whether a line setting is what was wanted: a clock is divided down to a baudrate."""
+    """Whether a line setting is as wanted; baudrates divide a clock, so 3 % is near enough."""
     if name == "baudrate":
         return bool(abs(actual - wanted) * 100 <= 3 * wanted)
     return bool(actual == wanted)
 
 
 def _keep_to_ourselves(fd: int) -> None:
-    """TIOCEXCL keeps other programs out, also those that know nothing of pyserial's lock."""
+    """Keep other programs out (TIOCEXCL), also those that ignore pyserial's lock."""
     if os.major(os.fstat(fd).st_rdev) not in _PTY_MAJORS:
         fcntl.ioctl(fd, termios.TIOCEXCL)
 
 
-def _make_known(fd: int, hangup: bool) -> None:
-    """Set all that pyserial leaves as another program may have left it.
+def _set_other_flags(fd: int, hangup: bool) -> None:
+    """Set all flags that pyserial does not set: another program may have changed them.
 
     What pyserial sets stays: the bits of the line settings, and that XON and XOFF count. A break is
     no byte (IGNBRK): the driver counts it. A byte with a parity or framing error passes as it was
@@ -412,7 +415,7 @@ def _make_known(fd: int, hangup: bool) -> None:
 
 
 def _line_settings(fd: int) -> dict[str, Any]:
-    """What the kernel says of a tty: some drivers ignore what they cannot do (termios(3))."""
+    """What the kernel says about a tty: some drivers ignore what they cannot do (termios(3))."""
     raw = fcntl.ioctl(fd, TCGETS2, bytes(_TERMIOS2.size))
     iflag, _, cflag, _, _, _, _, baudrate = _TERMIOS2.unpack(raw)
     parity = "none"

@@ -1,4 +1,4 @@
-"""How far ahead of its line a tty is filled where several senders take turns."""
+"""How many bytes a tty holds ahead of its line, where several senders take turns."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Protocol
 # Line time of what the tty may hold, in seconds: enough to keep the line busy between two looks.
 AHEAD_SECONDS = 0.25
 
-# How often a pty is looked at, and after how many seconds each time, until it is clear that it does
-# not say what it holds. Only a simulated tty does.
+# How many times a pty is asked what it holds, and the seconds between two times, before it is clear
+# that it does not say so. Only a simulated tty does.
 PROBES, PROBE_SECONDS = 3, 0.01
 
 
 class Tty(Protocol):
-    """What is asked of a tty."""
+    """What `Pace` needs of a tty."""
 
     @property
     def bytes_per_second(self) -> float:
@@ -23,7 +23,7 @@ class Tty(Protocol):
 
     @property
     def tells_unsent(self) -> bool:
-        """Whether it is known to say what it holds."""
+        """Whether it is certain to say what it holds."""
 
     def unsent(self) -> int:
         """Bytes that it holds."""
@@ -32,8 +32,8 @@ class Tty(Protocol):
 class Pace:
     """Keeps what one tty holds below `AHEAD_SECONDS` of its line's time.
 
-    What the tty says may come late (a simulated one), so what was written is also counted against
-    the clock. A pty that says nothing has no line: it is filled without limit.
+    A simulated tty may report late, so written bytes are also counted against the clock. A pty that
+    says nothing has no line: it is filled without limit.
     """
 
     def __init__(self, tty: Tty) -> None:
@@ -45,7 +45,7 @@ class Pace:
         self._held_at = 0.0
 
     def begin(self) -> None:
-        """The device was opened: nothing is known of it."""
+        """Forget what is known: the device will be opened again."""
         self._tells, self._probes, self._held = None, PROBES, 0.0
 
     @property
@@ -73,5 +73,5 @@ class Pace:
         return most
 
     def wrote(self, count: int) -> None:
-        """So many bytes were written."""
+        """`count` bytes were written."""
         self._held += count

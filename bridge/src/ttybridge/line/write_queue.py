@@ -13,46 +13,46 @@ from ttybridge.line.pace import Pace
 # Bytes of one sender that wait before it may be asked to wait too, and when it may go on.
 HIGH_WATER, LOW_WATER = 65536, 16384
 
-# Bytes that wait for one device in all before senders above HIGH_WATER are asked to wait. It is
-# more than two kernels hold between them, so that the end of a connection is seen although the
-# device takes nothing: a FIN comes only after the bytes before it.
+# Bytes that wait for one device in all before senders above HIGH_WATER are asked to wait. The
+# kernels at both ends of a connection hold less, so its end is seen even if the device takes
+# nothing: a FIN comes only after the bytes before it.
 MOST_AHEAD = 8 * 1024 * 1024
 
-# Bytes that a pty may hold which takes no more; it does not say how many (measured: 15 to 30 KiB).
+# Bytes that a full pty may hold; it does not say how many (measured: 15 to 30 KiB).
 PTY_SIZE = 65536
 
 # How long a break lasts, in seconds: tcsendbreak(3) takes 0.25 to 0.5.
 BREAK_SECONDS = 0.25
 
-# How long a break waits for what was sent before it, and how often it looks, in seconds.
+# How long a break waits for the bytes before it, and how often that is checked, in seconds.
 BREAK_WAITS_SECONDS = 2.0
-LOOK_SECONDS = 0.01
+BREAK_POLL_SECONDS = 0.01
 
-# Small pieces of one sender are put together up to this many bytes: each piece costs memory of its
-# own, a hundred times that of a single byte.
+# Small pieces of one sender are joined up to this many bytes: a piece of one byte costs a hundred
+# times the memory of the byte.
 PIECE_SIZE = 256
 
 # Breaks that wait at once; further ones are dropped: a packet full of them would hold the line for
 # hours.
 MOST_BREAKS = 8
 
-# Where senders take turns: the line time of one turn, in seconds, and its most bytes. With what the
-# tty holds (pace.py) a keystroke stays below a second behind somebody's paste.
-TURN_SECONDS, TURN_SIZE = 0.5, 512
+# Where senders take turns: the line time of one turn in seconds, and its bytes at most. Even with
+# what the tty holds (pace.py), a keystroke waits less than a second behind another client's paste.
+TURN_LINE_SECONDS, TURN_SIZE = 0.5, 512
 
 
 @dataclass
-class State:
+class QueueCounters:
     """What the queue counts, in bytes since the daemon started."""
 
     written: int = 0
     """Bytes that the device has taken."""
     dropped: int = 0
-    """Bytes that it was not given."""
+    """Bytes for the device that were dropped."""
 
 
 _Lane = deque[tuple[Hashable, memoryview | None]]
-"""What waits in the order of its arrival: each piece with its sender, None for a break."""
+"""What waits, in order of arrival: each piece with its sender, None for a break."""
 
 
 class WriteQueue:
@@ -60,10 +60,10 @@ class WriteQueue:
 
     Where senders take turns (`fair`), each has a lane of its own, and the lane that was served
     longest ago comes next: one keystroke does not wait behind another's paste. A turn never cuts a
-    piece that fits in it. Elsewhere all bytes go out in the order of their arrival.
+    piece that fits in it. Without `fair` all bytes go out in order of arrival.
 
     `on_lost` is called when the device goes away in a write, `on_full` with a sender and whether it
-    is to wait.
+    must wait.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class WriteQueue:
         on_lost: Callable[[DeviceLost], None],
         on_full: Callable[[Hashable, bool], None],
         fair: bool = False,
-        state: State | None = None,
+        state: QueueCounters | None = None,
     ) -> None:
         self._device = device
         self._on_lost = on_lost
@@ -80,9 +80,9 @@ class WriteQueue:
         self._fair = fair
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[Hashable, _Lane] = {}
-        """By sender where they take turns, else one; the one that was served last is the last."""
+        """By sender if they take turns, else one lane; the lane that was served last is last."""
         self._serving: _Lane | None = None
-        """The lane whose turn has begun."""
+        """The lane that has the turn."""
         self._turn = 0
         """Bytes that it may still write."""
         self._held: dict[Hashable, int] = {}
@@ -100,7 +100,7 @@ class WriteQueue:
         """Until the tty holds less, where senders take turns."""
         self._pace = Pace(device)
         self._carried = 0
-        self.state = state or State()
+        self.state = state or QueueCounters()
         self.size = 0
         """Bytes that wait."""
         self.moved_at = self._loop.time()
@@ -158,14 +158,14 @@ class WriteQueue:
 
     def _lane(self, sender: Hashable) -> _Lane:
         key = sender if self._fair else None
-        if key not in self._lanes:  # nobody has waited longer for a turn
+        if key not in self._lanes:  # no lane has waited longer for a turn
             self._lanes = {key: deque(), **self._lanes}
         return self._lanes[key]
 
     def add_break(self, sender: Hashable) -> None:
-        """Break the line after what was sent before; never later for a device that is away.
+        """Break the line after what was sent before; do nothing if the device is away.
 
-        A break that waits already is not repeated.
+        A second break of a sender right after its first is dropped while the first waits.
         """
         lane = self._lane(sender)
         repeated = bool(lane) and lane[-1] == (sender, None)
@@ -190,7 +190,7 @@ class WriteQueue:
                 self._pause_until_room()
                 break
             rest = self._write(sender, data[:size])
-            if not self._device.is_open:  # lost: what may stay has been decided
+            if not self._device.is_open:  # lost: `on_lost` has decided what may stay
                 break
             self._took(lane, size - len(rest))
             if rest:
@@ -198,7 +198,7 @@ class WriteQueue:
         self._watch()
 
     def _next_lane(self) -> _Lane | None:
-        """The lane whose turn it is, else the one that was served longest ago."""
+        """The lane that has the turn, else the one that was served longest ago."""
         return self._serving or next((lane for lane in self._lanes.values() if lane), None)
 
     def _share(self, lane: _Lane, size: int) -> int:
@@ -206,7 +206,7 @@ class WriteQueue:
         if not self._fair:
             return size
         if not self._serving:
-            in_time = round(TURN_SECONDS * self._device.bytes_per_second)
+            in_time = round(TURN_LINE_SECONDS * self._device.bytes_per_second)
             most = max(1, min(TURN_SIZE, in_time))
             self._serving, self._turn = lane, _whole_pieces(lane, most) or most
         alone = len(self._held) == 1
@@ -241,11 +241,11 @@ class WriteQueue:
         return self._held.get(sender, 0)
 
     def senders(self) -> set[Hashable]:
-        """Return all of whom something waits here or in the tty."""
+        """Return all senders that have bytes here or in the tty."""
         return {*self._held} | self.in_tty()
 
     def is_moving(self, patience: float, senders: Collection[Hashable] | None = None) -> bool:
-        """Whether bytes are on their way out, and some have left in the last so many seconds.
+        """Whether bytes are on their way out, and some have left in the last `patience` seconds.
 
         Where `senders` are given, only their bytes count.
         """
@@ -274,7 +274,7 @@ class WriteQueue:
         return PTY_SIZE if self.size else 0
 
     def in_tty(self) -> set[Hashable]:
-        """Return the senders of whom the tty may hold bytes that the line has not carried."""
+        """Return the senders that may have bytes in the tty that the line has not carried."""
         if not self._device.is_open:
             return set()
         carried = self.state.written - self.most_in_tty()
@@ -282,13 +282,13 @@ class WriteQueue:
         return {*self._last}
 
     def depart(self, sender: Hashable, most: int) -> int:
-        """A sender has left: keep so many of its bytes; return the number of bytes dropped."""
+        """A sender has left: keep its first `most` bytes; return the number of bytes dropped."""
         self._departed.add(sender)
         self._waiting.discard(sender)
         return self.keep_first(sender, most)
 
     def departed(self) -> set[Hashable]:
-        """Return the senders that have left and whose last bytes are still on their way."""
+        """Return the senders that have left and have bytes on their way."""
         there = self.in_tty()
         for sender in [who for who in self._departed if who not in self._held and who not in there]:
             self._departed.remove(sender)
@@ -302,7 +302,7 @@ class WriteQueue:
             yield from lane
 
     def resume(self, items: Iterable[tuple[Hashable, bytes | None]]) -> None:
-        """Begin with what a predecessor had not written; a sender that has left is None."""
+        """Begin with what the earlier process had not written; a departed sender is None."""
         for sender, data in items:
             if data is None:
                 self._lane(sender).append((sender, None))
@@ -316,7 +316,7 @@ class WriteQueue:
             self._ask_to_wait(sender)
 
     def leave(self) -> None:
-        """Write nothing more: a successor goes on. It repeats a break that has not ended."""
+        """Stop writing. The next process goes on, and repeats a break that has not ended."""
         self._stop_watching()
         if self._break:
             self._break.cancel()
@@ -391,7 +391,7 @@ class WriteQueue:
 
     def _begin_break(self, lane: _Lane) -> None:
         if self._device.unsent() and self._loop.time() < self._break_due:
-            self._break = self._loop.call_later(LOOK_SECONDS, self._go_on)
+            self._break = self._loop.call_later(BREAK_POLL_SECONDS, self._go_on)
             return
         lane.popleft()
         self._breaks -= 1

@@ -1,4 +1,4 @@
-"""One TCP connection: what is written, held back, closed, and whether anybody is at the other end.
+"""One TCP connection: it reads, writes and closes, and notices when its peer is dead.
 
 A connection knows no port. It tells its owner what happens.
 """
@@ -17,18 +17,18 @@ from ttybridge.net.sockets import TCP_CLOSE, TCP_ESTABLISHED, peer_name, tcp_inf
 # The transport reports "full" above the first and "takes more" below the second, in bytes.
 HIGH_WATER, LOW_WATER = 65536, 16384
 
-# Bytes that are enough of one client for one turn of the event loop.
+# After a read of this many bytes, a client waits for the next turn of the event loop.
 MUCH = 65536
 
 # How long a connection that is being closed may take to accept what it was sent, in seconds.
 GOODBYE_SECONDS = 5.0
 
-# The tail of what was written is cut to what the kernel has not taken when it is this long.
+# A tail longer than this many bytes is cut to what the kernel has not taken.
 TAIL_SIZE = 65536
 
 
 class PeerDeadError(ConnectionError):
-    """Nobody is at the other end, though the connection has not ended."""
+    """The peer does not answer any more, though the connection has not ended."""
 
     def __str__(self) -> str:
         return "it does not answer"
@@ -50,13 +50,14 @@ class Owner(Protocol):
         """The other side will send no more; return whether it still gets answers."""
 
     def gone(self, connection: Connection, error: Exception | None) -> None:
-        """It has ended, or nobody is at the other end. Called once."""
+        """It has ended, or its peer is dead. Called once."""
 
 
 class Connection(asyncio.Protocol):
-    """The asyncio protocol of one connection; `keepalive` in seconds, 0 where nobody asks.
+    """The asyncio protocol of one connection; `keepalive` in seconds, 0 for none.
 
-    `name` is that of a connection which an earlier process had: its peer may have left meanwhile.
+    `name` is given for a connection of an earlier process: if the peer has left since, the kernel
+    does not know its address any more.
     """
 
     def __init__(self, owner: Owner, keepalive: int, name: str = "") -> None:
@@ -80,7 +81,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def transport(self) -> asyncio.Transport:
-        """asyncio's side, or what there is until asyncio has made it."""
+        """asyncio's transport; a `Doorstep` until asyncio has made it."""
         assert self._transport is not None
         return self._transport
 
@@ -99,17 +100,17 @@ class Connection(asyncio.Protocol):
         return int(self.transport.get_extra_info("socket").fileno())
 
     def unsent(self) -> bytes:
-        """Return what was written and what the kernel has not taken."""
+        """Return the bytes that were written and that the kernel has not taken."""
         self._cut_tail()
         return bytes(self._tail)
 
-    # It comes.
+    # Opening.
 
-    def arrive(self, sock: socket.socket, address: str, number: int) -> None:
+    def arrive(self, sock: socket.socket, address: str, tcp_port: int) -> None:
         """Begin with an accepted socket; its transport comes some turns of the loop later."""
         self._transport = Doorstep(sock)
         self._send = self._transport.write
-        self.name = peer_name(address, number)
+        self.name = peer_name(address, tcp_port)
         self._arrive()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,7 +119,7 @@ class Connection(asyncio.Protocol):
         self._send = self._transport.write
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
         if isinstance(before, Doorstep):
-            before.hand_over(self._transport)
+            before.replay_to(self._transport)
             return
         peer = transport.get_extra_info("peername")
         if not peer and not self.name:  # reset before it was admitted
@@ -132,7 +133,7 @@ class Connection(asyncio.Protocol):
         self.is_open = True
         self._owner.arrived(self)
 
-    # What the other side sends.
+    # Reading.
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -142,7 +143,7 @@ class Connection(asyncio.Protocol):
             self.pause_reading("turn")
             self._loop.call_soon(self.resume_reading, "turn")
         if self._paused_for:
-            # uvloop begins to read a client after it was admitted, whatever was said before.
+            # uvloop starts to read when the client is admitted, even after pause_reading().
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
@@ -151,19 +152,19 @@ class Connection(asyncio.Protocol):
         return self._owner.finished(self) and not self.has_tls
 
     def pause_reading(self, why: str) -> None:
-        """Take nothing more, until every reason for that is gone."""
+        """Stop reading until `resume_reading` has been called for every reason."""
         if not self._paused_for:
             self.transport.pause_reading()
         self._paused_for.add(why)
 
     def resume_reading(self, why: str) -> None:
-        """A reason to take nothing is gone."""
+        """Drop a reason to pause; read again if it was the last one."""
         if why in self._paused_for:
             self._paused_for.remove(why)
             if not self._paused_for and not self.transport.is_closing():
                 self.transport.resume_reading()
 
-    # What it is sent.
+    # Writing.
 
     def write(self, data: bytes) -> None:
         """Send bytes, now or when the other side takes more; nothing once it is closed."""
@@ -174,7 +175,7 @@ class Connection(asyncio.Protocol):
         if len(self._tail) > TAIL_SIZE:
             self._cut_tail()
         if self._keepalive and not self._watch:
-            self._look_after(2 * self._keepalive)
+            self._check_later(2 * self._keepalive)
 
     def _cut_tail(self) -> None:
         del self._tail[: len(self._tail) - self.backlog]
@@ -189,33 +190,33 @@ class Connection(asyncio.Protocol):
         self.full = False
         self._owner.writable(self)
 
-    # Whether anybody is there.
+    # Liveness.
 
     def is_dead(self, blocked: bool) -> bool:
-        """Whether nobody is at the other end, though the connection has not ended.
+        """Whether the peer is dead, though the connection has not ended.
 
-        The kernel sends no keepalive while something is on its way, and one that is not read
-        (`blocked`: for long) cannot be seen to leave.
+        The kernel sends no keepalive while something is on its way. With `blocked` the peer has not
+        been read for long, so its FIN has not been seen: then a FIN is enough.
         """
         tcp = tcp_info(self.transport.get_extra_info("socket"))
         if tcp.state != TCP_ESTABLISHED:
             return tcp.state == TCP_CLOSE or blocked
         return bool(tcp.in_flight and self._keepalive and tcp.silent_for > 2 * self._keepalive)
 
-    def _look_after(self, seconds: float) -> None:
-        """See in so many seconds whether what was sent has arrived."""
-        self._watch = self._loop.call_later(seconds, self._see_whether_it_lives)
+    def _check_later(self, seconds: float) -> None:
+        """Check after `seconds` whether the peer has acknowledged what was sent."""
+        self._watch = self._loop.call_later(seconds, self._check_peer)
 
-    def _see_whether_it_lives(self) -> None:
+    def _check_peer(self) -> None:
         self._watch = None
         if self.transport.is_closing():
             return
         if self.is_dead(blocked=False):
             self.give_up()
         elif self.backlog or tcp_info(self.transport.get_extra_info("socket")).in_flight:
-            self._look_after(self._keepalive)
+            self._check_later(self._keepalive)
 
-    # It goes.
+    # Closing.
 
     def refuse(self, words: str) -> None:
         """Tell the other side why it cannot stay, and close."""
@@ -224,13 +225,13 @@ class Connection(asyncio.Protocol):
         if not self.transport.can_write_eof():  # TLS
             self.close()
             return
-        # Closing with unread input would reset the connection and take the words back.
+        # close() with unread input would reset the connection, and the words would be lost.
         with contextlib.suppress(OSError):  # it may have left already
             self.transport.write_eof()
         self._goodbye = self._loop.call_later(GOODBYE_SECONDS, self.abort)
 
     def close(self) -> None:
-        """Close when all that was sent has gone out, or soon."""
+        """Close once everything is sent, at the latest after GOODBYE_SECONDS."""
         self.is_open = False
         self.transport.close()
         if self._goodbye:
@@ -238,20 +239,20 @@ class Connection(asyncio.Protocol):
         self._goodbye = self._loop.call_later(GOODBYE_SECONDS, self.abort)
 
     def give_up(self) -> None:
-        """Close now: nobody is at the other end. The owner knows it at once."""
+        """Close now, because the peer is dead, and tell the owner at once."""
         self._tell_gone(PeerDeadError())
         self.abort()
 
     def abort(self) -> None:
-        """Close now."""
+        """Close now; unsent bytes are lost."""
         self.is_open = False
         self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended, by whichever side."""
+        """The connection has ended; either side may have ended it."""
         self.is_open = False
         self._tail.clear()
-        # What the old one holds is freed at once, also while somebody still knows this connection.
+        # Free the transport now, even if other objects still refer to this connection.
         self._transport = Doorstep()
         self._transport.abort()
         self._send = self._transport.write

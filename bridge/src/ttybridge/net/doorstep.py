@@ -1,7 +1,7 @@
-"""What a client has until asyncio has made its transport, some turns of the event loop later.
+"""Takes the place of a transport until asyncio has made it, some turns of the event loop later.
 
-A client belongs to its port from the moment it is accepted: what the device says from then on is
-for it, too.
+A client belongs to its port from the moment it is accepted: it also gets what the device says
+before its transport exists.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Doorstep(asyncio.Transport):
-    """Keeps what is written and asked for, and gives it to the transport that comes."""
+    """Keeps writes and requests until asyncio's transport can take them."""
 
     def __init__(self, sock: socket.socket | None = None) -> None:
         super().__init__({"socket": sock})
@@ -20,8 +20,8 @@ class Doorstep(asyncio.Transport):
         self._reads = True
         self._closing = self._aborted = False
 
-    def hand_over(self, transport: asyncio.Transport) -> None:
-        """Do with a transport all that was asked of this one, in the same order."""
+    def replay_to(self, transport: asyncio.Transport) -> None:
+        """Ask asyncio's transport for everything that was asked of this one, in the same order."""
         if self._aborted:
             transport.abort()
             return
@@ -41,22 +41,22 @@ class Doorstep(asyncio.Transport):
         return len(self._unsent)
 
     def pause_reading(self) -> None:
-        """Take nothing from the client."""
+        """Do not read the client."""
         self._reads = False
 
     def resume_reading(self) -> None:
-        """Take again what the client sends."""
+        """Read the client again."""
         self._reads = True
 
     def is_closing(self) -> bool:
-        """Whether the connection is to be closed."""
+        """Whether the connection will be closed."""
         return self._closing or self._aborted
 
     def close(self) -> None:
-        """Close after what is kept."""
+        """Close once the kept bytes are written."""
         self._closing = True
 
     def abort(self) -> None:
-        """Close, and forget what is kept."""
+        """Close, and drop the kept bytes."""
         self._unsent.clear()
         self._aborted = True

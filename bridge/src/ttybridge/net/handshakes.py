@@ -1,7 +1,7 @@
 """Which connections of a port have a place for their TLS handshake; no sockets.
 
-Nobody is kept out by others that connect and say nothing: a newcomer gets a place, and the oldest
-silent connection of the address that has the most loses its own.
+Connections that say nothing keep no client out: a newcomer always gets a place, and the oldest
+silent connection of the address with the most places loses its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from ttybridge.net.sockets import plain_address
 
-# Places of a port, and those of one address.
+# Places in all, and for one address.
 PLACES = 64
 PLACES_OF_ONE = 32
 
@@ -23,7 +23,7 @@ _HANDSHAKE = b"\x16"
 _RECORD_HEADER = 5
 MOST_OF_HELLO = _RECORD_HEADER + 16384
 
-# One host has as many IPv6 addresses as it likes of its network.
+# A host can use as many addresses of its IPv6 network as it likes.
 _IPV6_HOST_BITS = 64
 
 Who = TypeVar("Who")
@@ -48,15 +48,15 @@ class Handshakes(Generic[Who]):
         return who in self._places
 
     def add(self, who: Who, address: str) -> None:
-        """Give a newcomer a place; `who_must_go` is asked before."""
+        """Give a newcomer a place. Ask `who_must_go` first."""
         self._places[who] = _Place(network_of(address))
 
     def remove(self, who: Who) -> None:
-        """Take a place back, if it is still held."""
+        """Free a place, if the connection still has it."""
         self._places.pop(who, None)
 
     def has_spoken(self, who: Who) -> None:
-        """A connection has sent all that a handshake begins with."""
+        """A connection has sent its whole first TLS record."""
         self._places[who].talks = True
 
     def is_silent(self, who: Who) -> bool:
@@ -64,21 +64,21 @@ class Handshakes(Generic[Who]):
         return who in self._places and not self._places[who].talks
 
     def who_must_go(self, address: str) -> Who | None:
-        """Who loses its place to a newcomer from an address; None where one is free."""
+        """Return who loses its place to a newcomer from an address; None while one is free."""
         taken = Counter(place.network for place in self._places.values())
         network = network_of(address)
         if taken[network] < PLACES_OF_ONE:
             if len(self._places) < PLACES:
                 return None
-            network = taken.most_common(1)[0][0]  # of several the one that came first
+            network = taken.most_common(1)[0][0]  # of equals the first to come
         theirs = [who for who, place in self._places.items() if place.network == network]
         return next((who for who in theirs if self.is_silent(who)), theirs[0])
 
 
 def size_of_hello(said: bytes) -> int:
-    """How many bytes a client begins with, as far as what it has said tells.
+    """Return the size of a client's first TLS record, judged by its first bytes.
 
-    Where that is no TLS, what is there is enough to find a fault in.
+    For bytes that are not TLS, return their number: they are enough to make a handshake fail.
     """
     if not said.startswith(_HANDSHAKE):
         return len(said)
@@ -89,7 +89,7 @@ def size_of_hello(said: bytes) -> int:
 
 
 def network_of(address: str) -> str:
-    """What counts as one address: one of IPv4, or the /64 of one of IPv6."""
+    """Return what counts as one address: an IPv4 address, or an IPv6 address's /64 network."""
     address = plain_address(address).partition("%")[0]
     if ":" not in address:
         return address

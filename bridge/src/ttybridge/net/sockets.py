@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from ttybridge.model.values import Listen, Remote
 
-# How often what does not work is tried again, in seconds: a listener that another program holds, a
-# connection to a listener elsewhere, accepting without free file descriptors.
+# Seconds between two attempts: to open a listener while another program holds its TCP port, to
+# connect to a listener elsewhere, to accept clients without free file descriptors.
 RETRY_SECONDS = 1.0
 
 # How long a connection to a listener elsewhere, and a TLS handshake, may take.
@@ -36,7 +36,7 @@ TCP_ESTABLISHED, TCP_CLOSE = 1, 7
 def open_listener(listen: Listen) -> socket.socket:
     """Return a listening socket; without an address it takes IPv4 and IPv6.
 
-    The address need not be on the host yet (IP_FREEBIND), so no boot order is wrong.
+    The address need not be on the host yet (IP_FREEBIND), so the boot order does not matter.
     """
     family = socket.AF_INET6 if ":" in listen.address or _dual(listen) else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -67,8 +67,8 @@ async def open_connection(remote: Remote) -> socket.socket:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.get_running_loop().sock_connect(sock, address)
-            # Where nobody listens on this machine, the kernel at last takes that very TCP port for
-            # this side and connects the socket to itself.
+            # Where no program listens on this machine, the kernel sooner or later picks that TCP
+            # port for our own side, and so connects the socket to itself.
             if sock.getsockname() == sock.getpeername():
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "connected to itself")
             return sock
@@ -84,7 +84,8 @@ async def open_connection(remote: Remote) -> socket.socket:
 async def _resolve(remote: Remote) -> list[Any]:
     """Return what getaddrinfo(3) says of a host.
 
-    A thread of its own: the event loop's own would keep a stop waiting for a silent name server.
+    It runs in a thread of its own: a stop would wait for the event loop's executor, and so for a
+    silent name server.
     """
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[Any]] = loop.create_future()
@@ -97,7 +98,7 @@ async def _resolve(remote: Remote) -> list[Any]:
         except OSError as error:
             settle = functools.partial(found.set_exception, error)
         except UnicodeError:
-            unknown = socket.gaierror(socket.EAI_NONAME, "this can be no host's name")
+            unknown = socket.gaierror(socket.EAI_NONAME, "this is not a valid host name")
             settle = functools.partial(found.set_exception, unknown)
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(lambda: None if found.done() else settle())
@@ -145,14 +146,14 @@ def tcp_info(sock: socket.socket) -> TcpInfo:
     state, probes = info[0], info[3]
     (unacknowledged,) = struct.unpack_from("I", info, 24)
     (silent_for,) = struct.unpack_from("I", info, 56)  # in milliseconds
-    # One probe of a closed window may be on its way just now; a second had no answer to the first.
+    # One unanswered window probe is normal; two mean that the peer is gone.
     return TcpInfo(state, unacknowledged > 0 or probes > 1, silent_for / 1000)
 
 
-def peer_name(address: str, port: int) -> str:
-    """A client's address as people write it: IPv4 without its IPv6 clothes, IPv6 in brackets."""
+def peer_name(address: str, tcp_port: int) -> str:
+    """A client's address as people write it: IPv4 without ::ffff:, IPv6 in brackets."""
     address = plain_address(address)
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"[{address}]:{tcp_port}" if ":" in address else f"{address}:{tcp_port}"
 
 
 def plain_address(address: str) -> str:
@@ -164,7 +165,7 @@ def tune(sock: socket.socket, keepalive: int, raw: bool) -> None:
     """Set up the connection of a client; `keepalive` in seconds."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # telnet marks bytes of its stream as urgent (RFC 854, Synch): without this they were missing.
+    # Keep urgent bytes in the stream: telnet marks some of its bytes as urgent (RFC 854, Synch).
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, int(not raw))
     if keepalive:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive)

@@ -19,17 +19,17 @@ class CertificateError(Exception):
 class Certificate:
     """Certificate, key and client CA of one port."""
 
-    def __init__(self, settings: Tls, port: str) -> None:
+    def __init__(self, settings: Tls, port_name: str) -> None:
         self._settings = settings
-        self._port = port
+        self._port_name = port_name
         self._seen: list[tuple[int, int, int] | None] = []
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
-        """Return what a new connection shall use; connections that are open keep what they have.
+        """Return the context for a new connection; open connections keep theirs.
 
-        Raises `CertificateError` where the files were never good; files that have become bad leave
-        the last good ones in use.
+        Raises `CertificateError` if the files have never been usable. If they become unusable, the
+        last usable ones stay in use.
         """
         seen = [_stamp(path) for path in self._paths().values()]
         if seen == self._seen and self._context:
@@ -40,7 +40,7 @@ class Certificate:
             if not self._context:
                 raise
             if seen != self._seen:
-                log.error("%s: the certificate in use stays: %s", self._port, error)
+                log.error("%s: the earlier certificate stays in use: %s", self._port_name, error)
         self._seen = seen
         return self._context
 
@@ -51,7 +51,7 @@ class Certificate:
 
     def _load(self) -> ssl.SSLContext:
         for key, path in self._paths().items():
-            _see_that_readable(key, path)
+            _check_readable(key, path)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             # With a callback a key that needs a password fails instead of asking the terminal.
@@ -75,7 +75,7 @@ class Certificate:
         return context
 
 
-def _see_that_readable(key: str, path: str) -> None:
+def _check_readable(key: str, path: str) -> None:
     try:
         Path(path).read_bytes()
     except PermissionError:

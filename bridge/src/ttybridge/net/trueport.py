@@ -1,7 +1,8 @@
 """Recognizes Perle TruePort in Full mode, which no server but Perle's can serve.
 
-Such a client sends one urgent byte 0x02 and waits for an urgent answer (Perle's Linux driver): it
-seems connected and is dead. It is not answered, but the log says what to choose instead.
+Such a client sends one urgent byte 0x02 and waits for an urgent answer (Perle's Linux driver), so
+it seems connected but passes no data. ttybridge does not answer; the journal says what to choose
+instead.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ PACKET_MODE = b"\x02"
 class FullModeWatch:
     """Waits for urgent bytes on the connections of raw ports, without waking up for anything else.
 
-    asyncio waits for no urgent bytes, but an epoll instance can itself be waited for (epoll(7)).
+    asyncio cannot wait for urgent bytes, but it can wait for an epoll instance (epoll(7)).
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._ports: dict[int, str] = {}
+        self._port_names: dict[int, str] = {}
         asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._ready)
 
-    def watch(self, fd: int, port: str) -> None:
+    def watch(self, fd: int, port_name: str) -> None:
         """Look for an urgent byte on a connection to a port, once."""
-        self._ports[fd] = port  # one that was closed has left the epoll instance by itself
+        self._port_names[fd] = port_name  # a closed one has left the epoll instance by itself
         # Urgent bytes only; an error or hang-up, which epoll always reports, only once.
         self._epoll.register(fd, select.EPOLLPRI | select.EPOLLONESHOT)
 
     def close(self) -> None:
-        """Watch nothing more."""
+        """Stop watching."""
         asyncio.get_running_loop().remove_reader(self._epoll.fileno())
         self._epoll.close()
 
@@ -46,12 +47,12 @@ class FullModeWatch:
                 log.warning(
                     "%s: this client is Perle TruePort in Full mode, which works with Perle's own "
                     "servers only: in TruePort choose Lite (in newer versions Automatic)",
-                    self._ports[fd],
+                    self._port_names[fd],
                 )
 
 
 def _urgent_byte(fd: int) -> bytes:
-    # The event loop's own object for the connection cannot receive.
+    # The event loop's own socket object cannot receive.
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
         return sock.recv(1, socket.MSG_OOB | socket.MSG_DONTWAIT)
     return b""

@@ -1,7 +1,7 @@
-"""Recognizes clients that speak to another kind of server, by the first that they send.
+"""Recognizes clients of other kinds of servers by their first bytes.
 
-A web page can make the browser of whoever looks at it send a request to any TCP port that the
-browser reaches. A console would take it for what somebody types. Bytes in, words out; no sockets.
+A web page can make a visitor's browser send a request to any TCP port that the browser reaches. A
+console would take the request for typed input. Bytes in, words out; no sockets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONG_REQUEST_LINE = re.compile(
     rb"(?: H?T?T?P?/?[0-9]?\.?[0-9]?\r?)?"
 )
 
-# Bytes of a read that are looked at.
+# Bytes of a read that are examined.
 _ENOUGH = 16384
 
 # How a client of SSH begins (RFC 4253, 4.2).
@@ -36,7 +36,7 @@ _SHORTEST_HELLO = 41
 
 
 def stranger(data: bytes) -> str | None:
-    """What the first read of a connection shows it to be, in words; None for a serial client's."""
+    """Return what kind of client sends such first bytes, in words; None for a serial client."""
     data = data[:_ENOUGH]
     if _REQUEST_LINE.match(data):
         return "an HTTP request"
@@ -52,7 +52,7 @@ def stranger(data: bytes) -> str | None:
 def _is_client_hello(data: bytes) -> bool:
     """Whether data begin with a ClientHello.
 
-    Its two lengths must agree: Modbus RTU can have all of its other bytes in one or two frames.
+    Its two lengths must agree: one or two frames of Modbus RTU can match all other bytes.
     """
     if len(data) < _HELLO_HEAD or data[:2] != b"\x16\x03" or data[5] != 1 or data[9] != 3:
         return False

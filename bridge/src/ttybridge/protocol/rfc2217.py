@@ -1,7 +1,7 @@
 """The server's side of COM-PORT-OPTION (RFC 2217): payloads of subnegotiations in and out.
 
-`parse` turns what a client sent into a request; the other functions make the answers, which carry
-the value in force, whatever was asked for.
+`parse` turns what a client sent into a request. The other functions make the answers, which carry
+the current value, whatever the client asked for.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ _CONTROLS: dict[ControlLine, tuple[int, int, int]] = {
     "dtr": (7, 8, 9),
     "rts": (10, 11, 12),
 }
-# SET-CONTROL counts inbound flow control from 13 as it counts outbound from 0. 17 to 19 (DCD, DTR,
-# DSR) stand for lines that Linux ttys cannot use for flow control.
+# SET-CONTROL counts inbound flow control from 13 as it counts outbound from 0. 17 to 19 mean flow
+# control by DCD, DTR or DSR, which Linux ttys cannot do.
 _INBOUND = 13
 _FLOW_BY_OTHER_LINES = {17: False, 18: True, 19: False}
 
@@ -65,7 +65,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class SetLine:
-    """A line setting; without a value it is asked for. Values are those of the port map."""
+    """Sets a line setting, or asks for it (no value). Values are those of the port map."""
 
     name: LineSetting
     value: int | str | float | None
@@ -73,7 +73,7 @@ class SetLine:
 
 @dataclass(frozen=True)
 class SetFlow:
-    """Flow control by the port map's words; without a value it is asked for."""
+    """Sets flow control by the port map's words, or asks for it (no value)."""
 
     value: str | None
     inbound: bool = False
@@ -81,7 +81,7 @@ class SetFlow:
 
 @dataclass(frozen=True)
 class SetControl:
-    """Break, DTR or RTS; without a value it is asked for."""
+    """Sets break, DTR or RTS, or asks for it (no value)."""
 
     line: ControlLine
     on: bool | None
@@ -96,7 +96,7 @@ class Poll:
 
 @dataclass(frozen=True)
 class SetMask:
-    """Which bits of a state the client wants to be told of; None: which are they?"""
+    """Sets which bits of a state the client wants to be told of, or asks for them (None)."""
 
     of: Kind
     mask: int | None
@@ -114,7 +114,7 @@ class Resume:
 
 @dataclass(frozen=True)
 class Purge:
-    """Discard what waits: received from the device, to be sent to it, or both."""
+    """Discard what waits: bytes from the device, bytes to it, or both."""
 
     code: int
 
@@ -136,7 +136,7 @@ CHANGES_THE_LINE = (SetLine, SetFlow, SetControl)
 def parse(payload: bytes) -> Request | None:
     """Return the request in a client's subnegotiation, None where there is none.
 
-    A value of the wrong length or outside of the RFC's table asks for the value in force.
+    A value of the wrong length or outside of the RFC's table asks for the current value.
     """
     if not payload or payload[0] not in tuple(Code):
         return None
@@ -183,12 +183,12 @@ def _parse_control(octet: int) -> Request:
 
 
 def signature(text: str) -> bytes:
-    """The server says what it is."""
+    """Return the answer to `Signature`: what the server is."""
     return _answer(Code.SIGNATURE, text.encode())
 
 
 def line_setting(name: LineSetting, value: int | str | float) -> bytes:
-    """A line setting in force."""
+    """Return the answer to `SetLine`: the current value."""
     match name:
         case "baudrate":
             return _answer(Code.SET_BAUDRATE, int(value).to_bytes(4, "big"))
@@ -201,32 +201,32 @@ def line_setting(name: LineSetting, value: int | str | float) -> bytes:
 
 
 def flow(value: str, inbound: bool) -> bytes:
-    """The flow control in force."""
+    """Return the answer to `SetFlow`: the current flow control."""
     return _answer(
         Code.SET_CONTROL, bytes([_code_of(_FLOWS, value) + (_INBOUND if inbound else 0)])
     )
 
 
 def control(line: ControlLine, on: bool) -> bytes:
-    """The state of break, DTR or RTS."""
+    """Return the answer to `SetControl`: the state of break, DTR or RTS."""
     _, yes, no = _CONTROLS[line]
     return _answer(Code.SET_CONTROL, bytes([yes if on else no]))
 
 
 def mask(of: Kind, bits: int) -> bytes:
-    """The mask in force."""
+    """Return the answer to `SetMask`: the current mask."""
     code = Code.SET_LINESTATE_MASK if of == "linestate" else Code.SET_MODEMSTATE_MASK
     return _answer(code, bytes([bits]))
 
 
 def notify(of: Kind, bits: int) -> bytes:
-    """The state of the line or of the modem lines."""
+    """Return a notification of the state of the line or of the modem lines."""
     code = Code.NOTIFY_LINESTATE if of == "linestate" else Code.NOTIFY_MODEMSTATE
     return _answer(code, bytes([bits]))
 
 
 def purged(code: int) -> bytes:
-    """What was asked to be discarded is."""
+    """Return the answer to `Purge`: it is done."""
     return _answer(Code.PURGE_DATA, bytes([code]))
 
 

@@ -16,12 +16,12 @@ EL, EC, IP, ABORT, SUSP, EOF = 248, 247, 244, 238, 237, 236
 
 BINARY, ECHO, SGA, TIMING_MARK, COM_PORT = 0, 1, 3, 6, 44
 
-# A telnet in line mode sends a command where somebody presses one of these keys. The device gets
-# the key: its characters are those of a Linux terminal, on which the key to erase is DEL. AO and DM
-# are no keys: the client itself discards what it does not want to show, until its timing mark.
+# In line mode a telnet client sends a command instead of one of these keys. The device gets the
+# key: its character is that of a Linux terminal, where the erase key is DEL. AO and DM are no keys:
+# the client itself discards what it does not want to show, until its timing mark.
 _KEYS = {IP: b"\x03", EOF: b"\x04", EL: b"\x15", SUSP: b"\x1a", ABORT: b"\x1c", EC: b"\x7f"}
 
-# Subnegotiations are short; a longer one is somebody who fills memory.
+# Subnegotiations are short; a longer one would only fill memory.
 MOST_SUBNEGOTIATION = 256
 
 _IAC = b"\xff"
@@ -48,7 +48,7 @@ class AreYouThere:
 
 @dataclass(frozen=True)
 class Subnegotiation:
-    """What an agreed option has to say, without the escapes."""
+    """The payload of an agreed option, without the escapes."""
 
     option: int
     payload: bytes
@@ -72,7 +72,7 @@ Event = Data | Break | AreYouThere | Subnegotiation | Enabled | Disabled
 
 
 class _Option(Enum):
-    """RFC 1143's states, without those of a side that takes back what it asked for: we never do."""
+    """RFC 1143's states, but those of a side that withdraws a request: the server never does."""
 
     NO = "no"
     YES = "yes"
@@ -80,12 +80,12 @@ class _Option(Enum):
 
     @classmethod
     def _missing_(cls, value: object) -> _Option:
-        """What only another version knows, such as "refused", is not agreed on."""
+        """A state that only another version knows, such as "refused", counts as NO."""
         return cls.NO
 
 
 class _At(Enum):
-    """Where in the client's stream the next byte stands."""
+    """What the next byte of the client's stream belongs to."""
 
     DATA = "data"
     COMMAND = "command"
@@ -95,8 +95,8 @@ class _At(Enum):
 
 
 @dataclass
-class State:
-    """All that a connection has agreed on and half received."""
+class TelnetState:
+    """What both sides have agreed on, and what is half received."""
 
     ours: dict[int, _Option] = field(default_factory=dict)
     theirs: dict[int, _Option] = field(default_factory=dict)
@@ -116,19 +116,19 @@ class Telnet:
     further options that the client may do.
     """
 
-    def __init__(self, accept: tuple[int, ...] = (), state: State | None = None) -> None:
-        self.state = state or State()
+    def __init__(self, accept: tuple[int, ...] = (), state: TelnetState | None = None) -> None:
+        self.state = state or TelnetState()
         self._we_may = (BINARY, ECHO, SGA)
         self._they_may = (BINARY, SGA, *accept)
         self._to_send = bytearray()
 
     def start(self) -> None:
-        """Ask for everything that this side wants."""
+        """Offer and ask for everything that the server wants."""
         for option in reversed(self._we_may):
             self.state.ours[option] = _Option.ASKED
             self._say(WILL, option)
-        # Not COM-PORT-OPTION: a client that finds itself asked for it (pyserial, now and then) may
-        # take that as the answer to its own offer, and never make the offer.
+        # Not COM-PORT-OPTION: a client that is asked for it (pyserial, now and then) may take the
+        # request for the answer to its own offer, and then never make the offer.
         for option in (SGA, BINARY):
             self.state.theirs[option] = _Option.ASKED
             self._say(DO, option)
@@ -154,7 +154,7 @@ class Telnet:
         return data.replace(_IAC, _TWO) if _IAC in data else data
 
     def _end_cr(self, data: bytes) -> bytes:
-        """Follow a CR by LF or NUL (RFC 854, page 11)."""
+        """Put a NUL after each CR without LF (RFC 854, page 11)."""
         if not data:
             return data
         if self.state.sent_cr and data[0] != 0x0A:
@@ -167,8 +167,8 @@ class Telnet:
         if self.state.at is _At.DATA:
             pieces = data.split(_IAC)
             if len(pieces) % 2 and not any(pieces[1::2]):
-                # Every IAC stands beside another: no command. By far the most common, and a split
-                # is much faster than to look for two bytes.
+                # Every IAC is doubled, so there is no command. This is by far the most common case,
+                # and a split is much faster than a search for two bytes.
                 data = self._text(_IAC.join(pieces[::2]))
                 return [Data(data)] if data else []
         return self._parse(data)
@@ -210,9 +210,9 @@ class Telnet:
     def _text(self, data: bytes) -> bytes:
         """Return bytes for the device: outside of BINARY the end of a line is one CR.
 
-        A client sends CR LF or CR NUL for the key Return, and a server takes both for the same
-        (RFC 1123, section 3.3.1). Not from a client of COM-PORT-OPTION: it means the line's own
-        bytes, also where it has refused BINARY (microcom).
+        A client sends CR LF or CR NUL for the key Return, and a server treats both alike (RFC 1123,
+        section 3.3.1). A client of COM-PORT-OPTION is different: it sends the line's own bytes,
+        even if it has refused BINARY (microcom).
         """
         if self.client_does(BINARY) or self.client_does(COM_PORT):
             self.state.received_cr = False
@@ -229,7 +229,7 @@ class Telnet:
         self.state.subnegotiation += data[:room]
 
     def _command(self, byte: int) -> Event | None:
-        """Take a byte that follows an IAC, or a verb."""
+        """Handle a byte that follows an IAC or a verb."""
         at, self.state.at = self.state.at, _At.DATA
         if at is _At.OPTION:
             return self._negotiate(self.state.verb, byte)
@@ -240,7 +240,7 @@ class Telnet:
                 return None
             if byte == SE:
                 return self._end_subnegotiation()
-            # A command where SE was due: the subnegotiation was cut off, the command counts.
+            # A command instead of SE: the subnegotiation was cut off, and the command counts.
         if byte in (WILL, WONT, DO, DONT):
             self.state.at, self.state.verb = _At.OPTION, byte
         elif byte == SB:
@@ -262,9 +262,9 @@ class Telnet:
         return None
 
     def _negotiate(self, verb: int, option: int) -> Event | None:
-        """RFC 1143: refuse each time; else answer a change, never what is agreed already."""
+        """Refuse every time; else answer only what changes something (RFC 1143)."""
         if (verb, option) == (DO, TIMING_MARK):
-            # A mark in the stream, nothing that lasts: all that came before has been taken.
+            # Nothing is agreed on: the answer says that all bytes before it have been handled.
             self._say(WILL, TIMING_MARK)
             return None
         by_client = verb in (WILL, WONT)

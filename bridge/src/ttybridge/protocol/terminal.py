@@ -1,14 +1,16 @@
-"""What a device said before, without what asks a terminal to answer: bytes in, bytes out.
+"""Removes from a replay what asks a terminal to answer: bytes in, bytes out.
 
-A terminal that is shown `ESC [ 6 n` types its cursor's place, as if its user had. In a replay the
-question is old: who asked has had an answer or has gone, and this one would be typed into what is
-there now. So the questions are left out. They are those of xterm's "Control Sequences", and what
-else tmux, screen, VTE, PuTTY, kitty, iTerm2, rxvt and Windows Terminal answer.
+A terminal that shows `ESC [ 6 n` types the position of its cursor, as if its user had typed it. In
+a replay the question is old: the program that asked has its answer or has ended, and a new answer
+would be typed into whatever runs now. So the questions are left out. They are those of xterm's
+"Control Sequences", and the others that tmux, screen, VTE, PuTTY, kitty, iTerm2, rxvt and Windows
+Terminal answer.
 
 All other bytes stay as they are. A mode that reports what a user does later, such as the mouse,
-stays: a program on the device may be waiting for it. A mode that is answered at once does not.
+stays: a program on the device may wait for it. A mode that is answered at once is left out.
 
-A sequence in which the replay ends stays: what the device says next completes it, and is asked now.
+The beginning of a sequence at the end of the replay stays: what the device says next completes it,
+and that question is new.
 """
 
 from __future__ import annotations
@@ -16,20 +18,21 @@ from __future__ import annotations
 import re
 from functools import cache
 
-# ENQ asks by itself, and terminals obey it within a sequence, too. Once all of them are out, the
-# byte is free to mark where a question was.
+# ENQ alone is a question, and terminals obey it even within a sequence. All ENQs are removed first;
+# then the byte is free to mark where a question was.
 _MARK = b"\x05"
 _CANCEL = b"\x18"
 
-# Controls that a terminal obeys or overlooks within a sequence. CAN, SUB and ESC end it.
+# Controls that a terminal obeys or ignores within a sequence. CAN, SUB and ESC end it.
 _CONTROLS = rb"\x00-\x04\x06-\x17\x19\x1c-\x1f\x7f"
-# tmux overlooks all above ASCII, too; for a terminal with 8-bit controls (C1) those end a sequence.
+# tmux also ignores all bytes above ASCII. On a terminal with 8-bit controls (C1), those end a
+# sequence.
 _NOISE = _CONTROLS + rb"\x80-\xff"
 _NOISE_8_BIT = _CONTROLS + rb"\xa0-\xff"
 # In an OSC, which BEL ends.
 _OSC_NOISE = rb"\x00-\x04\x06\x08-\x17\x19\x1c-\x1f\x7f"
 
-# The byte before is no part of a character of UTF-8: a C1 control.
+# The byte before is a C1 control, not a part of a UTF-8 character.
 _BARE = rb"""
     (?<![\xc2-\xdf].)
     (?! (?<=[\xe1-\xef].) [\x80-\xbf] )
@@ -39,18 +42,18 @@ _BARE = rb"""
     (?<![\xf0-\xf4][\x80-\xbf]{2}.)
 """
 
-# What ends a string. What cuts it short does so as well: tmux takes the string as complete.
+# What ends a string. What interrupts it ends it, too: tmux treats the string as complete.
 _END = rb"(?: \x07 | \x1b\\ | \xc2?\x9c | (?=[\x18\x1a\x1b\x80-\x9f\xc2]) )"
 
 
 def _text(but: bytes) -> bytes:
-    """Bytes of a string up to its end, or to one of some other bytes."""
+    """Match the bytes of a string up to its end, or up to one of the bytes `but`."""
     plain = rb"[^%s\x05\x18\x1a\x1b\x80-\x9f\xc2]++" % but
     return rb"(?: %s | \xc2(?![\x80-\x9f]) | [\x80-\x9f](?!%s) )*+" % (plain, _BARE)
 
 
 def _after_csi(noise: bytes) -> bytes:
-    """What follows CSI where it asks, whatever its parameters are."""
+    """Match what follows CSI in a question, whatever its parameters are."""
     skip = rb"[%s]*+" % noise if noise else b""
     words = rb"""skip (?:
         \? parameters (?: [gmnSu] | \$ skip p )
@@ -65,7 +68,7 @@ def _after_csi(noise: bytes) -> bytes:
 
 
 def _judged_after_csi(noise: bytes) -> bytes:
-    """The same in which there is noise; and where it depends on the parameters, most likely."""
+    """Match the same with noise in it, and likely questions: `_judge` decides by parameters."""
     return (
         _after_csi(noise)
         + rb"""
@@ -77,9 +80,9 @@ def _judged_after_csi(noise: bytes) -> bytes:
     )
 
 
-# Texts, in which a question mark is only that: titles, links, notifications, shell marks. Then, of
-# kitty, colours and notifications; of xterm, the features that it allows; of kitty, files and the
-# clipboard, where also what is written is answered; of iTerm2, some. Last, whatever asks with `?`.
+# In this order: kitty's colours and notifications; the features that xterm allows; kitty's files
+# and clipboard, where writes are answered, too; some of iTerm2; last, all that ask with `?`, except
+# texts (titles, links, notifications, shell marks), where a question mark is only that.
 _OSC = rb"""(?:
         21; %(no_equals)s (?: =(?!\?) %(no_equals)s )*+ =\?
       | 99; (?: (?!p=\?) [^;\x05\x07\x18\x1a\x1b\x80-\xff] )*+ p=\?
@@ -101,7 +104,7 @@ _DCS = rb"(?: [\d:;%s]*+ [$+] [%s]*+ [qQ] | @kitty- | 1000p ) %s" % (
     _text(b""),
 )
 
-# kitty answers what is done to an image that has a number, unless it is told not to (q=2).
+# kitty answers commands for an image that has a number, unless q=2 tells it not to.
 _KEYS = rb"(?: [^,;\x05\x18\x1a\x1b\x80-\xff]*+ , )*?"
 _APC = rb"G (?! %s q=2 [,;\x1b] ) %s (?: a=q | [iI]=\d ) %s" % (_KEYS, _KEYS, _text(b""))
 
@@ -153,18 +156,18 @@ _QUESTION = (
     % _PARTS
 )
 
-# Window operations that report: 11 to 21. xterm does the first, tmux one after the other, of which
-# some have arguments.
+# Window operations that report: 11 to 21. xterm carries out the first operation, tmux all of them;
+# some operations have arguments.
 _REPORTS_WINDOW = re.compile(
     rb"(?: 0*(?:[12567]|24); | 0*[348];\d*;\d*; | 0*(?:9|10|22|23);\d*; )*+"
     rb"0*(?: 1[1-9] | 2[01] ) (?: [;:].* )? t",
     re.VERBOSE,
 )
 
-# Focus and the size of the window are told at once where a report of their changes is asked for.
+# A terminal that is asked to report changes of focus or window size reports both at once.
 _ANSWERED_MODES = (b"1004", b"2048")
 
-# A sequence that had not ended where a question was.
+# A sequence that a question has interrupted.
 _CUT_SHORT = (
     rb"""
     (?:
@@ -194,19 +197,19 @@ def without_questions(data: bytes) -> bytes:
     marked = _compiled(_QUESTION).sub(_judge, data.replace(_MARK, b""))
     if _MARK not in marked:
         return marked
-    # What a question has cut short would go on after it, and might become a question itself.
+    # Without the question the interrupted sequence would go on, and might become a question itself.
     cancelled = _compiled(_CUT_SHORT).sub(lambda match: match[0] + _CANCEL, marked)
     return cancelled.replace(_MARK, b"")
 
 
 @cache
 def _compiled(pattern: bytes) -> re.Pattern[bytes]:
-    """A pattern is compiled when it is first needed: most daemons have no port with a replay."""
+    """Compile a pattern when it is first needed: most daemons have no port with a replay."""
     return re.compile(pattern, re.VERBOSE | re.DOTALL)
 
 
 def _judge(match: re.Match[bytes]) -> bytes:
-    """Return a mark for what asks, with the controls within it; else the sequence as it was."""
+    """Return a mark and the controls within, for a question; any other sequence as it is."""
     if not match.lastgroup:
         return _MARK
     words = match[match.lastgroup].translate(None, _ALL_NOISE)

@@ -1,4 +1,4 @@
-"""One client of a port: its connection, its session, what it has sent and is still to get."""
+"""One client of a port: it joins a connection, a session and the port."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ttybridge.serve.state import ClientState
 # Bytes that a client may be behind before it is closed: a busy machine is not a slow client.
 LAG_LIMIT = 8 * 1024 * 1024
 
-# How often a client that has closed its sending side is looked at: whether what it has sent before
-# is out, in seconds.
-LOOK_SECONDS = 0.2
+# Seconds between two checks of a client that has closed its sending side: whether what it has sent
+# before is out.
+HALF_CLOSED_POLL_SECONDS = 0.2
 
-# How long a client has at least, after a restart, before it counts as idle: what came meanwhile is
-# read first. In seconds.
+# Seconds after a restart before a client can count as idle: what it sent during the restart is read
+# first.
 RESUMED_SECONDS = 0.5
 
 
@@ -45,10 +45,10 @@ class Host(Protocol):
     problem: str | None
 
     def enter(self, client: Client) -> bool:
-        """Take a new client in; return False where it is told why not."""
+        """Let a new client in; return False if it is refused."""
 
     def readmit(self, client: Client) -> None:
-        """Take a client in that was there before a restart."""
+        """Let a client in that was there before a restart."""
 
     def heard(self, client: Client, first: bytes) -> bool:
         """Return whether a client's first bytes are meant for a device."""
@@ -63,7 +63,7 @@ class Host(Protocol):
         """A client takes more again, or no more."""
 
     def still_writes(self, client: Client) -> bool:
-        """Whether what a client has sent is still on its way to the device."""
+        """Whether a client's bytes are still on their way to the device."""
 
     def finished(self, client: Client) -> bool:
         """A client will send no more; return whether it stays for the answers."""
@@ -79,9 +79,9 @@ class Host(Protocol):
 
 
 class Client:
-    """One client, and what its connection tells (`Owner`).
+    """One client: the owner of its connection (`Owner`), and a member of line control (`Member`).
 
-    `state` is that of a client that was there before a restart; `on_gone` is called when its
+    `state` is given for a client that was there before a restart; `on_gone` is called when its
     connection has ended.
     """
 
@@ -106,7 +106,7 @@ class Client:
         self.session = session(entrance.protocol, self.state.telnet)
         self._is_plain = self.session.is_plain
         self.state.telnet = self.session.state
-        self.state.com_port = self.state.com_port or comport.State()
+        self.state.com_port = self.state.com_port or comport.ComPortState()
         self._inbox = Inbox(self.session, self._do, self._must_wait, self._after_turn)
         self._output = bytearray()
         """Replies that go out at the end of the turn."""
@@ -134,19 +134,19 @@ class Client:
 
     @property
     def has_to_do(self) -> bool:
-        """Whether something that it has sent is still to be done."""
+        """Whether its inbox is not empty yet."""
         return self._inbox.busy
 
     @property
     def can_resume(self) -> bool:
-        """Whether another process can go on with the connection: TLS has its keys in this one."""
+        """Whether the next process can go on: not with TLS, as the keys stay in this process."""
         transport = self.connection.transport
         return self._is_in and not self.connection.has_tls and not transport.is_closing()
 
-    # What the connection tells.
+    # Called by its connection (`Owner`).
 
     def arrived(self, connection: Connection) -> None:
-        """The connection is there: enter the port, or go on where an earlier process was."""
+        """The connection is there: enter the port, or go on from an earlier process."""
         self.state.name = connection.name
         if self._resumes:
             self._resume()
@@ -163,7 +163,7 @@ class Client:
         self.state.unsent = b""
         if self.session.has_com_port:
             self._host.com_port.rejoin(self)
-        if self.state.finished:  # it waits for an answer that nobody has read meanwhile
+        if self.state.finished:  # its answer may have come during the restart
             self.state.active_at = self._loop.time()
 
     def received(self, connection: Connection, data: bytes) -> None:
@@ -186,10 +186,10 @@ class Client:
         """The client will send no more; it still gets what the device answers."""
         if not self._is_in or not self._host.finished(self):
             return False
-        if not self.state.finished:  # an earlier process may have seen the end, too
+        if not self.state.finished:  # an earlier process may have seen the end already
             self.state.finished = True
             self.state.active_at = self._loop.time()
-            self._wait(LOOK_SECONDS)
+            self._wait(HALF_CLOSED_POLL_SECONDS)
         return True
 
     def gone(self, connection: Connection, error: Exception | None) -> None:
@@ -205,10 +205,10 @@ class Client:
         self._host.left(self, error)
         self._on_gone()
 
-    # What it is sent.
+    # To the client.
 
     def greet(self, replay: bytes) -> None:
-        """Begin with a new client: negotiate, show the banner and what the device said before."""
+        """Greet a new client: negotiate, show the banner and what the device said before."""
         self.put(self.session.start())
         if self.entrance.greeting:
             self.put(self.session.encode(self.entrance.greeting.encode()))
@@ -222,25 +222,25 @@ class Client:
         state.sent += len(data)
         if state.suspended:
             state.held += self.session.encode(data)
-            self._see_that_it_keeps_up()
+            self._close_if_too_slow()
             return
         self.connection.write(data if self._is_plain else self.session.encode(data))
         if self.connection.full:
-            self._see_that_it_keeps_up()
+            self._close_if_too_slow()
 
     def put(self, data: bytes) -> None:
         """Send bytes as they are."""
         if data:
             self.connection.write(data)
             if self.connection.full:
-                self._see_that_it_keeps_up()
+                self._close_if_too_slow()
 
     def notice(self, words: str) -> None:
-        """Tell a person what happens; raw clients and programs would take it for the device's."""
+        """Tell a person what happens; raw clients and programs would take it for device output."""
         if self.session.shows_text:
             self.put(self.session.encode(f"\r\n[ttybridge: {words}]\r\n".encode()))
 
-    def _see_that_it_keeps_up(self) -> None:
+    def _close_if_too_slow(self) -> None:
         if self.connection.is_open and self.backlog > LAG_LIMIT + self._host.port.replay:
             self._host.too_slow(self)
 
@@ -249,7 +249,7 @@ class Client:
             self.put(bytes(self._output))
             self._output.clear()
 
-    # What it has sent.
+    # From the client.
 
     def _do(self, event: Event) -> None:
         match event:
@@ -270,7 +270,7 @@ class Client:
                 self._host.com_port.answer(self, event)
 
     def _must_wait(self, event: Event) -> bool:
-        """Whether an event changes the line under bytes that have not left yet."""
+        """Whether an event changes the line and bytes before it have not left yet."""
         return (
             isinstance(event, rfc2217.CHANGES_THE_LINE)
             and self.may_write()
@@ -287,7 +287,7 @@ class Client:
             self._host.com_port.leave(self)
 
     def _show_life(self) -> None:
-        # A program would take words for something that the device said.
+        # A program would take words for device output.
         if self.session.has_com_port:
             self._output += bytes((telnet.IAC, telnet.NOP))
         else:
@@ -298,11 +298,11 @@ class Client:
         self._inbox.clear()
         self._host.com_port.leave(self)
 
-    # What its line control asks (`comport.Member`).
+    # Called by line control (`comport.Member`).
 
     @property
-    def com_port(self) -> comport.State:
-        """What it has asked to be told of the line."""
+    def com_port(self) -> comport.ComPortState:
+        """What it has asked to be told about the line."""
         assert self.state.com_port
         return self.state.com_port
 
@@ -317,7 +317,7 @@ class Client:
             self._flush()
 
     def suspend(self, on: bool) -> None:
-        """Send nothing of the device for now, or go on with what was held back."""
+        """Hold back what the device says, or send what was held back and go on."""
         self._flush()
         if not self.connection.is_open:
             return
@@ -328,24 +328,24 @@ class Client:
         self._host.congestion_changed()
 
     def discard_held(self) -> None:
-        """Forget what a suspended client has not been sent."""
+        """Drop what was held back."""
         self.state.held.clear()
 
-    # It goes.
+    # Closing.
 
     def refuse(self, words: str) -> None:
         """Tell a client that is not let in why, and close."""
         self.connection.refuse(words)
 
     def close(self) -> None:
-        """Take nothing more; close when all that was sent has gone out, or soon."""
+        """Take nothing more; close once everything is sent, or after GOODBYE_SECONDS."""
         self._is_in = False
         if self._timer:
             self._timer.cancel()
         self.connection.close()
 
     def displace(self) -> None:
-        """Close; what it has sent and is not done yet is dropped."""
+        """Close; drop what is left in its inbox."""
         self._drop_input()
         self.close()
 
@@ -357,7 +357,8 @@ class Client:
     def _silence(self) -> float:
         """Seconds without a byte after which the client is closed; 0 = never.
 
-        A client that will send no more sees the answer to its last command: `echo reboot | nc -N`.
+        A client that will send no more still gets the answer to its last command, such as
+        `echo reboot | nc -N`.
         """
         port = self._host.port
         return port.half_close_timeout if self.state.finished else port.idle_timeout
@@ -368,15 +369,15 @@ class Client:
         self._timer = self._loop.call_later(seconds, self._check_activity)
 
     def _check_activity(self) -> None:
-        """Close after silence; one timer a client, however busy the client is."""
+        """Close after silence. One timer per client is enough, however busy the client is."""
         now = self._loop.time()
         if self.state.finished and self._host.still_writes(self):
             self.state.active_at = now
-            self._wait(LOOK_SECONDS)
+            self._wait(HALF_CLOSED_POLL_SECONDS)
             return
-        left = self.state.active_at + self._silence - now
-        if left > 0:
-            self._wait(left)
+        remaining = self.state.active_at + self._silence - now
+        if remaining > 0:
+            self._wait(remaining)
             return
         if not self.state.finished:
             self._host.idle(self)

@@ -1,4 +1,4 @@
-"""Who is connected to a port: let in, refused, made to wait, replaced, closed; and who is told."""
+"""The clients of one port: lets them in, refuses, replaces and closes them, and tells them why."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ttybridge.serve.state import Counters
 
 log = logging.getLogger(__name__)
 
-# Clients that are being told why they are refused, at once; more are closed without a word, so that
-# a flood of them does not use up the file descriptors.
+# Refused clients that may stay open to read the reason; more are closed without it, so that a flood
+# of them does not use up the file descriptors.
 REFUSED_AT_ONCE = 32
 
-# How long a silent newcomer stays before it replaces the client of a port: a health check, a port
-# scan (`nc -z`) has left by then. In seconds.
+# Seconds after which a silent candidate replaces the client of a port. A health check or a port
+# scan (`nc -z`) has left by then.
 CANDIDATE_SECONDS = 2.0
 
-# At most one line of the log for refused clients in so many seconds.
+# The journal gets at most one line about refused clients in this many seconds.
 REFUSALS_LOGGED_SECONDS = 1.0
 
 
-class Room(Protocol):
+class ClientsHost(Protocol):
     """What the clients of a port need of it."""
 
     def greet(self, client: Client) -> None:
-        """Show a new client what there is to see."""
+        """Show a new client the banner, what the device said before, and what is wrong."""
 
     def changed(self) -> None:
         """The clients that are in have changed."""
@@ -44,50 +44,50 @@ class Room(Protocol):
         """A client has left; some of what it has sent still goes out."""
 
     def drops_input(self, client: Client) -> None:
-        """A client has lost its place to another: nothing that it has sent goes out."""
+        """A client was replaced or kicked: nothing more of what it has sent goes out."""
 
     def is_blocked(self) -> bool:
-        """Whether the device has taken nothing for so long that a dead client cannot be seen."""
+        """Whether the device has taken nothing for so long that dead clients are not noticed."""
 
 
 class Clients:
     """The clients of one port."""
 
-    def __init__(self, port: Port, counters: Counters, room: Room) -> None:
+    def __init__(self, port: Port, counters: Counters, host: ClientsHost) -> None:
         self._port = port
         self._counters = counters
-        self._room = room
+        self._host = host
         self._loop = asyncio.get_running_loop()
         self._sharing: Sharing[Client] = Sharing(port.sharing, port.max_clients)
         self._timers: dict[Client, asyncio.TimerHandle] = {}
-        """When each that waits has stayed long enough."""
+        """For each candidate, when it has stayed long enough."""
         self._refused: set[Client] = set()
-        """Clients that are not let in and are being told why."""
+        """Clients that are told why they are refused."""
         self._is_closed = False
         self.inside: tuple[Client, ...] = ()
-        """Who is in, in the order of arrival."""
+        """Clients that are in, in order of arrival."""
         self.all: tuple[Client, ...] = ()
-        """All that get what the device sends: who is in, then who waits."""
+        """All who get what the device sends: clients that are in, then candidates."""
         self._refusal_logged_at = -math.inf
         self._refusals_not_logged = 0
 
     @property
     def writer(self) -> Client | None:
-        """The one that writes, where the others watch it."""
+        """The one client that writes, if the others only watch."""
         return self._sharing.writer
 
-    # They come.
+    # Arriving.
 
-    def turn_away(self, entrance: Entrance, address: str, number: int) -> str | None:
-        """Return why no client may connect from an address, in words; None where it may."""
+    def turn_away(self, entrance: Entrance, address: str, tcp_port: int) -> str | None:
+        """Return why a client may not connect from an address, in words; None if it may."""
         if entrance.lets_in(address):
             return None
         words = f"{plain_address(address)} may not connect to port {self._port.name}"
-        self._count_refusal(f"client {peer_name(address, number)}", words)
+        self._count_refusal(f"client {peer_name(address, tcp_port)}", words)
         return words
 
     def refuse_handshake(self, words: str) -> None:
-        """A connection did not come as far as being a client's."""
+        """A connection has not finished its TLS handshake."""
         self._count_refusal("connection", f"TLS: {words}")
 
     def has_room(self, entrance: Entrance) -> bool:
@@ -97,17 +97,17 @@ class Clients:
         return entrance.watches or self._sharing.has_room
 
     def _is_full(self, entrance: Entrance) -> bool:
-        """Whether nobody more can come by an entrance, whatever room the port has."""
+        """Whether an entrance has all its clients, whatever room the port has."""
         if self._port.sharing in SINGLE_CLIENT_SHARING and not entrance.watches:
-            return False  # that is for the sharing rule to say
+            return False  # the sharing rule decides
         return len(self._present(entrance)) >= entrance.max_clients
 
     def _present(self, entrance: Entrance) -> list[Client]:
-        """Who has come by an entrance and may still send something."""
+        """Clients that have come by an entrance and may still send something."""
         return [one for one in self.inside if one.entrance is entrance and not one.state.finished]
 
     def enter(self, client: Client) -> bool:
-        """Let a client in, let it wait, or tell it in words why not; return whether it stays."""
+        """Let a client in, let it wait, or refuse it and say why; return whether it stays."""
         if self._is_closed:
             return self._refuse(client, f"port {self._port.name} is no longer served")
         entrance = client.entrance
@@ -129,7 +129,7 @@ class Clients:
         return True
 
     def readmit(self, client: Client) -> None:
-        """Take in a client that was in before a restart."""
+        """Let a client in that was there before a restart."""
         log.info("%s: client %s is still connected", self._port.name, client.name)
         self._sharing.readmit(client, client.entrance.watches, client.state.finished)
         self._changed()
@@ -139,7 +139,7 @@ class Clients:
             self._close_finished(other)
         log.info("%s: client %s connected", self._port.name, client.name)
         self._changed()
-        self._room.greet(client)
+        self._host.greet(client)
         writer = self.writer
         if writer and writer is not client:
             client.notice(f"{self._port.name}: you watch {writer.name}, who writes")
@@ -147,7 +147,7 @@ class Clients:
             client.notice(f"{self._port.name}: you watch: nothing that you send is written")
 
     def _let_wait(self, client: Client, holder: Client, leave: tuple[Client, ...]) -> None:
-        """Let a newcomer wait until it sends something or has stayed; it sees what there is."""
+        """Let a candidate wait until it sends something or has stayed; it gets what others get."""
         for oldest in leave:
             log.info("%s: client %s closed: newer ones wait", self._port.name, oldest.name)
             self._timers.pop(oldest).cancel()
@@ -155,17 +155,17 @@ class Clients:
         log.info("%s: client %s waits to replace %s", self._port.name, client.name, holder.name)
         self._timers[client] = self._loop.call_later(CANDIDATE_SECONDS, self._has_stayed, client)
         self._changed()
-        self._room.greet(client)
+        self._host.greet(client)
 
     def _close_finished(self, client: Client) -> None:
-        """A client that will send no more does not hold the port; `Sharing` has removed it."""
+        """Close a client that will send no more, to make room; `Sharing` has removed it."""
         log.info("%s: client %s left", self._port.name, client.name)
         self._has_left(client)
         client.close()
 
     def _give_up_dead(self) -> None:
-        """A client that is no more does not hold the port."""
-        blocked = self._room.is_blocked()
+        """Close dead clients, so that they do not hold the port."""
+        blocked = self._host.is_blocked()
         for client in tuple(self.inside):
             if not client.state.finished and client.connection.is_dead(blocked):
                 client.connection.give_up()
@@ -184,7 +184,7 @@ class Clients:
         return False
 
     def _count_refusal(self, who: str, words: str) -> None:
-        """A client that tries again and again does not fill the log."""
+        """Count a refusal. A client that tries again and again does not fill the journal."""
         self._counters.refused_clients += 1
         now = self._loop.time()
         if now - self._refusal_logged_at < REFUSALS_LOGGED_SECONDS:
@@ -197,7 +197,7 @@ class Clients:
     def _held_since(self, client: Client) -> str:
         return f"{client.name} (for {self._loop.time() - client.state.connected_at:.0f} s)"
 
-    # They say something.
+    # First bytes.
 
     def heard(self, client: Client, first: bytes) -> bool:
         """A client has sent its first bytes; return whether they are meant for a device."""
@@ -224,7 +224,7 @@ class Clients:
             self._take_over(client)
 
     def _take_over(self, client: Client) -> None:
-        """Let one that waits replace the client that is in, and those that wait longer."""
+        """Let a candidate replace the client that is in, and the older candidates."""
         others = self._sharing.replace(client)
         self._timers.pop(client).cancel()
         self._changed()
@@ -236,19 +236,19 @@ class Clients:
 
     def finished(self, client: Client) -> bool:
         """A client will send no more; return whether it stays for the answers."""
-        if client in self._timers:  # it only looked who is there
+        if client in self._timers:  # it was a health check or a port scan
             log.info("%s: client %s left", self._port.name, client.name)
             self._remove(client)
             return False
         writer = self.writer
         self._sharing.finish(client)
-        if self._waiting() and not self._sharing.active:  # as for one that comes only now
+        if self._waiting() and not self._sharing.active:  # make room, as for a newcomer
             for other in self._sharing.make_room():
                 self._close_finished(other)
         self._go_on_after(writer)
         return True
 
-    # They go.
+    # Leaving.
 
     def left(self, client: Client, error: Exception | None) -> None:
         """A connection has ended."""
@@ -263,8 +263,9 @@ class Clients:
         self._remove(client)
 
     def kick(self, address: str | None) -> list[str]:
-        """Close the client with an address, or all; return whom."""
-        here = (*self._sharing.waiting, *self.inside)  # else one that waits takes over
+        """Close the client with an address, or all; return their addresses."""
+        # Candidates first: else one of them takes over.
+        here = (*self._sharing.waiting, *self.inside)
         kicked = [client for client in here if address in (None, client.name)]
         for client in kicked:
             log.warning("%s: client %s closed by ttybridge kick", self._port.name, client.name)
@@ -273,7 +274,7 @@ class Clients:
             self._remove(client, replaced=True)
         return [client.name for client in kicked]
 
-    def let_nobody_in(self) -> None:
+    def refuse_all(self) -> None:
         """Refuse all newcomers from now on."""
         self._is_closed = True
 
@@ -285,24 +286,24 @@ class Clients:
         self.abort_refused()
 
     def close_waiting(self) -> None:
-        """Close newcomers that have not replaced anybody yet."""
+        """Close the candidates."""
         for client in tuple(self._sharing.waiting):
             self._remove(client)
             client.close()
 
     def abort_refused(self) -> None:
-        """Close now those that are being told why they are refused."""
+        """Close the refused clients now."""
         for client in tuple(self._refused):
             client.abort()
 
     def abandon(self) -> None:
-        """Another process has all connections: forget them, and send nothing more."""
+        """The next process owns the connections: drop them without writing."""
         clients, self.inside, self.all = self.inside, (), ()
         for client in clients:
             client.abort()
 
     def _remove(self, client: Client, replaced: bool = False) -> None:
-        """Go on without a client."""
+        """Remove a client, and let the others go on."""
         if client in self._timers:
             self._timers.pop(client).cancel()
             self._sharing.leave(client)
@@ -315,25 +316,25 @@ class Clients:
 
     def _has_left(self, client: Client, replaced: bool = False) -> None:
         client.has_left = True
-        # What it has sent and is not done yet is still written, unless another writes now.
+        # What is left in its inbox is still written, unless another client writes now.
         client.writes = client.writes and not replaced and self._sharing.all_write
         if replaced:
-            self._room.drops_input(client)
+            self._host.drops_input(client)
         else:
-            self._room.leaves_input(client)
+            self._host.leaves_input(client)
 
     def _go_on_after(self, writer: Client | None) -> None:
-        """Let those go on who are in; `writer` is who wrote before."""
+        """Let the other clients go on; `writer` is the one that wrote before."""
         waiting = self._waiting()
         if waiting and not self._sharing.clients:
-            log.info("%s: client %s need not wait any more", self._port.name, waiting[-1].name)
+            log.info("%s: client %s no longer waits", self._port.name, waiting[-1].name)
             self._take_over(waiting[-1])
         self._changed()
         if self.writer and self.writer is not writer:
             self.tell_writer()
 
     def tell_writer(self) -> None:
-        """Tell the client that writes, where others watch it."""
+        """Tell the client that writes, if the others only watch."""
         if self.writer:
             log.info("%s: client %s writes now", self._port.name, self.writer.name)
             self.writer.notice(f"{self._port.name}: you write now")
@@ -347,11 +348,11 @@ class Clients:
         self.all = (*self.inside, *self._sharing.waiting)
         for client in self.inside:
             client.writes = self._sharing.may_write(client)
-        self._room.changed()
+        self._host.changed()
 
     @property
     def alone(self) -> Client | None:
-        """The only client that may write, where there is but one."""
+        """The client that may send something, if there is exactly one."""
         active = self._sharing.active
         return active[0] if len(active) == 1 else None
 

@@ -16,8 +16,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Entrance:
     """What holds for all clients that come this way; every value is filled in.
 
-    `at` is the listener's address, "" where the port dials. `guarded` is whether a client that
-    begins like a web browser is closed.
+    `at` is the listener's address, "" if the port dials. With `guarded`, a client that begins like
+    a web browser is closed.
     """
 
     at: str
@@ -31,7 +31,7 @@ class Entrance:
 
     @classmethod
     def of(cls, port: Port, listener: Listener) -> Entrance:
-        """Return the entrance that a listener of a port is."""
+        """Return the entrance for a listener of a port."""
         return cls(
             at=str(listener.at),
             protocol=listener.protocol,
@@ -45,7 +45,7 @@ class Entrance:
 
     @classmethod
     def dialled(cls, port: Port) -> Entrance:
-        """Return the entrance of a port that connects to others: it chooses its client itself."""
+        """Return the entrance of a port that dials: it chooses its client itself."""
         line = {name: getattr(port, name) for name in LINE_SETTINGS}
         return cls("", port.protocol, port.greeting, line, max_clients=port.max_clients)
 

@@ -1,12 +1,12 @@
-"""A restart or an upgrade: what one process leaves to the next, and how that goes on.
+"""The hand-over: what one process leaves to the next in a restart, and how the next one goes on.
 
-Open descriptors stay in systemd's file-descriptor store: listeners, clients, ttys. This is what
-goes with them, as JSON: the records of state.py. A reader takes what it knows and fills in what is
-missing, so that either side may be of another version.
+The descriptors of listeners, clients and ttys stay open in systemd's file-descriptor store. The
+records of state.py go with them, as JSON. A reader takes the keys that it knows and fills in what
+is missing, so the two processes may be of different versions.
 
-First no client is read any more (`settle`), then no device (`freeze`), then all is recorded in one
-moment (`leave`). The next process begins each port with its record (`resume`), connects its
-clients, and lets the bytes flow (`resumed`).
+The earlier process stops reading clients (`settle`), then devices (`freeze`); then it records
+everything in one moment (`leave`). The next process begins each port with its record
+(`Resumption`), reattaches its clients, and lets the bytes flow (`Resumption.finish`).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 
 async def settle(served: ServedPort) -> None:
-    """Take nothing more from clients; what they have said is done and written first.
+    """Stop reading clients; return once what they have sent is handled and written.
 
-    The device is still read: it does not wait for a line that is slow, or a client. A client
-    with TLS is closed, and so is one that has not replaced another yet: it connects again.
+    The device is still read: a slow line or a slow client does not hold it up. Clients with TLS and
+    candidates are closed, and have to connect again.
     """
     served.clients.close_waiting()
     served.clients.abort_refused()
@@ -57,9 +57,9 @@ async def settle(served: ServedPort) -> None:
 
 
 async def freeze(served: ServedPort) -> None:
-    """Read the device no more, for as short a time as can be: what it says has little room.
+    """Stop reading the device. This pause must be short: what the device says has little room.
 
-    Nothing is waited for but the disk: a client is left with what it has not taken.
+    It waits only for the disk: what a client has not taken is handed over.
     """
     served.is_still = True
     served.congestion_changed()
@@ -74,10 +74,10 @@ async def freeze(served: ServedPort) -> None:
 def leave(served: ServedPort, place: int) -> tuple[PortState, dict[str, int]]:
     """Return a port's record, and the descriptors by the names in it.
 
-    The names are short, by the port's place: all of them come in one variable of the
-    environment, and one of more than 128 KiB would keep the next process from being started.
+    The names are short, with the port's place instead of its name: all of them go into one variable
+    of the environment, and with more than 128 KiB the next process could not start.
 
-    Nothing is written to the device any more: the next process does that.
+    From now on nothing is written to the device: the next process does that.
     """
     served.stop_timers()
     served.queue.leave()
@@ -85,9 +85,9 @@ def leave(served: ServedPort, place: int) -> tuple[PortState, dict[str, int]]:
     clients = [client for client in served.clients.inside if client.can_resume]
     places: dict[Hashable, int] = {client: n for n, client in enumerate(clients)}
     descriptors = {}
-    for client, number in places.items():
+    for client, index in places.items():
         assert isinstance(client, Client)
-        client.state.connection = f"{place}.client{number}"
+        client.state.connection = f"{place}.client{index}"
         client.state.unsent = client.connection.unsent()
         descriptors[client.state.connection] = client.connection.fileno()
     state = served.state
@@ -105,25 +105,25 @@ def leave(served: ServedPort, place: int) -> tuple[PortState, dict[str, int]]:
 
 
 class Resumption:
-    """One port that goes on where an earlier process was.
+    """One port that goes on from an earlier process.
 
-    The device is not read before `finish`: no client that is still to come misses anything.
+    The device is not read before `finish`, so clients that are reattached later miss nothing.
     """
 
     def __init__(
-        self, served: ServedPort, left: PortState, tty: int | None, clients: Sequence[Client]
+        self, served: ServedPort, record: PortState, tty: int | None, clients: Sequence[Client]
     ) -> None:
         self._served = served
-        self._had_device = left.tty is not None
+        self._had_device = record.tty is not None
         self._writer = next((one for one in clients if not one.state.finished), None)
         served.is_still = True
-        _take_over(served, left)
+        _take_over(served, record)
         senders = dict(enumerate(clients))
         served.queue.resume(
-            (None if place is None else senders.get(place), data) for place, data in left.queue
+            (None if place is None else senders.get(place), data) for place, data in record.queue
         )
         if served.port.log:
-            served.capture = Capture(served.port.log, served.port.name, left.log)
+            served.capture = Capture(served.port.log, served.port.name, record.log)
         try:
             if tty is None:
                 raise DeviceError("it was not open")
@@ -134,7 +134,7 @@ class Resumption:
             log.info("%s: device %s is still open", served.port.name, served.port.path)
 
     def finish(self) -> None:
-        """All clients are connected again, but those that left meanwhile."""
+        """Called once all clients are reattached, except those that have left."""
         served = self._served
         served.is_still = False
         if not served.device.is_open:
@@ -147,7 +147,7 @@ class Resumption:
         served.changed()
 
     def _tell_what_has_changed(self) -> None:
-        """Clients know what the process before has told them."""
+        """Tell clients only what differs from what the earlier process has told them."""
         served = self._served
         if served.device.is_open and not self._had_device:
             served.tell_all(f"{served.port.name}: the device is here")
@@ -157,24 +157,24 @@ class Resumption:
             served.clients.tell_writer()
 
 
-def _take_over(served: ServedPort, left: PortState) -> None:
+def _take_over(served: ServedPort, record: PortState) -> None:
     state = served.state
-    settings = served.device.line.settings | left.line.settings
-    served.device.line = state.line = dataclasses.replace(left.line, settings=settings)
-    for each in dataclasses.fields(left.counters):
-        setattr(state.counters, each.name, getattr(left.counters, each.name))
-    state.replay += left.replay
-    state.written, state.dropped = left.written, left.dropped
-    state.opened = left.opened
+    settings = served.device.line.settings | record.line.settings
+    served.device.line = state.line = dataclasses.replace(record.line, settings=settings)
+    for each in dataclasses.fields(record.counters):
+        setattr(state.counters, each.name, getattr(record.counters, each.name))
+    state.replay += record.replay
+    state.written, state.dropped = record.written, record.dropped
+    state.opened = record.opened
 
 
-def is_of(left: PortState, port: Port) -> bool:
-    """Whether a record is of a port with the same entry, as far as both know its keys."""
-    return _agree(_as_today(left.entry), plain(port))
+def is_of(record: PortState, port: Port) -> bool:
+    """Whether a record is of a port with the same entry, by the keys that both versions know."""
+    return _agree(_as_today(record.entry), plain(port))
 
 
 def _as_today(entry: dict[str, Any]) -> dict[str, Any]:
-    """An earlier version knew one listener, or none."""
+    """Return an entry in today's form: earlier versions knew one listener, or none."""
     listen = entry.get("listen")
     if isinstance(listen, dict):
         return {**entry, "listen": [{"at": listen, "own": []}]}
@@ -182,48 +182,48 @@ def _as_today(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 class Inheritance:
-    """What the process before has left: records of ports, and descriptors."""
+    """What an earlier process has handed over: records of ports, and descriptors."""
 
-    def __init__(self, ports: dict[str, PortState], descriptors: dict[str, int]) -> None:
-        self._ports = ports
+    def __init__(self, records: dict[str, PortState], descriptors: dict[str, int]) -> None:
+        self._records = records
         self._descriptors = descriptors
 
     def share_out(self, ports: Iterable[Port]) -> dict[str, tuple[PortState, dict[str, int]]]:
-        """Return the record of each port whose entry is the same, with its descriptors.
+        """Return the records of ports that have the same entry, with their descriptors.
 
-        All others are closed, so that their TCP ports are free.
+        All other descriptors are closed, so that their TCP ports are free.
         """
         shares = {}
         for port in ports:
-            left = self._ports.get(port.name)
-            if left and is_of(left, port):
-                shares[port.name] = left, self._take(left)
+            record = self._records.get(port.name)
+            if record and is_of(record, port):
+                shares[port.name] = record, self._take(record)
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
         return shares
 
-    def _take(self, left: PortState) -> dict[str, int]:
-        clients = (client.connection for client in left.clients)
-        names = (left.listener, left.tty, *left.listeners, *clients)
+    def _take(self, record: PortState) -> dict[str, int]:
+        clients = (client.connection for client in record.clients)
+        names = (record.listener, record.tty, *record.listeners, *clients)
         return {name: self._descriptors.pop(name) for name in names if name in self._descriptors}
 
 
-def dump(ports: Mapping[str, PortState]) -> bytes:
-    """The ports, by name, as bytes."""
-    return json.dumps({name: plain(port) for name, port in ports.items()}).encode()
+def dump(records: Mapping[str, PortState]) -> bytes:
+    """Return the records of ports, by name, as bytes."""
+    return json.dumps({name: plain(record) for name, record in records.items()}).encode()
 
 
 def load(data: bytes) -> dict[str, PortState]:
-    """The ports again; `ValueError` where the bytes are of something else."""
+    """Return what `dump` has made bytes of; `ValueError` for any other bytes."""
     try:
-        return {name: _build(PortState, port) for name, port in json.loads(data).items()}
+        return {name: _build(PortState, record) for name, record in json.loads(data).items()}
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"not what a ttybridge leaves behind: {error}") from error
+        raise ValueError(f"not a record of ttybridge: {error}") from error
 
 
 def plain(value: Any) -> Any:
-    """As JSON has it: a dataclass is an object, bytes are base64."""
+    """Return a value in JSON's types: a dataclass becomes an object, bytes become base64."""
     if dataclasses.is_dataclass(value):
         return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     if isinstance(value, bytes | bytearray | memoryview):
@@ -238,14 +238,14 @@ def plain(value: Any) -> Any:
 
 
 def _agree(one: Any, other: Any) -> bool:
-    """Whether two values are equal, as far as both have the same keys."""
+    """Whether two values are equal, compared by the keys that both have."""
     if isinstance(one, dict) and isinstance(other, dict):
         return all(_agree(one[key], other[key]) for key in one.keys() & other.keys())
     return bool(one == other)
 
 
 def _build(kind: Any, value: Any) -> Any:
-    """The opposite of `plain`, for a value of a type."""
+    """Return a value of type `kind` from its form in JSON: the opposite of `plain`."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:  # X | None is all that is used here
         return None if value is None else _build(arguments[0], value)

@@ -1,6 +1,6 @@
-"""What one client has sent and the daemon has not done yet: worked off in turns.
+"""What one client has sent and the daemon has not handled yet. It is handled in turns.
 
-However much a client sends, all others and all devices have their turn of the event loop.
+However much a client sends, the other clients and all devices get their turns of the event loop.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from ttybridge.serve.session import Event, Session
 # How long one client's commands may take in one turn of the event loop, in seconds.
 TURN_SECONDS = 0.0003
 
-# Bytes that are parsed before the clock is looked at.
+# Input up to this many bytes is parsed at once, without a look at the clock.
 QUICK_SIZE = 256
 
-# How often a waiting event looks whether it may go on, in seconds.
-LOOK_SECONDS = 0.005
+# Seconds between two checks whether a waiting event may go on.
+EVENT_POLL_SECONDS = 0.005
 
 
 class Inbox:
-    """Bytes of a client, parsed and done piece by piece.
+    """Bytes of a client, parsed and handled piece by piece.
 
-    `do` does an event; `must_wait` says whether an event waits for bytes that are still on their
-    way; `after_turn` is called at the end of each turn with whether something is left.
+    `do` handles an event. `must_wait` says whether an event has to wait for bytes that are still on
+    their way. `after_turn` is called at the end of each turn, with whether something is left to do.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Inbox:
 
     @property
     def busy(self) -> bool:
-        """Whether something is still to be done."""
+        """Whether something is left to do."""
         return bool(self._events or self._input)
 
     def add(self, data: bytes) -> None:
-        """Do what the bytes say, now or in later turns."""
+        """Handle bytes, now or in later turns."""
         if self._timer or self.in_turn:
             self._input.append(data)
             return
@@ -70,7 +70,7 @@ class Inbox:
         self._take_turn()
 
     def clear(self) -> None:
-        """Do nothing more of what was sent."""
+        """Drop what is not handled yet."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -98,12 +98,12 @@ class Inbox:
             if not self._events:
                 self._events.extend(self._session.receive(self._next_piece()))
             elif self._must_wait(self._events[0]):
-                return LOOK_SECONDS
+                return EVENT_POLL_SECONDS
             else:
                 self._do(self._events.popleft())
             spent = time.monotonic() - began
             if spent > TURN_SECONDS and self.busy:
-                # What takes long (a driver that sets up its adapter) pauses for as long.
+                # After slow work (a driver that sets up its adapter) pause for as long as it took.
                 return spent if spent > 2 * TURN_SECONDS else 0.0
         return None
 

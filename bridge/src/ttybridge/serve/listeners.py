@@ -33,39 +33,39 @@ from ttybridge.serve.tls_door import TlsDoor
 
 log = logging.getLogger(__name__)
 
-# The longest pause between connections to a listener elsewhere that end soon, in seconds.
+# The longest pause in seconds before dialling again, where connections end soon.
 MOST_RETRY_SECONDS = 16.0
 
-# Connections that are accepted at a time.
+# Connections that are accepted in one turn of the event loop.
 ACCEPT_AT_ONCE = 16
 
 
 class Endpoint(abc.ABC):
-    """One TCP side of a port: clients come by it."""
+    """A port's TCP side: listens or dials."""
 
     def __init__(self, served: ServedPort, entrance: Entrance, urgent: FullModeWatch) -> None:
         self.served = served
         self.entrance = entrance
         self.problem: str | None = None
-        """Why clients cannot come, in words, or None."""
+        """Why clients cannot connect, in words, or None."""
         self._urgent = urgent
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether clients can come."""
+        """Whether clients can connect."""
         return self.problem is None
 
     @abc.abstractmethod
     async def start(self, kept: socket.socket | None = None) -> None:
-        """Let clients come, or begin to try again; `kept` is a listener of an earlier process."""
+        """Let clients connect, or keep trying to; `kept` is a listener of an earlier process."""
 
     @abc.abstractmethod
     def client(self, state: ClientState | None = None) -> Client:
-        """Return a client that comes, or with `state` one that came before a restart."""
+        """Return a new client, or with `state` one from before a restart."""
 
     async def settle(self) -> None:
-        """Let nobody come any more; bring to an end what is under way."""
+        """Let no more clients connect; finish what is under way."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -79,7 +79,7 @@ class Endpoint(abc.ABC):
         return None
 
     async def connect_again(self, client: Client, sock: socket.socket) -> None:
-        """Go on with the connection of a client that came before a restart."""
+        """Go on with the connection of a client from before a restart."""
         sock.setblocking(False)
         self._tune(sock)
         try:
@@ -103,7 +103,7 @@ class Endpoint(abc.ABC):
     def _tune(self, sock: socket.socket) -> None:
         port = self.served.port
         raw = self.entrance.protocol == "raw"
-        with contextlib.suppress(OSError):  # reset already: what follows says so
+        with contextlib.suppress(OSError):  # reset already: asyncio says so next
             tune(sock, port.keepalive, raw)
             if raw:
                 self._urgent.watch(sock.fileno(), port.name)
@@ -128,12 +128,12 @@ class Listener(Endpoint):
             self._door = TlsDoor(self._certificate, make, self._begin, refuse)
         self._sock: socket.socket | None = None
         self._accepts = False
-        self._rest: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        """What brings connections to their clients: each ends soon."""
+        """They give connections to clients; each ends soon."""
         self._turned_away: deque[tuple[socket.socket, asyncio.TimerHandle]] = deque()
         """Connections that were told why they are refused."""
-        served.let_in.append(self._let_in)
+        served.acceptors.append(self._accept_now)
 
     def _new_connection(self) -> Connection:
         return self.client().connection
@@ -153,12 +153,12 @@ class Listener(Endpoint):
         self._pause()
         if self._sock:
             self._sock.close()
-            self._sock = None  # a stop overtakes a reload
+            self._sock = None  # a stop may overtake a reload
         await self._accept_no_more()
         await super().stop()
 
     async def settle(self) -> None:
-        """Let nobody come any more; bring to an end what is under way."""
+        """Let no more clients connect; finish what is under way."""
         self._pause()
         await self._accept_no_more()
         await super().settle()
@@ -168,13 +168,13 @@ class Listener(Endpoint):
         return self._sock.fileno() if self._sock else None
 
     def client(self, state: ClientState | None = None) -> Client:
-        """Return a client that comes, or with `state` one that came before a restart."""
+        """Return a new client, or with `state` one from before a restart."""
         return Client(self.served, self.entrance, state=state)
 
     async def _accept_no_more(self) -> None:
-        """Who was accepted just now is a client like the others; a handshake is given up."""
-        if self._rest:
-            self._rest.cancel()
+        """Give up handshakes; connections that are accepted already become clients."""
+        if self._retry:
+            self._retry.cancel()
         if self._door:
             self._door.close()
         for sock, timer in self._turned_away:
@@ -204,7 +204,7 @@ class Listener(Endpoint):
             self._open()
 
     def _go_on(self) -> None:
-        self._rest = None
+        self._retry = None
         if self._sock:
             self._accepts = True
             asyncio.get_running_loop().add_reader(self._sock.fileno(), self._accept, self._sock)
@@ -214,17 +214,17 @@ class Listener(Endpoint):
         if self._sock:
             asyncio.get_running_loop().remove_reader(self._sock.fileno())
 
-    def _let_in(self) -> None:
-        """Take in who has connected until now, before the event loop comes to it."""
+    def _accept_now(self) -> None:
+        """Accept the clients that have connected so far, before the event loop gets to it."""
         if self._sock and self._accepts:
             self._accept(self._sock)
 
     def _accept(self, listener: socket.socket) -> None:
-        # Not asyncio's own server: where no descriptor is left, that logs every failure and tries
-        # each again by a timer of its own, and its certificate cannot be changed.
+        # Not asyncio's own server: without a free descriptor it logs every failure and sets a timer
+        # for each to try again, and its certificate cannot be changed.
         for _ in range(ACCEPT_AT_ONCE):
             try:
-                sock, (address, number, *_) = listener.accept()
+                sock, (address, tcp_port, *_) = listener.accept()
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -232,11 +232,11 @@ class Listener(Endpoint):
             except OSError as error:
                 log.error("%s: cannot accept clients: %s", self.served.port.name, error.strerror)
                 self._pause()
-                self._rest = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._go_on)
+                self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._go_on)
                 return
             sock.setblocking(False)
-            # Before anything is made for it: a flood from there costs next to nothing.
-            refusal = self.served.clients.turn_away(self.entrance, address, number)
+            # First of all: then a flood from a forbidden address costs next to nothing.
+            refusal = self.served.clients.turn_away(self.entrance, address, tcp_port)
             if refusal:
                 self._turn_away(sock, refusal)
                 continue
@@ -244,10 +244,10 @@ class Listener(Endpoint):
             if self._door:
                 self._door.receive(sock, address)
             else:
-                self._connect(sock, address, number)
+                self._connect(sock, address, tcp_port)
 
     def _turn_away(self, sock: socket.socket, words: str) -> None:
-        """Close a connection that may not be; one without TLS is told why."""
+        """Close a connection from a forbidden address; without TLS it is told why."""
         if self._certificate:
             sock.close()
             return
@@ -257,7 +257,7 @@ class Listener(Endpoint):
             oldest.close()
         with contextlib.suppress(OSError):  # it may have left already
             sock.send(f"ttybridge: {words}\r\n".encode())
-            # Closing with unread input would reset the connection and take the words back.
+            # close() with unread input would reset the connection, and the words would be lost.
             sock.shutdown(socket.SHUT_WR)
         timer = asyncio.get_running_loop().call_later(GOODBYE_SECONDS, self._close_turned_away)
         self._turned_away.append((sock, timer))
@@ -266,18 +266,18 @@ class Listener(Endpoint):
         sock, _ = self._turned_away.popleft()  # all wait equally long
         sock.close()
 
-    def _connect(self, sock: socket.socket, address: str, number: int) -> None:
-        """Give an accepted connection to the port: what the device says from now on is for it.
+    def _connect(self, sock: socket.socket, address: str, tcp_port: int) -> None:
+        """Give an accepted connection to the port: it gets what the device says from now on.
 
-        Who finds the port full waits for its transport: until then another may have left.
+        If the port is full, it enters only with its transport: until then another may leave.
         """
         client = self.client()
         if self.served.clients.has_room(self.entrance):
-            client.connection.arrive(sock, address, number)
+            client.connection.arrive(sock, address, tcp_port)
         self._begin(self._attach(client, sock))
 
-    def _begin(self, coming: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(coming)
+    def _begin(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -302,19 +302,19 @@ class Dialer(Endpoint):
         self._arrival: asyncio.Task[None] | None = None
 
     async def start(self, kept: socket.socket | None = None) -> None:
-        """Begin to connect, once no connection is there."""
+        """Dial, or first wait for the end of the connection from before a restart."""
         if not self.served.clients.inside:
             self.problem = f"not yet connected to {self._remote}"
         self._task = asyncio.create_task(self._keep_connected())
 
     async def settle(self) -> None:
-        """Connect no more; bring to an end what is under way."""
+        """Dial no more; finish what is under way."""
         if self._arrival:
             await asyncio.gather(self._arrival, return_exceptions=True)
         await super().settle()
 
     def client(self, state: ClientState | None = None) -> Client:
-        """Return the client that it reaches, or with `state` the one from before a restart."""
+        """Return a new client, or with `state` the one from before a restart."""
         return Client(self.served, self.entrance, self._lost.set, state)
 
     async def _keep_connected(self) -> None:
@@ -324,7 +324,7 @@ class Dialer(Endpoint):
         while True:
             lasted = await self._connect()
             await asyncio.sleep(pause)
-            # One that accepts and closes at once does not fill the log.
+            # A listener that accepts and closes at once does not fill the journal.
             short = lasted is not None and lasted < MOST_RETRY_SECONDS
             pause = min(2 * pause, MOST_RETRY_SECONDS) if short else RETRY_SECONDS
 
@@ -338,7 +338,7 @@ class Dialer(Endpoint):
             return None
         self._tune(sock)
         self._lost.clear()
-        # Shielded: a restart does not cut off who has just been reached.
+        # Shielded: a restart does not cut off a client that has just been reached.
         self._arrival = asyncio.create_task(self._arrive(sock))
         await asyncio.shield(self._arrival)
         self.problem, since = None, loop.time()

@@ -1,4 +1,4 @@
-"""One port: its device, which comes and goes, and the way of the bytes."""
+"""One port: its device, which may come and go, and the path of the bytes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from ttybridge.serve.state import PortState
 
 log = logging.getLogger(__name__)
 
-# How often an absent device is looked for, in seconds: it is in use again within a second.
-LOOK_SECONDS = 0.5
+# Seconds between two looks for an absent device: it is in use again within a second.
+DEVICE_POLL_SECONDS = 0.5
 
-# How long a stop waits for the device to take what clients have sent, and for one byte of it.
+# Seconds that a stop waits for the device to take what clients have sent: in all, and without any
+# progress.
 DRAIN_SECONDS = 5.0
 BLOCKED_SECONDS = 2.0
 
@@ -35,8 +36,8 @@ class ServedPort:
     """The device of a port and its clients.
 
     Device to clients: every client gets every byte. The device is read at the pace of the fastest
-    client, so one that is slow never holds up the others; one that lags too far behind is closed.
-    Clients to device: in the order of arrival; while the device takes nothing, clients wait.
+    client, so a slow client never holds up the others. A client that lags too far behind is closed.
+    Clients to device: in the order of arrival. While the device takes nothing, clients wait.
     """
 
     def __init__(self, port: Port) -> None:
@@ -50,18 +51,18 @@ class ServedPort:
         self.capture = Capture(port.log, port.name) if port.log else None
         self.departed = Departed(port.name, self.device, self.queue)
         self.clients = Clients(port, self.state.counters, self)
-        self.let_in: list[Callable[[], None]] = []
-        """What takes in who has connected until now."""
+        self.acceptors: list[Callable[[], None]] = []
+        """One for each listener: accepts the clients that have connected so far."""
         self.problem: str | None = None
         """Why the device is not open, in words, or None."""
         self._line = {name: getattr(port, name) for name in LINE_SETTINGS}
         self.is_still = False
-        """Whether the device is not read: a restart hands it over."""
+        """Whether the device is not read, because a restart hands it over."""
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
         self._reading = False
         self._away_since = -math.inf
-        """Since when the device is away, where it was there before."""
+        """When the device went away, by the loop's clock; -inf if it was never there."""
 
     # The device comes and goes.
 
@@ -76,7 +77,7 @@ class ServedPort:
             if str(error) != self.problem:
                 self.problem = str(error)
                 log.warning("%s: no device: %s", self.port.name, error)
-            self._look = self._loop.call_later(LOOK_SECONDS, self.open_device)
+            self._look = self._loop.call_later(DEVICE_POLL_SECONDS, self.open_device)
             self._close_stuck()
             return
         log.info("%s: device %s is open", self.port.name, self.port.path)
@@ -98,10 +99,10 @@ class ServedPort:
         log.warning("%s: device lost: %s", self.port.name, self.problem)
         self.tell_all(f"{self.port.name}: the device has gone")
         self.com_port.device_changed()
-        self._look = self._loop.call_later(LOOK_SECONDS, self.open_device)
+        self._look = self._loop.call_later(DEVICE_POLL_SECONDS, self.open_device)
 
     def device_is_away(self) -> None:
-        """From now on the device is away."""
+        """Note that the device is away from now on."""
         self._away_since = self._loop.time() if self.state.opened else -math.inf
 
     def _close_device(self) -> None:
@@ -112,14 +113,14 @@ class ServedPort:
             self.device.close()
 
     def tell_all(self, words: str) -> None:
-        """Tell all clients that a person may read."""
+        """Tell all clients that a person may be using."""
         for client in self.clients.all:
             client.notice(words)
 
     async def stop(self) -> None:
         """Let the device and the clients take what was sent to them, then close all."""
-        self.clients.let_nobody_in()
-        self.queue.write()  # a hand-over may have failed
+        self.clients.refuse_all()
+        self.queue.write()  # a hand-over that failed has stopped writing
         await wait_while(lambda: self.queue.is_moving(BLOCKED_SECONDS), DRAIN_SECONDS)
         lost = self.queue.keep_only(set())
         if lost:
@@ -133,19 +134,19 @@ class ServedPort:
             await self.capture.close()
 
     def stop_timers(self) -> None:
-        """Look neither for the device nor after what departed clients have left."""
+        """Stop looking for the device, and checking what departed clients have sent."""
         if self._look:
             self._look.cancel()
         self.departed.stop()
 
-    # Clients come and go (`client.Host`, `clients.Room`).
+    # Clients come and go (`client.Host`, `clients.ClientsHost`).
 
     def enter(self, client: Client) -> bool:
-        """Take a new client in; return False where it is told why not."""
+        """Let a new client in; return False if it is refused."""
         return self.clients.enter(client)
 
     def readmit(self, client: Client) -> None:
-        """Take a client in that was there before a restart."""
+        """Let a client in that was there before a restart."""
         self.clients.readmit(client)
 
     def heard(self, client: Client, first: bytes) -> bool:
@@ -170,7 +171,7 @@ class ServedPort:
     def changed(self) -> None:
         """The clients that are in have changed."""
         self.congestion_changed()
-        if self.is_still:  # in a restart clients may be still to come
+        if self.is_still:  # clients are still being reattached
             return
         alone = self.clients.alone
         self.com_port.configure(alone.entrance.line if alone else self._line)
@@ -180,11 +181,11 @@ class ServedPort:
         self.departed.leave(client, client.state.received)
 
     def drops_input(self, client: Client) -> None:
-        """A client has lost its place to another: nothing that it has sent goes out."""
-        self.departed.drop({client}, "they did not go out before")
+        """A client was replaced or kicked: nothing more of what it has sent goes out."""
+        self.departed.drop({client}, "it was replaced or kicked")
 
     def is_blocked(self) -> bool:
-        """Whether the device has taken nothing for so long that a dead client cannot be seen."""
+        """Whether the device has taken nothing for so long that dead clients are not noticed."""
         return is_blocked(self.queue)
 
     def idle(self, client: Client) -> None:
@@ -202,7 +203,7 @@ class ServedPort:
         client.abort()
 
     def kick(self, address: str | None) -> list[str]:
-        """Close the client with an address, or all; return whom."""
+        """Close the client with an address, or all; return their addresses."""
         kicked = self.clients.kick(address)
         if address is None:
             self.departed.drop(self.queue.departed(), "ttybridge kick")
@@ -211,7 +212,7 @@ class ServedPort:
     # Device to clients.
 
     def congestion_changed(self) -> None:
-        """Read the device unless no client can take more, and nobody else wants to know."""
+        """Read the device unless no client can take more and no log wants its bytes."""
         if not self.device.is_open:
             return
         clients = self.clients.inside
@@ -224,9 +225,9 @@ class ServedPort:
         self._reading = wanted
 
     def _readable(self) -> None:
-        if not self.clients.inside:  # what a device says is for who has connected before it
-            for let_in in self.let_in:
-                let_in()
+        if not self.clients.inside:  # who has connected already gets what the device says now
+            for accept in self.acceptors:
+                accept()
         try:
             data = self.device.read()
         except DeviceLost as reason:
@@ -254,7 +255,7 @@ class ServedPort:
         if self.capture:
             self.capture.client_sent(data)
         self.queue.add(client, data)
-        if client.has_left:  # what it said before is still being done
+        if client.has_left:  # its inbox is not empty yet
             self.departed.add(client)
 
     def send_break(self, client: Client) -> None:
@@ -263,7 +264,7 @@ class ServedPort:
             self.queue.add_break(client)
 
     def still_writes(self, client: Client) -> bool:
-        """Whether what a client has sent is still on its way: not for ever to a stuck device."""
+        """Whether a client's bytes are still on their way; a stuck device gets STUCK_SECONDS."""
         return is_on_its_way(self.queue, client, self._away_since)
 
     def _queue_full(self, sender: Hashable, full: bool) -> None:
@@ -285,8 +286,8 @@ class ServedPort:
     def _close_stuck(self) -> None:
         """Close clients that have sent an absent device more than can wait for it.
 
-        They are not read any more, so nobody would notice that they have left, and a port that
-        they hold would stay held until the device comes back.
+        They are not read any more, so the port would not notice that they have left, and would stay
+        in use until the device comes back.
         """
         if self.is_blocked():
             for client in [one for one in self.clients.inside if self.queue.holds(one)]:
@@ -298,8 +299,8 @@ class ServedPort:
                 client.abort()
 
     def forget_departed_input(self) -> None:
-        """A device that comes back must not get what somebody typed who has long gone."""
-        if self.is_still:  # in a restart clients may be still to come
+        """Drop what departed clients have sent: a device that comes back must not get it."""
+        if self.is_still:  # clients are still being reattached
             return
         here: set[Hashable] = set(self.clients.inside)
         dropped = self.queue.keep_only(here)
@@ -340,7 +341,7 @@ class ServedPort:
 
 
 async def wait_while(busy: Callable[[], bool], seconds: float) -> None:
-    """Return when it is no longer busy, or after so many seconds."""
+    """Return once `busy` returns False, at the latest after `seconds`."""
     for _ in range(round(seconds / 0.02)):
         if not busy():
             return

@@ -30,7 +30,7 @@ class Server:
         self._urgent = FullModeWatch()
 
     async def start(self, ports: Sequence[Port]) -> None:
-        """Serve `ports`; on return each listens, or its fault is logged and it is tried again.
+        """Serve `ports`; on return each listens, or its fault is logged and the port keeps trying.
 
         Raises `ListenError` where there are ports and not one of them can listen.
         """
@@ -44,7 +44,7 @@ class Server:
             raise ListenError(problems)
 
     async def apply(self, ports: Sequence[Port]) -> None:
-        """Serve `ports` from now on; a port whose entry and device are the same is not touched."""
+        """Serve `ports` from now on; ports with the same entry and device are not touched."""
         wanted = {port.name: port for port in ports}
         stale = [
             service
@@ -52,23 +52,26 @@ class Server:
             if service.served.port != wanted.get(name) or service.served.device.is_another()
         ]
         await asyncio.gather(*(self._stop(service) for service in stale))
-        left = self._inherited.share_out(ports) if self._inherited else {}
+        inherited = self._inherited.share_out(ports) if self._inherited else {}
         self._inherited = None
         for name, port in wanted.items():
             if name not in self._services:
                 service = self._services[name] = Service(port, self._urgent)
-                if name not in left:
+                if name not in inherited:
                     await service.start()
-                elif not await self._resume(service, *left[name]):
+                elif not await self._resume(service, *inherited[name]):
                     service = self._services[name] = Service(port, self._urgent)
                     await service.start()
 
-    async def _resume(self, service: Service, left: PortState, descriptors: dict[str, int]) -> bool:
-        """Return whether a port could go on where a predecessor was."""
+    async def _resume(
+        self, service: Service, record: PortState, descriptors: dict[str, int]
+    ) -> bool:
+        """Let a port go on from an earlier process; return whether it could."""
         try:
-            await service.resume(left, descriptors)
-        except Exception:  # what one port cannot take up must not cost the others
-            log.exception("%s: clients are not kept", service.served.port.name)
+            await service.resume(record, descriptors)
+        except Exception:  # a port that fails must not cost the others their clients
+            name = service.served.port.name
+            log.exception("%s: hand-over failed, clients are disconnected", name)
             await service.stop()
             return False
         finally:
@@ -77,18 +80,21 @@ class Server:
         return True
 
     async def leave(self) -> tuple[dict[str, PortState], dict[str, int]]:
-        """Stop, with all open: what a successor needs of each port, and the descriptors by name."""
+        """Stop, but close nothing; return what the next process needs.
+
+        That is the record of each port by its name, and the descriptors by their names.
+        """
         services = self._services.values()
         await asyncio.gather(*(service.settle() for service in services))
         # Devices are not read from here on: for all of them at once, however slow one port is.
         await asyncio.gather(*(freeze(service.served) for service in services))
-        # All in one moment: what a port did after it, a successor would do again.
-        left = [service.leave(place) for place, service in enumerate(services)]
-        descriptors = {name: number for _, each in left for name, number in each.items()}
-        return dict(zip(self._services, (port for port, _ in left), strict=True)), descriptors
+        # All in one moment: the next process would repeat what a port did after it.
+        parts = [service.leave(place) for place, service in enumerate(services)]
+        descriptors = {name: fd for _, each in parts for name, fd in each.items()}
+        return dict(zip(self._services, (record for record, _ in parts), strict=True)), descriptors
 
     def abandon(self) -> None:
-        """What `leave` returned is a successor's now: send nothing more that it sends, too."""
+        """The next process owns what `leave` returned: drop it without writing."""
         for service in self._services.values():
             service.served.clients.abandon()
 
@@ -102,9 +108,9 @@ class Server:
         self._services.pop(service.served.port.name, None)  # a stop overtakes a reload
         log.info("%s: no longer served", service.served.port.name)
 
-    def kick(self, port: str, client: str | None) -> list[str]:
-        """Close a client of a port, or all of them; return whom. `KeyError` for an unknown port."""
-        return self._services[port].served.kick(client)
+    def kick(self, port_name: str, client: str | None) -> list[str]:
+        """Close a client of a port, or all; return their addresses. `KeyError`: unknown port."""
+        return self._services[port_name].served.kick(client)
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

@@ -27,17 +27,17 @@ class Service:
 
     @property
     def is_open(self) -> bool:
-        """Whether clients can come by at least one endpoint."""
+        """Whether clients can connect at one endpoint at least."""
         return any(endpoint.is_open for endpoint in self.endpoints)
 
     @property
     def problem(self) -> str | None:
-        """Why clients cannot come by some endpoint, in words, or None."""
+        """Why clients cannot connect at some endpoint, in words, or None."""
         problems = [endpoint.problem for endpoint in self.endpoints if endpoint.problem]
         return "; ".join(problems) or None
 
     async def start(self) -> None:
-        """Let clients come, and open the device."""
+        """Let clients connect, and open the device."""
         for endpoint in self.endpoints:
             await endpoint.start()
         self.served.open_device()
@@ -49,32 +49,32 @@ class Service:
         await self.served.stop()
 
     async def settle(self) -> None:
-        """Let nobody come any more; bring to an end what is under way."""
+        """Let no more clients connect; finish what is under way."""
         for endpoint in self.endpoints:
             await endpoint.settle()
         await handover.settle(self.served)
 
     def leave(self, place: int) -> tuple[PortState, dict[str, int]]:
-        """Return what the next process needs; `place` tells the descriptors of ports apart."""
+        """Return what the next process needs; `place` distinguishes the ports' descriptors."""
         state, descriptors = handover.leave(self.served, place)
         state.listeners = []
-        for number, endpoint in enumerate(self.endpoints):
-            name, listener = f"{place}.listener{number}", endpoint.listener()
+        for index, endpoint in enumerate(self.endpoints):
+            name, listener = f"{place}.listener{index}", endpoint.listener()
             state.listeners.append(name)
             if listener is not None:
                 descriptors[name] = listener
         return state, descriptors
 
-    async def resume(self, left: PortState, descriptors: dict[str, int]) -> None:
-        """Go on where an earlier process was; descriptors that are taken are removed."""
-        clients = [(self._endpoint_of(each), each) for each in left.clients]
+    async def resume(self, record: PortState, descriptors: dict[str, int]) -> None:
+        """Go on from an earlier process; remove the descriptors that are taken."""
+        clients = [(self._endpoint_of(each), each) for each in record.clients]
         again = [(endpoint, endpoint.client(state)) for endpoint, state in clients]
-        tty = descriptors.pop(left.tty or "", None)
-        resumption = handover.Resumption(self.served, left, tty, [one for _, one in again])
+        tty = descriptors.pop(record.tty or "", None)
+        resumption = handover.Resumption(self.served, record, tty, [one for _, one in again])
         for endpoint, client in again:
             await _connect_again(endpoint, client, descriptors)
         resumption.finish()
-        names = left.listeners or [left.listener or ""]
+        names = record.listeners or [record.listener or ""]
         for endpoint, name in zip(self.endpoints, names, strict=False):
             listener = descriptors.pop(name, None)
             await endpoint.start(None if listener is None else socket.socket(fileno=listener))
@@ -98,7 +98,7 @@ class Service:
         if self.served.device.is_another():
             status["device"]["problem"] = (
                 f"{port.path} is another device now than the one that is open: "
-                "sudo systemctl reload ttybridge takes the other"
+                "sudo systemctl reload ttybridge opens the new one"
             )
         return status
 

@@ -1,4 +1,4 @@
-"""What is spoken with one client: raw, telnet or RFC 2217, behind one interface.
+"""What a client and its port speak: raw, telnet or RFC 2217, behind one interface.
 
 A session knows no connection and no port: bytes in, bytes and events out.
 """
@@ -11,7 +11,7 @@ from typing import Protocol
 from ttybridge.protocol import rfc2217, telnet
 from ttybridge.protocol.telnet import AreYouThere, Break, Data
 
-# Bytes that are parsed at once: so many, or more where so few of them are IAC.
+# A slice to parse has at most SLICE_SIZE bytes, or more if at most FEW_COMMANDS of them are IAC.
 SLICE_SIZE, FEW_COMMANDS = 256, 64
 
 
@@ -39,7 +39,7 @@ class Session(Protocol):
     """The protocol between the daemon and one client."""
 
     @property
-    def state(self) -> telnet.State | None:
+    def state(self) -> telnet.TelnetState | None:
         """What both sides have agreed on and half received; None where there is nothing."""
 
     @property
@@ -52,7 +52,7 @@ class Session(Protocol):
 
     @property
     def shows_text(self) -> bool:
-        """Whether a person may read what the daemon says; a program takes it for the device's."""
+        """Whether a person may read what the daemon says; a program takes it for device output."""
 
     def start(self) -> bytes:
         """Return what a new client is sent first."""
@@ -64,7 +64,7 @@ class Session(Protocol):
         """Return what the client's bytes say, in their order."""
 
     def slice_size(self, data: bytes, start: int) -> int:
-        """Return how many bytes from `start` to receive at once: the work of a moment."""
+        """Return how many bytes from `start` to receive at once: a short piece of work."""
 
 
 class Raw:
@@ -96,12 +96,12 @@ class Telnet:
 
     is_plain = False
 
-    def __init__(self, com_port: bool, state: telnet.State | None = None) -> None:
+    def __init__(self, com_port: bool, state: telnet.TelnetState | None = None) -> None:
         self._telnet = telnet.Telnet(accept=(telnet.COM_PORT,) if com_port else (), state=state)
         self.encode = self._telnet.encode
 
     @property
-    def state(self) -> telnet.State:
+    def state(self) -> telnet.TelnetState:
         """What both sides have agreed on and half received."""
         return self._telnet.state
 
@@ -139,8 +139,8 @@ class Telnet:
         return size
 
 
-def session(protocol: str, state: telnet.State | None = None) -> Session:
-    """Return a session of a protocol of the port map, with the state of an earlier one."""
+def session(protocol: str, state: telnet.TelnetState | None = None) -> Session:
+    """Return a session of a protocol of the port map; `state` is that of an earlier session."""
     return Raw() if protocol == "raw" else Telnet(protocol == "rfc2217", state)
 
 

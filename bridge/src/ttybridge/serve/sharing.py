@@ -11,20 +11,20 @@ from typing import Generic, TypeVar
 
 Who = TypeVar("Who", bound=Hashable)
 
-# How many newcomers may wait at once to replace the client of a port.
+# How many candidates may wait to replace the client of a port.
 MOST_WAITING = 8
 
 
 @dataclass(frozen=True)
 class Admit(Generic[Who]):
-    """The newcomer is in; those who will send no more make room for it."""
+    """The newcomer is in; `leave` will send no more, and make room for it."""
 
     leave: tuple[Who, ...] = ()
 
 
 @dataclass(frozen=True)
 class Wait(Generic[Who]):
-    """The newcomer waits to replace `holder`; the oldest that waits may have to go."""
+    """The newcomer is a candidate to replace `holder`; the oldest candidates may have to go."""
 
     holder: Who
     leave: tuple[Who, ...] = ()
@@ -32,7 +32,7 @@ class Wait(Generic[Who]):
 
 @dataclass(frozen=True)
 class Refuse(Generic[Who]):
-    """There is no room: these hold the port."""
+    """There is no room: `holders` hold the port."""
 
     holders: tuple[Who, ...]
 
@@ -40,30 +40,29 @@ class Refuse(Generic[Who]):
 class Sharing(Generic[Who]):
     """The sharing rule of one port and the clients that it has let in.
 
-    `rule` is the port map's `sharing`. With `replace` the newest client wins, but one that only
-    looks who is there (a port scan, a health check) replaces nobody: a newcomer waits until it
-    has sent something or has stayed.
+    `rule` is the port map's `sharing`. With `replace` the newest client wins, but a port scan or a
+    health check replaces no client: a candidate waits until it has sent something or has stayed.
     """
 
     def __init__(self, rule: str, max_clients: int) -> None:
         self._rule = rule
         self._max_clients = max_clients
         self.clients: list[Who] = []
-        """Who is in, in the order of arrival."""
+        """Clients that are in, in order of arrival; without watchers."""
         self.waiting: list[Who] = []
-        """Who waits to replace the client, in the order of arrival."""
+        """Candidates, in order of arrival."""
         self.watchers: list[Who] = []
-        """Who came only to see what the device says, in the order of arrival."""
+        """Clients of a listener that only watches, in order of arrival."""
         self._finished: set[Who] = set()
 
     @property
     def active(self) -> list[Who]:
-        """Clients in the sharing rule's sense that may still send something."""
+        """Clients that may still send something; without watchers."""
         return [who for who in self.clients if who not in self._finished]
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody more can be in."""
+        """Whether the port has all the clients that it may have."""
         return len(self.active) >= self._max_clients
 
     @property
@@ -73,12 +72,12 @@ class Sharing(Generic[Who]):
 
     @property
     def all_write(self) -> bool:
-        """Whether all who are in may write."""
+        """Whether all clients may write."""
         return self._rule != "observed"
 
     @property
     def writer(self) -> Who | None:
-        """The one client that may write, where the others watch it."""
+        """The one client that may write, if the others only watch."""
         return None if self.all_write else self._first_active()
 
     def _first_active(self) -> Who | None:
@@ -104,11 +103,11 @@ class Sharing(Generic[Who]):
         return Admit(leave)
 
     def watch(self, who: Who) -> None:
-        """Let one in that only watches: it keeps nobody out."""
+        """Let a client in that only watches: it takes no other client's place."""
         self.watchers.append(who)
 
     def make_room(self) -> tuple[Who, ...]:
-        """Let those go who will send no more, as far as a newcomer needs their places."""
+        """Remove clients that will send no more, if a newcomer needs a place; return them."""
         too_many = max(0, len(self.clients) + 1 - self._max_clients)
         leave = tuple(who for who in self.clients if who in self._finished)[:too_many]
         for who in leave:
@@ -122,7 +121,7 @@ class Sharing(Generic[Who]):
             self._finished.add(who)
 
     def replace(self, who: Who) -> tuple[Who, ...]:
-        """Let one that waits take over; return whom it replaces, who are still to leave."""
+        """Let a candidate take over; return those that it replaces, for `leave`."""
         others = (*self.clients, *self.waiting[: self.waiting.index(who)])
         self.waiting.remove(who)
         self.clients.append(who)

@@ -1,4 +1,4 @@
-"""All that a port and a client know beyond the port map: plain data, one record each.
+"""All that a port and a client know beyond the port map: plain data, one record for each.
 
 A restart hands the records over as they are (handover.py). Some fields are filled in only then.
 """
@@ -23,7 +23,7 @@ class ClientState:
 
     connection: str = ""
     entrance: str = ""
-    """The listener that it has come by, "" where the port has dialled it."""
+    """The listener that it has connected to, "" if the port has dialled."""
     connected_at: float = 0.0
     active_at: float = 0.0
     name: str = "?"
@@ -36,9 +36,9 @@ class ClientState:
     """Whether it has asked for silence (RFC 2217)."""
     unsent: bytes = b""
     held: bytearray = field(default_factory=bytearray)
-    """What it has not been sent because of that."""
-    telnet: telnet.State | None = None
-    com_port: comport.State | None = None
+    """What the device said since then: it waits."""
+    telnet: telnet.TelnetState | None = None
+    com_port: comport.ComPortState | None = None
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Counters:
 
 
 @dataclass
-class PortState(write_queue.State):
+class PortState(write_queue.QueueCounters):
     """A port, with what its write queue counts.
 
     For a hand-over: `entry` is its entry in the port map, `listener` and `tty` name descriptors,
@@ -65,7 +65,7 @@ class PortState(write_queue.State):
     replay: bytearray = field(default_factory=bytearray)
     """The last bytes that the device has sent."""
     opened: bool = False
-    """Whether its device has been there, now or before."""
+    """Whether its device has ever been open."""
     entry: dict[str, Any] = field(default_factory=dict)
     listener: str | None = None
     listeners: list[str] = field(default_factory=list)
@@ -73,4 +73,4 @@ class PortState(write_queue.State):
     tty: str | None = None
     queue: list[tuple[int | None, bytes | None]] = field(default_factory=list)
     clients: list[ClientState] = field(default_factory=list)
-    log: capture.State | None = None
+    log: capture.CaptureState | None = None

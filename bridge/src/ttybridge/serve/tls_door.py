@@ -17,17 +17,17 @@ from ttybridge.net.tls import Certificate, CertificateError
 
 @dataclass(eq=False)
 class _Newcomer:
-    """A connection that is to speak TLS."""
+    """A connection that has not finished its TLS handshake."""
 
     sock: socket.socket
     until: float
-    """When its handshake must be done, by the event loop's clock."""
+    """When its handshake must be finished, by the event loop's clock."""
     timer: asyncio.TimerHandle | None = None
     awaits: int = 0
     """How many bytes the event loop waits for, where that is known."""
 
     def said(self) -> bytes | None:
-        """What it has said until now, as far as that matters; None while it says nothing."""
+        """Return its first bytes and leave them unread; None while there are none."""
         try:
             return self.sock.recv(MOST_OF_HELLO, socket.MSG_PEEK)
         except BlockingIOError:
@@ -37,10 +37,10 @@ class _Newcomer:
 
 
 class TlsDoor:
-    """Connections that have yet to finish their handshake.
+    """Connections that have not finished their handshake.
 
-    `connection` makes the protocol of one that has finished, `begin` runs a coroutine that ends
-    soon, `refuse` counts and logs one that does not come as far.
+    `connection` makes the asyncio protocol for one that does. `begin` runs a coroutine that ends
+    soon. `refuse` counts and logs one that fails.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class TlsDoor:
         while (who := self._handshakes.who_must_go(address)) is not None:
             said = who.said() if self._handshakes.is_silent(who) else None
             if said is not None and len(said) >= size_of_hello(said):
-                self._begin_handshake(who)  # the event loop had not come to it
+                self._begin_handshake(who)  # the event loop has not got to it yet
                 continue
             self._drop(who)
-            self._refuse("dropped for a newcomer: too many are in their handshake")
+            self._refuse("dropped for a newcomer: too many handshakes at once")
 
     def _give_up(self, newcomer: _Newcomer) -> None:
         self._drop(newcomer)
@@ -86,22 +86,22 @@ class TlsDoor:
     def _drop(self, newcomer: _Newcomer) -> None:
         """Close a connection that has not finished its handshake."""
         if self._handshakes.is_silent(newcomer):
-            self._listen_no_more(newcomer)
+            self._stop_watching(newcomer)
             newcomer.sock.close()
         else:
-            # Not cancelled: asyncio then may leave the connection open. This is an end to it as if
-            # it came from the other side.
+            # Not cancelled: asyncio may then leave the connection open. To asyncio this looks as if
+            # the other side had closed.
             with contextlib.suppress(OSError):
                 newcomer.sock.shutdown(socket.SHUT_RDWR)
         self._handshakes.remove(newcomer)
 
-    def _listen_no_more(self, newcomer: _Newcomer) -> None:
+    def _stop_watching(self, newcomer: _Newcomer) -> None:
         asyncio.get_running_loop().remove_reader(newcomer.sock.fileno())
         if newcomer.timer:
             newcomer.timer.cancel()
 
     def _speaks(self, newcomer: _Newcomer) -> None:
-        """Begin the handshake once all is there that it begins with: the rest is silence, too."""
+        """Begin the handshake once its first TLS record is complete; until then it is silent."""
         said = newcomer.said()
         if said is None:
             return
@@ -109,13 +109,13 @@ class TlsDoor:
         if len(said) < wanted != newcomer.awaits:
             newcomer.awaits = wanted
             _wake_at(newcomer.sock, wanted)
-        else:  # all is there, or no more will come
+        else:  # it is complete, or no more will come
             self._begin_handshake(newcomer)
 
     def _begin_handshake(self, newcomer: _Newcomer) -> None:
         _wake_at(newcomer.sock, 1)
         self._handshakes.has_spoken(newcomer)
-        self._listen_no_more(newcomer)
+        self._stop_watching(newcomer)
         self._begin(self._shake_hands(newcomer))
 
     async def _shake_hands(self, newcomer: _Newcomer) -> None:
@@ -136,6 +136,6 @@ class TlsDoor:
 
 
 def _wake_at(sock: socket.socket, size: int) -> None:
-    """Let a connection be readable when so many bytes are there, or its end."""
+    """Make a connection readable once `size` bytes are there, or its end."""
     with contextlib.suppress(OSError):  # it may have been reset
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
