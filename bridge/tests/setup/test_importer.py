@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import host_vars
 from ttybridge.model.check import parse_portmap
 from ttybridge.model.config import ConfigError
 from ttybridge.model.ports import Port, as_entry
@@ -43,11 +43,45 @@ SILENT = {
 SAMPLES = sorted(path.stem for path in HERE.glob("*.conf"))
 
 
+class Unsafe(str):
+    """A text in which Ansible looks for no Jinja."""
+
+    __slots__ = ()
+
+
+class _Loader(yaml.CSafeLoader):
+    pass
+
+
+def _unsafe(loader: _Loader, node: yaml.Node) -> Unsafe:
+    assert isinstance(node, yaml.ScalarNode)
+    return Unsafe(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("!unsafe", _unsafe)
+
+
+def read_host_vars(text: str) -> Any:
+    """A file of host_vars as Ansible reads it, by libyaml; `Unsafe` are the texts with its tag."""
+    return yaml.load(text, _Loader)
+
+
+def seen_by_jinja(value: Any) -> list[str]:
+    """The texts that Ansible would take for templates."""
+    if isinstance(value, dict):
+        return [text for item in value.items() for one in item for text in seen_by_jinja(one)]
+    if isinstance(value, list):
+        return [text for one in value for text in seen_by_jinja(one)]
+    if not isinstance(value, str) or isinstance(value, Unsafe):
+        return []
+    return [str(value)] if any(sign in value for sign in ("{{", "{%", "{#", "#jinja2:")) else []
+
+
 def entries(imported: importer.Imported) -> list[dict[str, Any]]:
     """The entries, as they are read from the YAML that is written."""
-    read = host_vars.load(importer.as_yaml(imported.ports, "x"))["serial_ports"]
+    read = read_host_vars(importer.as_yaml(imported.ports, "x"))["serial_ports"]
     assert parse_portmap(read) == imported.ports
-    assert host_vars.seen_by_jinja(read) == []
+    assert seen_by_jinja(read) == []
     return list(read)
 
 
@@ -130,7 +164,7 @@ DEFAULTS = {
 def test_no_default_of_the_inventory_changes_what_the_file_says(sample: str, engine: str) -> None:
     text = (HERE / f"{sample}.conf").read_bytes().decode()
     imported = importer.parse(text, f"{sample}.conf", engine)
-    read = host_vars.load(importer.as_yaml(imported.ports, "x"))["serial_ports"]
+    read = read_host_vars(importer.as_yaml(imported.ports, "x"))["serial_ports"]
     defaults = {**DEFAULTS, "engine": "ser2net" if engine == "bridge" else "bridge"}
     assert defaults.keys() == set(importer._SAID)
     for key, value in defaults.items():
@@ -139,7 +173,7 @@ def test_no_default_of_the_inventory_changes_what_the_file_says(sample: str, eng
 
 def test_a_site_sets_for_imported_ports_what_ser2net_has_no_word_for() -> None:
     (port,) = importer.parse("1:telnet:0:/dev/ttyS0:", "f", "bridge").ports
-    (entry,) = host_vars.load(importer.as_yaml((port,), "f"))["serial_ports"]
+    (entry,) = read_host_vars(importer.as_yaml((port,), "f"))["serial_ports"]
     (served,) = parse_portmap([entry], {"allow": ["192.0.2.0/24"], "banner": "hello"})
     assert (served.allow, served.banner) == (("192.0.2.0/24",), "hello")
 
@@ -153,7 +187,7 @@ def test_a_site_sets_for_imported_ports_what_ser2net_has_no_word_for() -> None:
 )
 def test_jinja_has_the_tag_by_which_ansible_takes_it_for_text(text: str) -> None:
     assert yaml_text.text(text).startswith('!unsafe "')
-    assert host_vars.load(yaml_text.text(text)) == text
+    assert read_host_vars(yaml_text.text(text)) == text
 
 
 @pytest.mark.parametrize(
@@ -161,7 +195,7 @@ def test_jinja_has_the_tag_by_which_ansible_takes_it_for_text(text: str) -> None
 )
 def test_an_ordinary_text_has_no_tag(text: str) -> None:
     assert yaml_text.text(text).startswith('"')
-    assert host_vars.load(yaml_text.text(text)) == text
+    assert read_host_vars(yaml_text.text(text)) == text
 
 
 def test_a_banner_that_ansible_would_run() -> None:
@@ -308,9 +342,9 @@ def test_any_banner_is_imported_or_told_of(banner: str, name: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_of_a_port_map_is_written_as_it_is(text: str) -> None:
-    read = host_vars.load(f"banner: {yaml_text.value('banner', text)}")
+    read = read_host_vars(f"banner: {yaml_text.value('banner', text)}")
     assert read == {"banner": text}
-    assert host_vars.seen_by_jinja(read) == []
+    assert seen_by_jinja(read) == []
 
 
 def test_every_kind_of_value_is_written_as_it_is() -> None:
@@ -326,6 +360,6 @@ def test_every_kind_of_value_is_written_as_it_is() -> None:
         "log": {"file": "/var/log/ttybridge/on"},
     }
     ports: tuple[Port, ...] = parse_portmap([entry])
-    read = host_vars.load(importer.as_yaml(ports, "f"))["serial_ports"]
+    read = read_host_vars(importer.as_yaml(ports, "f"))["serial_ports"]
     assert parse_portmap(read) == ports
     assert read[0].keys() == {*as_entry(ports[0]), *importer._SAID}
