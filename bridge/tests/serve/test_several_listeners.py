@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import Adapter, TcpClient, eventually, free_tcp_port, serving
+from conftest import Adapter, TcpClient, free_tcp_port, serving, until
 from ttybridge.model.ports import Port
 
 MakePort = Callable[..., Port]
@@ -22,7 +22,7 @@ def at() -> str:
 async def connect(port: Port, number: int, **options: Any) -> TcpClient:
     """A client of one of a port's listeners."""
     where = port.listeners[number].at.port
-    return TcpClient(*await asyncio.open_connection("127.0.0.1", where, **options))
+    return await TcpClient.connect("127.0.0.1", where, **options)
 
 
 async def baudrate(adapter: Adapter, wanted: int) -> None:
@@ -30,7 +30,7 @@ async def baudrate(adapter: Adapter, wanted: int) -> None:
         settings = termios.tcgetattr(adapter._near)
         return bool(settings[4] == getattr(termios, f"B{wanted}"))
 
-    await eventually(is_set)
+    await until(is_set, f"{wanted} baud")
 
 
 async def test_clients_of_all_listeners_hear_the_device_each_in_its_protocol(
@@ -39,10 +39,10 @@ async def test_clients_of_all_listeners_hear_the_device_each_in_its_protocol(
     port = make_port(listen=[at(), {"at": at(), "protocol": "telnet"}], sharing="shared")
     async with serving(port) as bench:
         raw, telnet = await connect(port, 0), await connect(port, 1)
-        await eventually(lambda: len(bench.status()["clients"]) == 2)
+        await bench.has_clients(2)
         await adapter.send(b"\xff")
         assert await raw.receive(1) == b"\xff"
-        assert await telnet.reader.readuntil(b"\xff\xff")
+        assert await telnet.hear(b"\xff\xff")
         await raw.send(b"one")
         assert await adapter.receive(3) == b"one"
         await telnet.send(b"two")
@@ -51,7 +51,7 @@ async def test_clients_of_all_listeners_hear_the_device_each_in_its_protocol(
         assert [each["protocol"] for each in status["listeners"]] == ["raw", "telnet"]
         assert status["clients"][1]["listener"] == str(port.listeners[1].at)
         for client in (raw, telnet):
-            await client.close()
+            client.close()
 
 
 async def test_the_sharing_rule_holds_across_listeners(
@@ -64,8 +64,8 @@ async def test_the_sharing_rule_holds_across_listeners(
         assert await adapter.receive(1) == b"x"
         second = await connect(port, 1)
         assert b"port sw is in use by 127.0.0.1" in await second.rest()
-        await first.close()
-        await second.close()
+        first.close()
+        second.close()
 
 
 async def test_a_watcher_sees_all_writes_nothing_and_keeps_nobody_out(
@@ -76,7 +76,7 @@ async def test_a_watcher_sees_all_writes_nothing_and_keeps_nobody_out(
     async with serving(port) as bench:
         watchers = [await connect(port, 1) for _ in range(2)]
         for watcher in watchers:
-            assert await watcher.reader.readuntil(b"nothing that you send is written]\r\n")
+            assert await watcher.hear(b"nothing that you send is written]\r\n")
             await watcher.send(b"lost\xff\xf3")
         writer = await connect(port, 0)
         await writer.send(b"kept")
@@ -84,13 +84,13 @@ async def test_a_watcher_sees_all_writes_nothing_and_keeps_nobody_out(
         await adapter.send(b"seen")
         assert await writer.receive(4) == b"seen"
         for watcher in watchers:
-            assert (await watcher.reader.readuntil(b"seen"))[-4:] == b"seen"
+            assert (await watcher.hear(b"seen"))[-4:] == b"seen"
         refused = await connect(port, 1)
         assert b"in use by" in await refused.rest()
         assert [each["writes"] for each in bench.status()["clients"]] == [True, False, False]
         assert bench.status()["counters"]["to_device"] == 4
         for client in (*watchers, writer, refused):
-            await client.close()
+            client.close()
 
 
 async def test_each_listener_lets_in_whom_it_allows(adapter: Adapter, make_port: MakePort) -> None:
@@ -101,8 +101,8 @@ async def test_each_listener_lets_in_whom_it_allows(adapter: Adapter, make_port:
         friend = await connect(port, 1)
         await friend.send(b"x")
         assert await adapter.receive(1) == b"x"
-        await stranger.close()
-        await friend.close()
+        stranger.close()
+        friend.close()
 
 
 async def test_each_listener_has_its_greeting_on_any_protocol(
@@ -115,10 +115,10 @@ async def test_each_listener_has_its_greeting_on_any_protocol(
     )
     async with serving(port):
         one, two = await connect(port, 0), await connect(port, 1)
-        assert await one.reader.readuntil(b"\n") == b"sw at 9600\r\n"
-        assert await two.reader.readuntil(b"\n") == b"sw for programs\r\n"
-        await one.close()
-        await two.close()
+        assert await one.hear(b"\n") == b"sw at 9600\r\n"
+        assert await two.hear(b"\n") == b"sw for programs\r\n"
+        one.close()
+        two.close()
 
 
 async def test_a_listener_has_its_speed_while_its_client_is_the_only_one(
@@ -131,9 +131,9 @@ async def test_a_listener_has_its_speed_while_its_client_is_the_only_one(
         await baudrate(adapter, 115200)
         other = await connect(port, 0)
         await baudrate(adapter, 9600)
-        await other.close()
+        other.close()
         await baudrate(adapter, 115200)
-        await fast.close()
+        fast.close()
         await baudrate(adapter, 9600)
 
 
@@ -157,7 +157,7 @@ async def test_one_listener_has_tls_and_the_other_has_not(
         await adapter.send(b"answer")
         for client in (plain, secure):
             assert await client.receive(6) == b"answer"
-            await client.close()
+            client.close()
 
 
 async def test_a_listener_that_is_taken_is_named_and_the_other_serves(
@@ -174,7 +174,7 @@ async def test_a_listener_that_is_taken_is_named_and_the_other_serves(
         client = await connect(port, 0)
         await client.send(b"x")
         assert await adapter.receive(1) == b"x"
-        await client.close()
+        client.close()
         squatter.close()
         await squatter.wait_closed()
-        await eventually(lambda: bench.status()["listening"])
+        await until(lambda: bench.status()["listening"], "both listeners are open")
