@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Adapter, TcpClient, eventually, free_tcp_port, serving
+from rfc2217_client import Rfc2217Client
+from rfc2217_client import baudrate as rfc2217_baudrate
 from ttybridge.model.ports import Port
 
 MakePort = Callable[..., Port]
@@ -178,3 +180,26 @@ async def test_a_listener_that_is_taken_is_named_and_the_other_serves(
         squatter.close()
         await squatter.wait_closed()
         await eventually(lambda: bench.status()["listening"])
+
+
+async def test_a_watcher_with_rfc2217_does_not_keep_the_line_from_being_set(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    fast = {"at": at(), "protocol": "raw", "baudrate": 115200}
+    port = make_port(protocol="rfc2217", listen=[at(), fast, {"at": at(), "access": "watch"}])
+    async with serving(port):
+        watcher = Rfc2217Client(await connect(port, 2))
+        await watcher.agree()
+        writer = Rfc2217Client(await connect(port, 0))
+        await writer.agree()
+        await writer.ask(*rfc2217_baudrate(57600))
+        await writer.send(bytes(60_000))
+        await writer.tcp.close()
+        assert await watcher.ask(*rfc2217_baudrate(115200)) == (57600).to_bytes(4, "big")
+        await baudrate(adapter, 57600)
+        await adapter.receive(60_000)
+        await baudrate(adapter, 9600)
+        other = await connect(port, 1)
+        await baudrate(adapter, 115200)
+        await other.close()
+        await watcher.tcp.close()
