@@ -203,3 +203,20 @@ async def test_a_watcher_with_rfc2217_does_not_keep_the_line_from_being_set(
         await baudrate(adapter, 115200)
         await other.close()
         await watcher.tcp.close()
+
+
+async def test_a_listener_has_its_speed_until_its_last_client_has_its_answers(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    port = make_port(listen=[at(), {"at": at(), "baudrate": 115200}], half_close_timeout=2)
+    async with serving(port):
+        client = await connect(port, 1)
+        await client.send(b"uptime\r")
+        client.writer.write_eof()
+        assert await adapter.receive(7) == b"uptime\r"
+        await asyncio.sleep(0.3)
+        assert termios.tcgetattr(adapter._near)[4] == termios.B115200
+        await adapter.send(b"up")
+        assert await client.rest() == b"up"
+        await baudrate(adapter, 9600)
+        await client.close()

@@ -351,9 +351,9 @@ class Clients:
 
     @property
     def alone(self) -> Client | None:
-        """The only client that may write, where there is but one."""
-        active = self._sharing.active
-        return active[0] if len(active) == 1 else None
+        """The only client that may write or still gets answers, where there is but one."""
+        clients = self._sharing.active or self._sharing.clients
+        return clients[0] if len(clients) == 1 else None
 
     def status(self) -> list[dict[str, Any]]:
         """The clients as `ttybridge status --json` shows them; times in seconds."""
