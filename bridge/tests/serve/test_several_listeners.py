@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from conftest import Adapter, TcpClient, eventually, free_tcp_port, serving
 from rfc2217_client import Rfc2217Client
 from rfc2217_client import baudrate as rfc2217_baudrate
+from ttybridge.line.device import Device
 from ttybridge.model.ports import Port
+from ttybridge.serve.handover import Inheritance, dump, load
+from ttybridge.serve.server import Server
 
 MakePort = Callable[..., Port]
 
@@ -219,4 +225,52 @@ async def test_a_listener_has_its_speed_until_its_last_client_has_its_answers(
         await adapter.send(b"up")
         assert await client.rest() == b"up"
         await baudrate(adapter, 9600)
+        await client.close()
+
+
+@pytest.fixture
+def speeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The speeds that a line is set to while its device is open."""
+    speeds: list[int] = []
+    real = Device.set
+
+    def set_(device: Device, name: str, value: Any) -> None:
+        if name == "baudrate" and value != device.setting(name):
+            speeds.append(value)
+        real(device, name, value)
+
+    monkeypatch.setattr(Device, "set", set_)
+    return speeds
+
+
+async def test_the_line_stays_as_it_is_when_a_client_of_the_same_listener_replaces(
+    adapter: Adapter, make_port: MakePort, speeds: list[int]
+) -> None:
+    port = make_port(listen=[at(), {"at": at(), "baudrate": 115200}], sharing="replace")
+    async with serving(port):
+        one, two = await connect(port, 1), await connect(port, 1)
+        await two.send(b"x")
+        assert await adapter.receive(1) == b"x"
+        assert speeds == [115200]
+        await one.close()
+        await two.close()
+
+
+async def test_the_line_stays_as_it_is_in_a_restart(
+    adapter: Adapter, make_port: MakePort, speeds: list[int]
+) -> None:
+    port = make_port(listen=[at(), {"at": at(), "baudrate": 115200}])
+    async with serving(port) as bench:
+        client = await connect(port, 1)
+        await baudrate(adapter, 115200)
+        ports, descriptors = await bench.server.leave()
+        kept = {name: os.dup(descriptor) for name, descriptor in descriptors.items()}
+        state = dump(ports)
+        bench.server.abandon()
+        after = Server(Inheritance(load(state), kept))
+        await after.start([port])
+        await client.send(b"x")
+        assert await adapter.receive(1) == b"x"
+        assert speeds == [115200]
+        await after.stop()
         await client.close()

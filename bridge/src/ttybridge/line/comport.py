@@ -108,7 +108,8 @@ class ComPort:
     def resumed(self) -> None:
         """All members that a predecessor had are here again, but those that left meanwhile."""
         self.device_changed()
-        if not self._is_set():  # the line may still be as the last of them wanted it
+        # The line may still be as the last of them wanted it.
+        if not self._is_set() and not self._restore:
             self._restore_when_sent(self._queue.senders())
 
     def configure(self, settings: dict[str, Any]) -> None:

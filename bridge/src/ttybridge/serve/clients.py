@@ -227,12 +227,12 @@ class Clients:
         """Let one that waits replace the client that is in, and those that wait longer."""
         others = self._sharing.replace(client)
         self._timers.pop(client).cancel()
-        self._changed()
         for other in others:
             log.info("%s: client %s replaced by %s", self._port.name, other.name, client.name)
             other.notice(f"{self._port.name}: replaced by {client.name}")
             other.displace()
             self._remove(other, replaced=True)
+        self._changed()
 
     def finished(self, client: Client) -> bool:
         """A client will send no more; return whether it stays for the answers."""
