@@ -274,3 +274,23 @@ async def test_the_line_stays_as_it_is_in_a_restart(
         assert speeds == [115200]
         await after.stop()
         await client.close()
+
+
+async def test_watchers_that_will_send_no_more_make_room_for_newer_ones(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    watch = {"at": at(), "access": "watch", "max_clients": 2}
+    port = make_port(listen=[at(), watch], half_close_timeout=60)
+    async with serving(port) as bench:
+        watchers = []
+        for _ in range(3):
+            watchers.append(await connect(port, 1))
+            watchers[-1].writer.write_eof()
+            await asyncio.sleep(0.1)
+        assert await watchers[0].rest() == b""
+        assert len(bench.status()["clients"]) == 2
+        await adapter.send(b"seen")
+        for watcher in watchers[1:]:
+            assert await watcher.receive(4) == b"seen"
+        for watcher in watchers:
+            await watcher.close()

@@ -106,6 +106,12 @@ class Clients:
         """Who has come by an entrance and may still send something."""
         return [one for one in self.inside if one.entrance is entrance and not one.state.finished]
 
+    def _finished_too_many(self, entrance: Entrance) -> tuple[Client, ...]:
+        """Of an entrance, who will send no more and must make room for a newcomer."""
+        there = [one for one in self.inside if one.entrance is entrance]
+        too_many = max(0, len(there) + 1 - entrance.max_clients)
+        return tuple(one for one in there if one.state.finished)[:too_many]
+
     def enter(self, client: Client) -> bool:
         """Let a client in, let it wait, or tell it in words why not; return whether it stays."""
         if self._is_closed:
@@ -116,8 +122,9 @@ class Clients:
         if self._is_full(entrance):
             return self._refuse_in_favour_of(client, self._present(entrance))
         if entrance.watches:
-            self._sharing.watch(client)
-            self._let_in(client, ())
+            leave = self._finished_too_many(entrance)
+            self._sharing.watch(client, leave)
+            self._let_in(client, leave)
             return True
         match self._sharing.ask(client):
             case Refuse(holders):

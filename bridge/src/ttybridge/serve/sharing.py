@@ -103,8 +103,10 @@ class Sharing(Generic[Who]):
         self.clients.append(who)
         return Admit(leave)
 
-    def watch(self, who: Who) -> None:
-        """Let one in that only watches: it keeps nobody out."""
+    def watch(self, who: Who, leave: tuple[Who, ...] = ()) -> None:
+        """Let one in that only watches: it keeps nobody out. Those of `leave` make room for it."""
+        for other in leave:
+            self.leave(other)
         self.watchers.append(who)
 
     def make_room(self) -> tuple[Who, ...]:
