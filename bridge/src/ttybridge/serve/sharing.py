@@ -52,7 +52,7 @@ class Sharing(Generic[Who]):
         """Who is in, in the order of arrival."""
         self.waiting: list[Who] = []
         """Who waits to replace the client, in the order of arrival."""
-        self.watchers: list[Who] = []
+        self.watchers: dict[Who, None] = {}
         """Who came only to see what the device says, in the order of arrival."""
         self._finished: set[Who] = set()
 
@@ -107,7 +107,7 @@ class Sharing(Generic[Who]):
         """Let one in that only watches: it keeps nobody out. Those of `leave` make room for it."""
         for other in leave:
             self.leave(other)
-        self.watchers.append(who)
+        self.watchers[who] = None
 
     def make_room(self) -> tuple[Who, ...]:
         """Let those go who will send no more, as far as a newcomer needs their places."""
@@ -119,7 +119,10 @@ class Sharing(Generic[Who]):
 
     def readmit(self, who: Who, watches: bool, finished: bool) -> None:
         """Let a client in that was in before a restart."""
-        (self.watchers if watches else self.clients).append(who)
+        if watches:
+            self.watchers[who] = None
+        else:
+            self.clients.append(who)
         if finished:
             self._finished.add(who)
 
@@ -136,7 +139,8 @@ class Sharing(Generic[Who]):
 
     def leave(self, who: Who) -> None:
         """A client is no longer there."""
-        for members in (self.clients, self.waiting, self.watchers):
+        for members in (self.clients, self.waiting):
             if who in members:
                 members.remove(who)
+        self.watchers.pop(who, None)
         self._finished.discard(who)
