@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from conftest import Adapter, TcpClient, free_tcp_port, serving, until
+from rfc2217_client import Rfc2217Client
+from rfc2217_client import baudrate as rfc2217_baudrate
+from ttybridge.line.device import Device
 from ttybridge.model.ports import Port
+from ttybridge.serve.handover import Inheritance, dump, load
+from ttybridge.serve.server import Server
 
 MakePort = Callable[..., Port]
 
@@ -178,3 +186,111 @@ async def test_a_listener_that_is_taken_is_named_and_the_other_serves(
         squatter.close()
         await squatter.wait_closed()
         await until(lambda: bench.status()["listening"], "both listeners are open")
+
+
+async def test_a_watcher_with_rfc2217_does_not_keep_the_line_from_being_set(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    fast = {"at": at(), "protocol": "raw", "baudrate": 115200}
+    port = make_port(protocol="rfc2217", listen=[at(), fast, {"at": at(), "access": "watch"}])
+    async with serving(port):
+        watcher = Rfc2217Client(await connect(port, 2))
+        await watcher.agree()
+        writer = Rfc2217Client(await connect(port, 0))
+        await writer.agree()
+        await writer.ask(*rfc2217_baudrate(57600))
+        await writer.send(bytes(60_000))
+        writer.tcp.close()
+        assert await watcher.ask(*rfc2217_baudrate(115200)) == (57600).to_bytes(4, "big")
+        await baudrate(adapter, 57600)
+        await adapter.receive(60_000)
+        await baudrate(adapter, 9600)
+        other = await connect(port, 1)
+        await baudrate(adapter, 115200)
+        other.close()
+        watcher.tcp.close()
+
+
+async def test_a_listener_has_its_speed_until_its_last_client_has_its_answers(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    port = make_port(listen=[at(), {"at": at(), "baudrate": 115200}], half_close_timeout=2)
+    async with serving(port):
+        client = await connect(port, 1)
+        await client.send(b"uptime\r")
+        client.writer.write_eof()
+        assert await adapter.receive(7) == b"uptime\r"
+        await asyncio.sleep(0.3)
+        assert termios.tcgetattr(adapter._near)[4] == termios.B115200
+        await adapter.send(b"up")
+        assert await client.rest() == b"up"
+        await baudrate(adapter, 9600)
+        client.close()
+
+
+@pytest.fixture
+def speeds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The speeds that a line is set to while its device is open."""
+    speeds: list[int] = []
+    real = Device.set
+
+    def set_(device: Device, name: str, value: Any) -> None:
+        if name == "baudrate" and value != device.setting(name):
+            speeds.append(value)
+        real(device, name, value)
+
+    monkeypatch.setattr(Device, "set", set_)
+    return speeds
+
+
+async def test_the_line_stays_as_it_is_when_a_client_of_the_same_listener_replaces(
+    adapter: Adapter, make_port: MakePort, speeds: list[int]
+) -> None:
+    port = make_port(listen=[at(), {"at": at(), "baudrate": 115200}], sharing="replace")
+    async with serving(port):
+        one, two = await connect(port, 1), await connect(port, 1)
+        await two.send(b"x")
+        assert await adapter.receive(1) == b"x"
+        assert speeds == [115200]
+        one.close()
+        two.close()
+
+
+async def test_the_line_stays_as_it_is_in_a_restart(
+    adapter: Adapter, make_port: MakePort, speeds: list[int]
+) -> None:
+    port = make_port(listen=[at(), {"at": at(), "baudrate": 115200}])
+    async with serving(port) as bench:
+        client = await connect(port, 1)
+        await baudrate(adapter, 115200)
+        ports, descriptors = await bench.server.leave()
+        kept = {name: os.dup(descriptor) for name, descriptor in descriptors.items()}
+        state = dump(ports)
+        bench.server.abandon()
+        after = Server(Inheritance(load(state), kept))
+        await after.start([port])
+        await client.send(b"x")
+        assert await adapter.receive(1) == b"x"
+        assert speeds == [115200]
+        await after.stop()
+        client.close()
+
+
+async def test_watchers_that_will_send_no_more_make_room_for_newer_ones(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    watch = {"at": at(), "access": "watch", "max_clients": 2}
+    port = make_port(listen=[at(), watch], half_close_timeout=60)
+    async with serving(port) as bench:
+        watchers = []
+        for _ in range(3):
+            watchers.append(await connect(port, 1))
+            watchers[-1].writer.write_eof()
+            await asyncio.sleep(0.1)
+        assert await watchers[0].rest() == b""
+        assert len(bench.status()["clients"]) == 2
+        await adapter.send(b"seen")
+        for watcher in watchers[1:]:
+            assert await watcher.receive(4) == b"seen"
+        for watcher in watchers:
+            watcher.close()

@@ -57,6 +57,10 @@ class Member(Protocol):
     def com_port(self) -> ComPortState:
         """What it has asked to be told."""
 
+    @property
+    def only_watches(self) -> bool:
+        """Whether it can never set the line."""
+
     def may_write(self) -> bool:
         """Whether the device takes what it sends."""
 
@@ -104,7 +108,8 @@ class ComPort:
     def resumed(self) -> None:
         """All members of the earlier process have rejoined, except those that have left."""
         self.device_changed()
-        if not self._members:  # the line may still have the settings of one that has left
+        # The line may still be as the last of them wanted it.
+        if not self._is_set() and not self._restore:
             self._restore_when_sent(self._queue.senders())
 
     def configure(self, settings: dict[str, Any]) -> None:
@@ -115,7 +120,7 @@ class ComPort:
         if settings == self._device.configured.settings:
             return
         self._device.configured.settings = {**settings}
-        if not self._members and not self._restore:
+        if not self._is_set() and not self._restore:
             self._restore_when_sent(self._queue.senders())
 
     def leave_all(self) -> None:
@@ -129,7 +134,7 @@ class ComPort:
         """A client has gone."""
         if member in self._members:
             self._members.remove(member)
-            if not self._members and not self._restore:
+            if not member.only_watches and not self._is_set() and not self._restore:
                 self._restore_when_sent({member, *self._queue.departed()})
 
     def device_changed(self) -> None:
@@ -140,7 +145,7 @@ class ComPort:
     def answer(self, member: Member, request: rfc2217.Request) -> None:
         """Do what a client asks for, where it may, and answer it."""
         owns = self._owner() is member
-        if self._restore and isinstance(request, rfc2217.CHANGES_THE_LINE):
+        if owns and self._restore and isinstance(request, rfc2217.CHANGES_THE_LINE):
             self._restore_now()
         match request:
             case rfc2217.Signature(text):
@@ -171,6 +176,10 @@ class ComPort:
                 if owns:
                     self._purge(request.received, request.unsent)
                 member.say(rfc2217.purged(code))
+
+    def _is_set(self) -> bool:
+        """Whether a client is there that may have set the line."""
+        return not all(member.only_watches for member in self._members)
 
     def _owner(self) -> Member | None:
         return next((member for member in self._members if member.may_write()), None)

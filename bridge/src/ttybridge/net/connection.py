@@ -149,7 +149,9 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The other side has closed its sending side."""
         # TLS has no half-closed connections in asyncio.
-        return self._owner.finished(self) and not self.has_tls
+        stays = self._owner.finished(self) and not self.has_tls
+        self.is_open = self.is_open and stays  # else the transport closes
+        return stays
 
     def pause_reading(self, why: str) -> None:
         """Stop reading until `resume_reading` has been called for every reason."""

@@ -306,6 +306,11 @@ class Client:
         assert self.state.com_port
         return self.state.com_port
 
+    @property
+    def only_watches(self) -> bool:
+        """Whether the device never takes what it sends."""
+        return self.entrance.watches
+
     def may_write(self) -> bool:
         """Whether the device takes what it sends, and it may still send something."""
         return self.writes and not self.state.finished

@@ -106,6 +106,12 @@ class Clients:
         """Clients that have come by an entrance and may still send something."""
         return [one for one in self.inside if one.entrance is entrance and not one.state.finished]
 
+    def _finished_too_many(self, entrance: Entrance) -> tuple[Client, ...]:
+        """Of an entrance, who will send no more and must make room for a newcomer."""
+        there = [one for one in self.inside if one.entrance is entrance]
+        too_many = max(0, len(there) + 1 - entrance.max_clients)
+        return tuple(one for one in there if one.state.finished)[:too_many]
+
     def enter(self, client: Client) -> bool:
         """Let a client in, let it wait, or refuse it and say why; return whether it stays."""
         if self._is_closed:
@@ -116,8 +122,9 @@ class Clients:
         if self._is_full(entrance):
             return self._refuse_in_favour_of(client, self._present(entrance))
         if entrance.watches:
-            self._sharing.watch(client)
-            self._let_in(client, ())
+            leave = self._finished_too_many(entrance)
+            self._sharing.watch(client, leave)
+            self._let_in(client, leave)
             return True
         match self._sharing.ask(client):
             case Refuse(holders):
@@ -227,12 +234,12 @@ class Clients:
         """Let a candidate replace the client that is in, and the older candidates."""
         others = self._sharing.replace(client)
         self._timers.pop(client).cancel()
-        self._changed()
         for other in others:
             log.info("%s: client %s replaced by %s", self._port.name, other.name, client.name)
             other.notice(f"{self._port.name}: replaced by {client.name}")
             other.displace()
             self._remove(other, replaced=True)
+        self._changed()
 
     def finished(self, client: Client) -> bool:
         """A client will send no more; return whether it stays for the answers."""
@@ -352,9 +359,9 @@ class Clients:
 
     @property
     def alone(self) -> Client | None:
-        """The client that may send something, if there is exactly one."""
-        active = self._sharing.active
-        return active[0] if len(active) == 1 else None
+        """The only client that may write or still gets answers, where there is but one."""
+        clients = self._sharing.active or self._sharing.clients
+        return clients[0] if len(clients) == 1 else None
 
     def status(self) -> list[dict[str, Any]]:
         """The clients as `ttybridge status --json` shows them; times in seconds."""

@@ -142,9 +142,9 @@ class Resumption:
             served.forget_departed_input()
         served.departed.look_later()
         self._tell_what_has_changed()
+        served.changed()  # before `resumed`, which restores the line to what is then configured
         served.com_port.resumed()
         served.queue.write()
-        served.changed()
 
     def _tell_what_has_changed(self) -> None:
         """Tell clients only what differs from what the earlier process has told them."""

@@ -51,7 +51,7 @@ class Sharing(Generic[Who]):
         """Clients that are in, in order of arrival; without watchers."""
         self.waiting: list[Who] = []
         """Candidates, in order of arrival."""
-        self.watchers: list[Who] = []
+        self.watchers: dict[Who, None] = {}
         """Clients of a listener that only watches, in order of arrival."""
         self._finished: set[Who] = set()
 
@@ -102,9 +102,11 @@ class Sharing(Generic[Who]):
         self.clients.append(who)
         return Admit(leave)
 
-    def watch(self, who: Who) -> None:
-        """Let a client in that only watches: it takes no other client's place."""
-        self.watchers.append(who)
+    def watch(self, who: Who, leave: tuple[Who, ...] = ()) -> None:
+        """Let a client in that only watches; those of `leave` make room for it."""
+        for other in leave:
+            self.leave(other)
+        self.watchers[who] = None
 
     def make_room(self) -> tuple[Who, ...]:
         """Remove clients that will send no more, if a newcomer needs a place; return them."""
@@ -116,7 +118,10 @@ class Sharing(Generic[Who]):
 
     def readmit(self, who: Who, watches: bool, finished: bool) -> None:
         """Let a client in that was in before a restart."""
-        (self.watchers if watches else self.clients).append(who)
+        if watches:
+            self.watchers[who] = None
+        else:
+            self.clients.append(who)
         if finished:
             self._finished.add(who)
 
@@ -133,7 +138,8 @@ class Sharing(Generic[Who]):
 
     def leave(self, who: Who) -> None:
         """A client is no longer there."""
-        for members in (self.clients, self.waiting, self.watchers):
+        for members in (self.clients, self.waiting):
             if who in members:
                 members.remove(who)
+        self.watchers.pop(who, None)
         self._finished.discard(who)
