@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import re
 import struct
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import TIMEOUT, TcpClient
+from conftest import TcpClient, in_time
 from ttybridge.line.device import Device
 
 DONT, DO, WONT, WILL = 254, 253, 252, 251
@@ -61,7 +60,7 @@ class Rfc2217Client:
     async def agree(self, modemstate: bool = True) -> None:
         """Agree on BINARY and COM-PORT-OPTION, and take the first NOTIFY-MODEMSTATE."""
         await self.negotiate((WILL, BINARY), (DO, BINARY), (DO, ECHO), (DO, SGA), (WILL, COM_PORT))
-        await self.until(lambda: (DO, COM_PORT) in self.said)
+        await self.until(lambda: (DO, COM_PORT) in self.said, "both agree on COM-PORT-OPTION")
         if modemstate:
             await self.answer(MODEMSTATE)
 
@@ -90,13 +89,13 @@ class Rfc2217Client:
             found.extend(payload for payload in self.payloads if payload[0] == code + 100)
             return bool(found)
 
-        await self.until(arrived)
+        await self.until(arrived, f"an answer to command {code}")
         self.payloads.remove(found[0])
         return found[0][1:]
 
     async def receive(self, size: int) -> bytes:
         """Return the next `size` bytes of the device."""
-        await self.until(lambda: len(self.data) >= size)
+        await self.until(lambda: len(self.data) >= size, f"{size} bytes for a client")
         data = bytes(self.data[:size])
         del self.data[:size]
         return data
@@ -105,9 +104,9 @@ class Rfc2217Client:
         """Return when the server has done all that was sent, and its answers are here."""
         await self.ask(SIGNATURE)
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Read on until a condition holds."""
-        async with asyncio.timeout(TIMEOUT):
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Read on until a condition holds; AssertionError that says what did not happen."""
+        async with in_time(what):
             while not condition():
                 data = await self.tcp.reader.read(65536)
                 assert data, "the server closed the connection"

@@ -10,12 +10,11 @@ import socket
 import stat
 import struct
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from conftest import TIMEOUT, Adapter, eventually
-from process import LOOPS, command, daemon, entry, environment, run, tcp_port
+from conftest import Adapter, Connect, in_time, on_each_loop, until
+from process import StartDaemon, command, entry, environment, run, tcp_port
 from ttybridge import cli
 from ttybridge.daemon import control
 
@@ -110,127 +109,111 @@ def test_serve_that_can_serve_nothing_names_the_port_that_is_taken(tmp_path: Pat
     assert r"\n" not in done.stderr
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-async def test_a_stop_delivers_what_is_under_way(loop: str, adapter: Adapter) -> None:
+@on_each_loop
+async def test_a_stop_delivers_what_is_under_way(adapter: Adapter, daemon: StartDaemon) -> None:
     sw = entry(device=str(adapter.path))
-    async with daemon(sw, loop=loop) as process:
-        reader, writer = await process.connect(sw)
-        writer.write(bytes(50_000) + b"the end")
-        await adapter.send(b"x")
-        assert await reader.readexactly(1) == b"x"
-        process.signal(signal.SIGTERM)
-        assert (await adapter.receive(50_007)).endswith(b"the end")
-        assert await process.exit_status() == 0
-        assert await reader.read() == b""
-        writer.close()
+    process = await daemon(sw)
+    client = await process.connect(sw)
+    client.write(bytes(50_000) + b"the end")
+    await adapter.send(b"x")
+    assert await client.receive(1) == b"x"
+    process.signal(signal.SIGTERM)
+    assert (await adapter.receive(50_007)).endswith(b"the end")
+    assert await process.exit_status() == 0
+    assert await client.rest() == b""
 
 
-def _is_still(counts: list[int], port: dict[str, Any]) -> bool:
-    """Whether a port has begun to read its device and has stopped, for want of room."""
-    counts.append(port["counters"]["from_device"])
-    return counts[-1] > 0 and len(counts) > 6 and len(set(counts[-6:])) == 1
-
-
-@pytest.mark.parametrize("loop", LOOPS)
+@on_each_loop
 async def test_a_stop_gives_a_client_that_reads_late_all_that_the_device_sent(
-    loop: str, adapter: Adapter
+    adapter: Adapter, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path))
-    async with daemon(sw, loop=loop) as process:
-        client = socket.socket()
+    process = await daemon(sw)
+    with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.setblocking(False)
-        with client:
-            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", tcp_port(sw)))
-            await process.until(lambda port: bool(port["clients"]))
-            sending = asyncio.create_task(adapter.send(bytes(16 * 1024 * 1024)))
-            counts = [-1, 0]
-            await process.until(lambda port: _is_still(counts, port))
-            sending.cancel()
-            process.signal(signal.SIGTERM)
-            await eventually(lambda: "stopping" in process.log)
-            received = 0
-            async with asyncio.timeout(TIMEOUT):
-                while data := await asyncio.get_running_loop().sock_recv(client, 65536):
-                    received += len(data)
-            assert received == counts[-1]
-        assert await process.exit_status() == 0
+        client.connect(("127.0.0.1", tcp_port(sw)))
+        await process.has_clients(1)
+        sending = asyncio.create_task(adapter.send(bytes(16 * 1024 * 1024)))
+        size = await process.reads_no_more()
+        sending.cancel()
+        process.signal(signal.SIGTERM)
+        await process.logs("stopping")
+        with client.makefile("rb") as stream:
+            assert len(await asyncio.to_thread(stream.read)) == size
+    assert await process.exit_status() == 0
 
 
-async def test_ctrl_c_is_a_clean_stop(tmp_path: Path) -> None:
-    async with daemon(entry(device=str(tmp_path / "tty"))) as process:
-        assert await process.end(signal.SIGINT) == 0
+async def test_ctrl_c_is_a_clean_stop(tmp_path: Path, daemon: StartDaemon) -> None:
+    process = await daemon(entry(device=str(tmp_path / "tty")))
+    assert await process.end(signal.SIGINT) == 0
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@on_each_loop
 async def test_a_stop_while_the_device_takes_nothing_says_what_is_lost(
-    loop: str, adapter: Adapter
+    adapter: Adapter, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path))
-    async with daemon(sw, loop=loop) as process:
-        _, writer = await process.connect(sw)
-        writer.write(bytes(8 * 1024 * 1024))
-        await process.until(lambda port: bool(port["counters"]["to_device"]))
-        assert await process.end() == 0
-        assert process.log.count("bytes for the device are lost") == 1
-        writer.transport.abort()
+    process = await daemon(sw)
+    client = await process.connect(sw)
+    client.write(bytes(8 * 1024 * 1024))
+    await process.until(lambda port: port["counters"]["to_device"], "the device is written to")
+    assert await process.end() == 0
+    assert process.log.count("bytes for the device are lost") == 1
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@on_each_loop
 async def test_a_reload_takes_the_new_file_and_a_faulty_one_changes_nothing(
-    loop: str, adapter: Adapter, tmp_path: Path
+    adapter: Adapter, tmp_path: Path, daemon: StartDaemon
 ) -> None:
     sw, more = entry(device=str(adapter.path)), entry(name="more", device="/nonexistent/tty")
-    async with daemon(sw, loop=loop) as process:
-        reader, writer = await process.connect(sw)
-        process.configure(sw, more)
-        process.signal(signal.SIGHUP)
-        await eventually(lambda: "reloaded: 2 ports" in process.log)
-        process.configure(sw, {**more, "baudrate": 0})
-        process.signal(signal.SIGHUP)
-        await eventually(lambda: "not reloaded, all stays as it was" in process.log)
-        assert "port more: baudrate: 0: write a whole number" in process.log
-        assert [port["name"] for port in (await process.status())["ports"]] == ["sw", "more"]
-        await adapter.send(b"still here")
-        assert await reader.readexactly(10) == b"still here"
-        process.configure()
-        process.signal(signal.SIGHUP)
-        assert await reader.read() == b""
-        await eventually(lambda: "reloaded: 0 ports" in process.log)
-        writer.close()
-        assert await process.end() == 0
+    process = await daemon(sw)
+    client = await process.connect(sw)
+    process.configure(sw, more)
+    process.signal(signal.SIGHUP)
+    await process.logs("reloaded: 2 ports")
+    process.configure(sw, {**more, "baudrate": 0})
+    process.signal(signal.SIGHUP)
+    await process.logs("not reloaded, all stays as it was")
+    assert "port more: baudrate: 0: write a whole number" in process.log
+    assert [port["name"] for port in (await process.status())["ports"]] == ["sw", "more"]
+    await adapter.send(b"still here")
+    assert await client.receive(10) == b"still here"
+    process.configure()
+    process.signal(signal.SIGHUP)
+    assert await client.rest() == b""
+    await process.logs("reloaded: 0 ports")
+    assert await process.end() == 0
 
 
-async def test_status_shows_ports_clients_and_problems(adapter: Adapter) -> None:
+async def test_status_shows_ports_clients_and_problems(
+    adapter: Adapter, daemon: StartDaemon
+) -> None:
     sw, away = entry(device=str(adapter.path)), entry(name="away", device="/nonexistent/tty")
-    with socket.create_server(("127.0.0.1", 0)) as squatter:
-        taken = entry(name="taken", device="/nonexistent/t2")
-        taken["listen"] = f"127.0.0.1:{squatter.getsockname()[1]}"
-        async with daemon(sw, away, taken) as process:
-            reader, writer = await process.connect(sw)
-            await adapter.send(b"12345")
-            await reader.readexactly(5)
-            client = "{}:{}".format(*writer.get_extra_info("sockname"))
-            done = await asyncio.to_thread(run, "status", runtime=process.runtime)
-            lines = [line.split() for line in done.stdout.splitlines()]
-            assert lines[1] == ["sw", sw["listen"], str(adapter.path), client, "5", "0"]
-            assert lines[2] == ["away", away["listen"], "absent", "-", "0", "0"]
-            assert lines[3][:3] == ["taken", "NOT", taken["listen"]]
-            assert "away: /nonexistent/tty does not exist" in done.stdout
-            assert f"taken: cannot listen on {taken['listen']}" in done.stdout
-            done = await asyncio.to_thread(run, "status", "--json", runtime=process.runtime)
-            status = json.loads(done.stdout)
-            assert status == {**await process.status(), "ports": status["ports"]}
-            assert status["pid"] == process.pid
-            assert status["ports"][0]["clients"][0]["address"] == client
-            writer.close()
+    taken = entry(name="taken", device="/nonexistent/t2")
+    with socket.create_server(("127.0.0.1", tcp_port(taken))):
+        process = await daemon(sw, away, taken)
+        client = await process.connect(sw)
+        await adapter.send(b"12345")
+        await client.receive(5)
+        done = await asyncio.to_thread(run, "status", runtime=process.runtime)
+        lines = [line.split() for line in done.stdout.splitlines()]
+        assert lines[1] == ["sw", sw["listen"], str(adapter.path), client.name, "5", "0"]
+        assert lines[2] == ["away", away["listen"], "absent", "-", "0", "0"]
+        assert lines[3][:3] == ["taken", "NOT", taken["listen"]]
+        assert "away: /nonexistent/tty does not exist" in done.stdout
+        assert f"taken: cannot listen on {taken['listen']}" in done.stdout
+        done = await asyncio.to_thread(run, "status", "--json", runtime=process.runtime)
+        status = json.loads(done.stdout)
+        assert status == {**await process.status(), "ports": status["ports"]}
+        assert status["pid"] == process.pid
+        assert status["ports"][0]["clients"][0]["address"] == client.name
 
 
-async def test_the_status_socket_is_for_its_owner_and_group() -> None:
-    async with daemon(entry(device="/nonexistent/tty"), before="umask 022") as process:
-        path = process.runtime / "control.sock"
-        assert stat.S_IMODE(path.stat().st_mode) == 0o660
-        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
+async def test_the_status_socket_is_for_its_owner_and_group(daemon: StartDaemon) -> None:
+    process = await daemon(entry(device="/nonexistent/tty"), before="umask 022")
+    path = process.runtime / "control.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
 
 
 def test_status_says_what_a_port_is_where_that_is_written() -> None:
@@ -249,16 +232,18 @@ def test_status_says_what_a_port_is_where_that_is_written() -> None:
     assert table[2].endswith("2          Core switch (rack 1) [lab]")
 
 
-async def test_a_socket_that_a_killed_daemon_left_is_replaced(tmp_path: Path) -> None:
-    async with daemon(entry(device=str(tmp_path / "tty"))) as process:
-        process.signal(signal.SIGKILL)
-        await eventually(lambda: process.ended)
-        await process.start(entry(device=str(tmp_path / "tty")))
-        assert (await process.port())["listening"]
+async def test_a_socket_that_a_killed_daemon_left_is_replaced(
+    tmp_path: Path, daemon: StartDaemon
+) -> None:
+    process = await daemon(entry(device=str(tmp_path / "tty")))
+    process.signal(signal.SIGKILL)
+    await until(lambda: process.ended, "it ends")
+    await process.start(entry(device=str(tmp_path / "tty")))
+    assert (await process.port())["listening"]
 
 
 async def test_a_status_socket_that_cannot_be_made_does_not_keep_ports_from_being_served(
-    tmp_path: Path,
+    tmp_path: Path, connect: Connect
 ) -> None:
     sw = entry(device="/nonexistent/tty")
     process = await asyncio.create_subprocess_exec(
@@ -267,18 +252,17 @@ async def test_a_status_socket_that_cannot_be_made_does_not_keep_ports_from_bein
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr
-    async with asyncio.timeout(TIMEOUT):
+    async with in_time("the daemon serves and ends"):
         while b"status will not work" not in (line := await process.stderr.readline()):
             assert line
         assert b"None" not in line
-        _, writer = await asyncio.open_connection("127.0.0.1", tcp_port(sw))
-        writer.close()
+        await connect("127.0.0.1", tcp_port(sw))
         process.terminate()
         await process.communicate()
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@on_each_loop
 @pytest.mark.parametrize(
     "junk",
     [
@@ -294,28 +278,24 @@ async def test_a_status_socket_that_cannot_be_made_does_not_keep_ports_from_bein
         b"x" * 1_000_000,
     ],
 )
-async def test_junk_on_the_status_socket_harms_nothing(loop: str, junk: bytes) -> None:
-    async with daemon(entry(device="/nonexistent/tty"), loop=loop) as process:
-        reader, writer = await asyncio.open_unix_connection(process.runtime / "control.sock")
-        writer.write(junk)
-        writer.write_eof()
-        try:
-            answer = await asyncio.wait_for(reader.read(), TIMEOUT)
-        except ConnectionError:
-            answer = b""
-        assert not answer or "error" in json.loads(answer)
-        writer.close()
-        assert (await process.port())["listening"]
-        assert await process.end() == 0
+async def test_junk_on_the_status_socket_harms_nothing(junk: bytes, daemon: StartDaemon) -> None:
+    process = await daemon(entry(device="/nonexistent/tty"))
+    try:
+        answer = await process.say(junk)
+    except ConnectionError:
+        answer = b""
+    assert not answer or "error" in json.loads(answer)
+    assert (await process.port())["listening"]
+    assert await process.end() == 0
 
 
-async def test_one_who_asks_and_leaves_at_once_harms_nothing() -> None:
-    async with daemon(entry(device="/nonexistent/tty")) as process:
-        before = process.descriptors()
-        for _ in range(50):
-            with socket.socket(socket.AF_UNIX) as asker:
-                asker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                asker.connect(str(process.runtime / "control.sock"))
-                asker.send(b'{"command": "status"}\n')
-        assert (await process.port())["listening"]
-        await eventually(lambda: process.descriptors() <= before + 1)
+async def test_one_who_asks_and_leaves_at_once_harms_nothing(daemon: StartDaemon) -> None:
+    process = await daemon(entry(device="/nonexistent/tty"))
+    before = process.descriptors()
+    for _ in range(50):
+        with socket.socket(socket.AF_UNIX) as asker:
+            asker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            asker.connect(str(process.runtime / "control.sock"))
+            asker.send(b'{"command": "status"}\n')
+    assert (await process.port())["listening"]
+    await until(lambda: process.descriptors() <= before + 1, "its descriptors are as few as before")

@@ -21,11 +21,22 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import TIMEOUT, Adapter, eventually, free_tcp_port, in_each_loop, serving
-from process import LOOPS, Daemon, daemon, entry, environment, tcp_port
+from conftest import (
+    TIMEOUT,
+    Adapter,
+    Connect,
+    MakePort,
+    Serve,
+    TcpClient,
+    free_tcp_port,
+    in_each_loop,
+    in_time,
+    on_each_loop,
+    until,
+)
+from process import Daemon, StartDaemon, entry, environment, tcp_port
 from ttybridge import __version__
 from ttybridge.daemon import metrics
-from ttybridge.model.ports import Port
 from ttybridge.model.values import Listen
 
 PORT = {
@@ -101,17 +112,16 @@ def samples(families: list[Metric]) -> Samples:
 
 async def exchange(number: int, data: bytes) -> bytes:
     """Send bytes and then nothing more; return what comes until the server closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", number)
+    client = await TcpClient.connect("127.0.0.1", number)
     try:
-        async with asyncio.timeout(TIMEOUT):
-            writer.write(data)
-            with contextlib.suppress(OSError):
-                writer.write_eof()
-            return await reader.read()
+        client.write(data)
+        with contextlib.suppress(OSError):
+            client.finish()
+        return await client.rest()
     except ConnectionError:
         return b""
     finally:
-        writer.close()
+        client.close()
 
 
 def descriptors() -> int:
@@ -120,10 +130,11 @@ def descriptors() -> int:
 
 
 async def test_the_metrics_of_a_port_in_use(
-    adapter: Adapter, make_port: Callable[..., Port]
+    adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     port = make_port(sharing="shared", max_clients=1)
-    async with serving(port) as bench, metrics_of(bench.server.status) as number:
+    bench = await serve(port)
+    async with metrics_of(bench.server.status) as number:
         before = await scrape(number)
         client = await bench.connect(port)
         await client.send(b"abc")
@@ -133,10 +144,10 @@ async def test_the_metrics_of_a_port_in_use(
         assert await refused.rest()
         in_use = await scrape(number)
         adapter.unplug()
-        await eventually(lambda: not bench.status()["device"]["present"])
+        await bench.has_no_device()
         away = await scrape(number)
         adapter.plug()
-        await eventually(lambda: bool(bench.status()["device"]["present"]))
+        await bench.has_device()
         back = await scrape(number)
 
     def values(name: str) -> list[float]:
@@ -280,47 +291,42 @@ async def test_garbage_and_clients_that_vanish_do_no_harm() -> None:
                 client.send(b"GET /metrics HTTP/1.1\r\n\r\n"[: chance.randrange(1, 30)])
             await asyncio.sleep(0.001 * chance.randrange(3))
         assert await page(number)
-        await eventually(lambda: descriptors() <= before)
+        await until(lambda: descriptors() <= before, "the descriptors are as few as before")
 
 
 @in_each_loop
-async def test_a_request_without_end_is_not_kept() -> None:
+async def test_a_request_without_end_is_not_kept(connect: Connect) -> None:
     async with metrics_of(nothing) as number:
-        _, writer = await asyncio.open_connection("127.0.0.1", number)
-        writer.write(b"GET /metrics HTTP/1.1\r\n")
-        async with asyncio.timeout(TIMEOUT):
+        client = await connect("127.0.0.1", number)
+        client.write(b"GET /metrics HTTP/1.1\r\n")
+        async with in_time("the client is cut off"):
             with contextlib.suppress(ConnectionError):
                 while True:
-                    writer.write(b"X-Long: %1000d\r\n" % 1)
-                    await writer.drain()
-        writer.close()
+                    await client.send(b"X-Long: %1000d\r\n" % 1)
 
 
 @in_each_loop
-async def test_a_request_that_comes_slowly_is_answered() -> None:
+async def test_a_request_that_comes_slowly_is_answered(connect: Connect) -> None:
     async with metrics_of(nothing) as number:
-        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        client = await connect("127.0.0.1", number)
         for byte in b"GET /metrics HTTP/1.0\r\nHost: pi\r\n\r\n":
-            writer.write(bytes([byte]))
+            client.write(bytes([byte]))
             await asyncio.sleep(0.001)
-        async with asyncio.timeout(TIMEOUT):
-            assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
-        writer.close()
+        assert (await client.rest()).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 @in_each_loop
-async def test_clients_beyond_a_few_at_once_are_closed() -> None:
+async def test_clients_beyond_a_few_at_once_are_closed(connect: Connect) -> None:
     async with metrics_of(nothing) as number:
-        flood = [
-            await asyncio.open_connection("127.0.0.1", number)
-            for _ in range(3 * metrics.ANSWERED_AT_ONCE)
-        ]
-        ends = [asyncio.create_task(reader.read()) for reader, _ in flood]
-        await eventually(
-            lambda: [end.done() for end in ends].count(False) == metrics.ANSWERED_AT_ONCE
+        many = 3 * metrics.ANSWERED_AT_ONCE
+        flood = [await connect("127.0.0.1", number) for _ in range(many)]
+        ends = [asyncio.create_task(client.rest()) for client in flood]
+        await until(
+            lambda: [end.done() for end in ends].count(False) == metrics.ANSWERED_AT_ONCE,
+            "the others are closed",
         )
-        for _, writer in flood:
-            writer.close()
+        for client in flood:
+            client.close()
         await asyncio.gather(*ends, return_exceptions=True)
         assert await page(number)
 
@@ -328,15 +334,13 @@ async def test_clients_beyond_a_few_at_once_are_closed() -> None:
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\n"])
 @in_each_loop
 async def test_a_client_that_asks_nothing_is_closed(
-    sent: bytes, monkeypatch: pytest.MonkeyPatch
+    sent: bytes, monkeypatch: pytest.MonkeyPatch, connect: Connect
 ) -> None:
     monkeypatch.setattr(metrics, "ANSWER_SECONDS", 0.2)
     async with metrics_of(nothing) as number:
-        reader, writer = await asyncio.open_connection("127.0.0.1", number)
-        writer.write(sent)
-        async with asyncio.timeout(TIMEOUT):
-            assert await reader.read() == b""
-        writer.close()
+        client = await connect("127.0.0.1", number)
+        client.write(sent)
+        assert await client.rest() == b""
 
 
 @in_each_loop
@@ -356,8 +360,8 @@ async def test_a_client_that_reads_nothing_is_closed(monkeypatch: pytest.MonkeyP
             client.connect(("127.0.0.1", number))
             with_client = descriptors()
             client.send(b"GET /metrics HTTP/1.1\r\n\r\n")
-            await eventually(lambda: bool(asked))
-            await eventually(lambda: descriptors() == with_client)
+            await until(lambda: bool(asked), "the page is asked for")
+            await until(lambda: descriptors() == with_client, "the client's connection is closed")
 
 
 @in_each_loop
@@ -376,71 +380,75 @@ async def reload(process: Daemon, *entries: dict[str, Any], metrics: str = "") -
     process.configure(*entries, metrics=metrics)
     before = process.log.count("reloaded")
     process.signal(signal.SIGHUP)
-    await eventually(lambda: process.log.count("reloaded") > before)
+    await until(lambda: process.log.count("reloaded") > before, "the daemon has reloaded")
     said: dict[str, Any] = (await process.status())["metrics"]
     return said
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-async def test_a_reload_moves_the_metrics_and_touches_no_port(loop: str, adapter: Adapter) -> None:
+@on_each_loop
+async def test_a_reload_moves_the_metrics_and_touches_no_port(
+    adapter: Adapter, daemon: StartDaemon
+) -> None:
     sw, free = entry(device=str(adapter.path)), entry()
     number = tcp_port(free)
-    async with daemon(sw, loop=loop) as process:
-        reader, writer = await process.connect(sw)
-        nowhere = {"listen": None, "listening": False, "problem": None}
-        assert (await process.status())["metrics"] == nowhere
-        # The second address is part of the first: the old listener must close first.
-        for listen in (str(number), f"127.0.0.1:{number}", f"127.0.0.1:{number}"):
-            there = {"listen": listen, "listening": True, "problem": None}
-            assert await reload(process, sw, metrics=listen) == there
-            assert await scrape(number)
-        assert process.log.count(f"metrics on 127.0.0.1:{number}") == 1
-        elsewhere = tcp_port(entry())
-        await reload(process, sw, metrics=f"127.0.0.1:{elsewhere}")
-        assert await scrape(elsewhere)
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.to_thread(ask, number)
-        # The port and the metrics change places.
-        free["device"] = "/nonexistent/tty"
-        free["name"] = "more"
-        free["listen"] = f"127.0.0.1:{elsewhere}"
-        await reload(process, sw, free, metrics=f"127.0.0.1:{number}")
-        assert (await process.port("more"))["listening"]
+    process = await daemon(sw)
+    client = await process.connect(sw)
+    nowhere = {"listen": None, "listening": False, "problem": None}
+    assert (await process.status())["metrics"] == nowhere
+    # The second address is part of the first: the old listener must close first.
+    for listen in (str(number), f"127.0.0.1:{number}", f"127.0.0.1:{number}"):
+        there = {"listen": listen, "listening": True, "problem": None}
+        assert await reload(process, sw, metrics=listen) == there
         assert await scrape(number)
-        assert await reload(process, sw, free) == nowhere
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.to_thread(ask, number)
-        await adapter.send(b"still here")
-        assert await reader.readexactly(10) == b"still here"
-        writer.close()
+    assert process.log.count(f"metrics on 127.0.0.1:{number}") == 1
+    elsewhere = tcp_port(entry())
+    await reload(process, sw, metrics=f"127.0.0.1:{elsewhere}")
+    assert await scrape(elsewhere)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.to_thread(ask, number)
+    # The port and the metrics change places.
+    free["device"] = "/nonexistent/tty"
+    free["name"] = "more"
+    free["listen"] = f"127.0.0.1:{elsewhere}"
+    await reload(process, sw, free, metrics=f"127.0.0.1:{number}")
+    assert (await process.port("more"))["listening"]
+    assert await scrape(number)
+    assert await reload(process, sw, free) == nowhere
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.to_thread(ask, number)
+    await adapter.send(b"still here")
+    assert await client.receive(10) == b"still here"
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-async def test_metrics_come_once_another_program_has_left_their_address(loop: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as squatter:
-        number = squatter.getsockname()[1]
-        async with daemon(loop=loop) as process:
-            listen = f"127.0.0.1:{number}"
-            said = await reload(process, metrics=listen)
-            problem = "Address already in use"
-            assert said == {"listen": listen, "listening": False, "problem": problem}
-            squatter.close()
-            await eventually(lambda: f"metrics on {listen}\n" in process.log.split(problem)[-1])
-            assert process.log.count(problem) == 1
-            assert (await process.status())["metrics"]["problem"] is None
-            response, _ = await asyncio.to_thread(ask, number)
-            assert response.status == 200
+@on_each_loop
+async def test_metrics_come_once_another_program_has_left_their_address(
+    daemon: StartDaemon,
+) -> None:
+    number, problem = free_tcp_port(), "Address already in use"
+    listen = f"127.0.0.1:{number}"
+    process = await daemon()
+    with socket.create_server(("127.0.0.1", number)):
+        said = await reload(process, metrics=listen)
+        assert said == {"listen": listen, "listening": False, "problem": problem}
+    await until(
+        lambda: f"metrics on {listen}\n" in process.log.split(problem)[-1],
+        "the metrics are there",
+    )
+    assert process.log.count(problem) == 1
+    assert (await process.status())["metrics"]["problem"] is None
+    response, _ = await asyncio.to_thread(ask, number)
+    assert response.status == 200
 
 
-async def test_a_reload_that_failed_is_told_until_one_succeeds() -> None:
-    async with daemon() as process:
-        assert (await process.status())["reload_problem"] is None
-        await reload(process, {"name": "sw"})
-        problem = (await process.status())["reload_problem"]
-        assert problem.startswith("not reloaded, all stays as it was:\n")
-        assert "port sw: listen: missing" in problem
-        await reload(process)
-        assert (await process.status())["reload_problem"] is None
+async def test_a_reload_that_failed_is_told_until_one_succeeds(daemon: StartDaemon) -> None:
+    process = await daemon()
+    assert (await process.status())["reload_problem"] is None
+    await reload(process, {"name": "sw"})
+    problem = (await process.status())["reload_problem"]
+    assert problem.startswith("not reloaded, all stays as it was:\n")
+    assert "port sw: listen: missing" in problem
+    await reload(process)
+    assert (await process.status())["reload_problem"] is None
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import eventually
+from conftest import until
 from ttybridge.line import capture as module
 from ttybridge.line.capture import CLIENT, DEVICE, PENDING_LIMIT, Capture, CaptureState
 from ttybridge.model.ports import Log
@@ -261,9 +261,9 @@ async def test_what_a_client_sent_is_not_kept_unasked(path: Path, timestamps: bo
 async def test_a_prompt_is_in_the_file_and_continued_there(path: Path) -> None:
     capture = make(path)
     capture.device_sent(b"login: ")
-    await eventually(lambda: content(path) == f"{STAMP} login: ".encode())
+    await until(lambda: content(path) == f"{STAMP} login: ".encode(), "the prompt is written")
     capture.device_sent(b"root\n")
-    await eventually(lambda: content(path) == f"{STAMP} login: root\n".encode())
+    await until(lambda: content(path) == f"{STAMP} login: root\n".encode(), "the line is written")
     await capture.close()
 
 
@@ -406,10 +406,10 @@ TAKEN_AWAY: dict[str, Callable[[Path], object]] = {
 async def test_a_file_that_was_taken_away_is_made_anew(path: Path, how: str) -> None:
     capture = make(path, timestamps=False)
     capture.device_sent(b"one\n")
-    await eventually(lambda: content(path) == b"one\n")
+    await until(lambda: content(path) == b"one\n", "the first line is written")
     TAKEN_AWAY[how](path)
     capture.device_sent(b"two\n")
-    await eventually(lambda: content(path) == b"two\n")
+    await until(lambda: content(path) == b"two\n", "the second line is written")
     await capture.close()
 
 
@@ -460,9 +460,12 @@ async def test_one_timer_while_something_is_pending(
 async def test_nothing_runs_once_all_is_written(timers: Timers, path: Path, volatile: bool) -> None:
     capture = make(path, volatile=volatile)
     capture.device_sent(b"line\n")
-    await eventually(lambda: size(path) > 0 and not capture.state.pending)
+    await until(lambda: size(path) > 0 and not capture.state.pending, "all is written")
     assert timers.to_come() == []
-    await eventually(lambda: not any("capture of" in one.name for one in threading.enumerate()))
+    await until(
+        lambda: not any("capture of" in one.name for one in threading.enumerate()),
+        "its thread ends",
+    )
     await capture.close()
 
 
@@ -473,7 +476,7 @@ async def test_what_failed_is_tried_again_later_however_much_waits(
     path.mkdir()
     capture = make(path, volatile=volatile)
     capture.device_sent(b"line\n" * 100_000)
-    await eventually(lambda: capture.problem is not None)
+    await until(lambda: capture.problem is not None, "it fails")
     capture.device_sent(b"line\n" * 100_000)
     (wait,) = timers.to_come()
     assert seconds - 1 < wait <= seconds
@@ -486,7 +489,7 @@ async def test_volatile_stays_in_ram_until_it_is_large(path: Path) -> None:
     await asyncio.sleep(1.2)
     assert size(path) == 0
     capture.device_sent(b"x" * 6000)
-    await eventually(lambda: size(path) == 66000)
+    await until(lambda: size(path) == 66000, "all but the last is written")
     capture.device_sent(b"last")
     await capture.close()
     assert size(path) == 66004
@@ -548,14 +551,14 @@ async def test_an_obstacle_is_named_once_and_passed_when_it_is_gone(
     place(path)
     capture = make(path, timestamps=False)
     capture.device_sent(b"one\n")
-    await eventually(lambda: capture.problem is not None)
+    await until(lambda: capture.problem is not None, "it fails")
     assert str(path) in str(capture.problem)
     assert words in str(capture.problem)
     await asyncio.sleep(0.3)  # some more tries
     assert [r.getMessage() for r in caplog.records] == [f"sw: log.file: {capture.problem}"]
     capture.device_sent(b"two\n")
     remove(rotated(path) if obstacle == "rotated" else path)
-    await eventually(lambda: capture.problem is None)
+    await until(lambda: capture.problem is None, "what failed is done")
     await capture.close()
     assert content(path).endswith(b"one\ntwo\n")
     assert caplog.messages[1:] == [f"sw: log.file: {path} is written again"]
@@ -568,9 +571,9 @@ async def test_a_directory_that_may_not_be_written(tmp_path: Path, path: Path) -
     capture = make(path, timestamps=False)
     with forbidden(tmp_path):
         capture.device_sent(b"kept\n")
-        await eventually(lambda: capture.problem is not None)
+        await until(lambda: capture.problem is not None, "it fails")
         assert f"{path}: permission denied: let the daemon's user" in str(capture.problem)
-    await eventually(lambda: capture.problem is None)
+    await until(lambda: capture.problem is None, "what failed is done")
     await capture.close()
     assert content(path) == b"kept\n"
 
@@ -581,10 +584,10 @@ async def test_a_disk_that_takes_a_part_gets_the_rest_later_and_nothing_twice(pa
     capture = make(path, timestamps=False, max_size=4096 * KIB)
     with file_size_limit(100 * KIB):
         capture.device_sent(sent)
-        await eventually(lambda: capture.problem is not None)
+        await until(lambda: capture.problem is not None, "it fails")
         assert content(path) == sent[: 100 * KIB]
         assert len(capture.state.pending) == 300 * KIB
-    await eventually(lambda: capture.problem is None)
+    await until(lambda: capture.problem is None, "what failed is done")
     await capture.close()
     assert capture.lost == 0
     assert content(path) == sent
@@ -601,12 +604,12 @@ async def test_what_a_full_disk_costs_is_bounded_counted_noted_and_logged_once(
     capture = make(path, timestamps=timestamps, max_size=16384 * KIB)
     with file_size_limit(0):
         capture.device_sent(line)
-        await eventually(lambda: capture.problem is not None)
+        await until(lambda: capture.problem is not None, "it fails")
         for _ in range(3000):
             capture.device_sent(line)
         assert PENDING_LIMIT <= len(capture.state.pending) <= PENDING_LIMIT + 2 * len(line)
         assert capture.lost >= 1900 * len(line)
-    await eventually(lambda: capture.problem is None)
+    await until(lambda: capture.problem is None, "what failed is done")
     capture.device_sent(b"after\n")
     await capture.close()
     lost = capture.lost
@@ -628,11 +631,11 @@ async def test_after_a_loss_nothing_is_kept_before_it_is_noted(path: Path) -> No
     with file_size_limit(0):
         capture.device_sent(b"x" * PENDING_LIMIT)
         capture.device_sent(b"lost 1")
-        await eventually(lambda: capture.problem is not None)
+        await until(lambda: capture.problem is not None, "it fails")
         with file_size_limit(100 * KIB):  # full again, but less is pending
-            await eventually(lambda: len(capture.state.pending) < PENDING_LIMIT)
+            await until(lambda: len(capture.state.pending) < PENDING_LIMIT, "some of it is written")
             capture.device_sent(b"lost 2")
-    await eventually(lambda: capture.problem is None)
+    await until(lambda: capture.problem is None, "what failed is done")
     capture.device_sent(b"kept")
     await capture.close()
     assert capture.lost == 12
@@ -706,14 +709,14 @@ async def test_a_disk_that_hangs_delays_nobody(
     monkeypatch.setattr(os, "write", hang)
     capture = make(path, timestamps=False, max_size=16384 * KIB)
     capture.device_sent(b"x" * (PENDING_LIMIT - 1))
-    await eventually(asked.is_set)
+    await until(asked.is_set, "the disk is asked")
     capture.device_sent(b"yy")
     capture.device_sent(b"lost")
     assert capture.lost == 4
     monkeypatch.setattr(module, "HUNG_SECONDS", 0.0)
     assert capture.problem == f"{path}: the disk does not answer: see what the kernel says"
     answer.set()
-    await eventually(lambda: capture.problem is None and not capture.state.pending)
+    await until(lambda: capture.problem is None and not capture.state.pending, "all is written")
     await capture.close()
     words = b"[4 bytes were lost: the disk is slower than the device]"
     assert content(path) == b"x" * (PENDING_LIMIT - 1) + b"yy" + b"\n" + words + b"\n"

@@ -9,15 +9,11 @@ import array
 import fcntl
 import struct
 import termios
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from conftest import Adapter, eventually, serving
-from ttybridge.model.ports import Port
-
-MakePort = Callable[..., Port]
+from conftest import Adapter, MakePort, Serve
 
 # asm-generic/ioctls.h, linux/serial.h
 _TIOCGRS485, _TIOCSRS485 = 0x542E, 0x542F
@@ -71,21 +67,26 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
     ],
 )
 async def test_the_lines_are_set_when_the_device_is_opened(
-    keys: dict[str, Any], told: list[str], kernel: Kernel, adapter: Adapter, make_port: MakePort
+    keys: dict[str, Any],
+    told: list[str],
+    kernel: Kernel,
+    adapter: Adapter,
+    make_port: MakePort,
+    serve: Serve,
 ) -> None:
-    async with serving(make_port(**keys)):
-        assert kernel.lines == told
+    await serve(make_port(**keys))
+    assert kernel.lines == told
 
 
 async def test_the_lines_are_set_again_when_the_device_comes_back(
-    kernel: Kernel, adapter: Adapter, make_port: MakePort
+    kernel: Kernel, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
-    async with serving(make_port(dtr="off")) as bench:
-        adapter.unplug()
-        await eventually(lambda: not bench.status()["device"]["present"])
-        adapter.plug()
-        await eventually(lambda: bench.status()["device"]["present"])
-        assert kernel.lines == ["drop dtr", "raise rts"] * 2
+    bench = await serve(make_port(dtr="off"))
+    adapter.unplug()
+    await bench.has_no_device()
+    adapter.plug()
+    await bench.has_device()
+    assert kernel.lines == ["drop dtr", "raise rts"] * 2
 
 
 @pytest.mark.parametrize("protocol", ["raw", "telnet", "rfc2217"])
@@ -97,72 +98,79 @@ async def test_no_board_is_reset_by_clients_that_come_and_go(
     adapter: Adapter,
     make_port: MakePort,
     monkeypatch: pytest.MonkeyPatch,
+    serve: Serve,
 ) -> None:
     port = make_port(dtr="off", rts="off", protocol=protocol, sharing=sharing, half_close_timeout=0)
-    async with serving(port) as bench:
-        kernel.lines.clear()
-        clients = []
-        for _ in range(2):
-            client = await bench.connect(port)
-            clients.append(client)
-            if protocol == "rfc2217":
-                await client.send(b"\xff\xfb\x2c")  # IAC WILL COM-PORT-OPTION
-            await client.send(b"x")
-        assert await adapter.receive(1) == b"x"
-        for client in clients:
-            client.writer.transport.abort()
-        await eventually(lambda: not bench.status()["clients"])
-        assert kernel.lines == []
+    bench = await serve(port)
+    kernel.lines.clear()
+    clients = []
+    for _ in range(2):
+        client = await bench.connect(port)
+        clients.append(client)
+        if protocol == "rfc2217":
+            await client.send(b"\xff\xfb\x2c")  # IAC WILL COM-PORT-OPTION
+        await client.send(b"x")
+    assert await adapter.receive(1) == b"x"
+    for client in clients:
+        client.writer.transport.abort()
+    await bench.has_clients(0)
+    assert kernel.lines == []
 
 
 @pytest.mark.parametrize("hangup", [False, True])
 async def test_lines_drop_on_close_only_where_that_is_asked_for(
-    hangup: bool, adapter: Adapter, make_port: MakePort
+    hangup: bool, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
-    async with serving(make_port(hangup=hangup)):
-        with adapter.path.open("rb", buffering=0) as tty:
-            assert bool(termios.tcgetattr(tty)[2] & termios.HUPCL) == hangup
+    await serve(make_port(hangup=hangup))
+    with adapter.path.open("rb", buffering=0) as tty:
+        assert bool(termios.tcgetattr(tty)[2] & termios.HUPCL) == hangup
 
 
 async def test_timings_of_rs485_arrive_as_they_are_written(
-    kernel: Kernel, adapter: Adapter, make_port: MakePort
+    kernel: Kernel, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     # In seconds, which pyserial takes, 29 ms and 57 ms are a little less than that.
     for before, after in [(0, 0), (1, 2), (29, 57), (1000, 999)]:
         rs485 = {"delay_before_send": before, "delay_after_send": after}
-        async with serving(make_port(rs485=rs485)) as bench:
-            flags, *delays = kernel.rs485[-1]
-            assert flags & (_ENABLED | _RTS_ON_SEND | _RTS_AFTER_SEND) == 3
-            assert delays[:2] == [before, after]
-            assert bench.status()["device"]["refused_settings"] == []
+        bench = await serve(make_port(rs485=rs485))
+        flags, *delays = kernel.rs485[-1]
+        assert flags & (_ENABLED | _RTS_ON_SEND | _RTS_AFTER_SEND) == 3
+        assert delays[:2] == [before, after]
+        assert bench.status()["device"]["refused_settings"] == []
+        await bench.close()
 
 
 @pytest.mark.parametrize("on_send", [False, True])
 @pytest.mark.parametrize("during_tx", [False, True])
 async def test_levels_of_rs485(
-    on_send: bool, during_tx: bool, kernel: Kernel, adapter: Adapter, make_port: MakePort
+    on_send: bool,
+    during_tx: bool,
+    kernel: Kernel,
+    adapter: Adapter,
+    make_port: MakePort,
+    serve: Serve,
 ) -> None:
-    async with serving(make_port(rs485={"rts_on_send": on_send, "rx_during_tx": during_tx})):
-        flags = kernel.rs485[-1][0]
-        assert bool(flags & _RTS_ON_SEND) == on_send
-        assert bool(flags & _RTS_AFTER_SEND) == (not on_send)
-        assert bool(flags & _RX_DURING_TX) == during_tx
+    await serve(make_port(rs485={"rts_on_send": on_send, "rx_during_tx": during_tx}))
+    flags = kernel.rs485[-1][0]
+    assert bool(flags & _RTS_ON_SEND) == on_send
+    assert bool(flags & _RTS_AFTER_SEND) == (not on_send)
+    assert bool(flags & _RX_DURING_TX) == during_tx
 
 
 async def test_without_rs485_in_the_port_map_the_device_is_left_as_it_is(
-    kernel: Kernel, adapter: Adapter, make_port: MakePort
+    kernel: Kernel, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
-    async with serving(make_port()):
-        assert kernel.rs485 == []
+    await serve(make_port())
+    assert kernel.rs485 == []
 
 
 async def test_a_device_without_rs485_is_reported_and_served(
-    adapter: Adapter, make_port: MakePort, caplog: pytest.LogCaptureFixture
+    adapter: Adapter, make_port: MakePort, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
     port = make_port(rs485={"rts_on_send": True})
-    async with serving(port) as bench:
-        assert bench.status()["device"]["refused_settings"] == ["rs485"]
-        assert "sw: the device refuses rs485" in caplog.text
-        client = await bench.connect(port)
-        await adapter.send(b"x")
-        assert await client.receive(1) == b"x"
+    bench = await serve(port)
+    assert bench.status()["device"]["refused_settings"] == ["rs485"]
+    assert "sw: the device refuses rs485" in caplog.text
+    client = await bench.connect(port)
+    await adapter.send(b"x")
+    assert await client.receive(1) == b"x"

@@ -6,17 +6,15 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from conftest import Adapter, serving
+from conftest import Adapter, MakePort, Serve
 from rfc2217_client import CONTROL, LINESTATE, LINESTATE_MASK, STOPSIZE, Rfc2217Client, Uart
 from ttybridge.line.device import Device
 from ttybridge.model.ports import Port
-
-MakePort = Callable[..., Port]
 
 # asm-generic/ioctls.h, asm-generic/termbits.h
 _TCGETS2, _TCSETS2 = 0x802C542A, 0x402C542B
@@ -121,54 +119,54 @@ def test_all_fields_that_were_wrong_are_right_after_open(
 
 @pytest.mark.parametrize("flow", ["none", "xonxoff"])
 async def test_data_pass_unchanged_on_a_tty_that_was_all_wrong(
-    flow: str, known: Fields, adapter: Adapter, make_port: MakePort
+    flow: str, known: Fields, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     every_byte = bytes(range(256)) * 2
     if flow == "xonxoff":
         every_byte = every_byte.replace(XON, b"").replace(XOFF, b"")
     spoil(adapter.path, all_wrong(known))
     port = make_port(flow=flow)
-    async with serving(port) as bench:
-        client = await bench.connect(port)
-        await adapter.send(every_byte)
-        assert await client.receive(len(every_byte)) == every_byte
-        await client.send(every_byte)
-        assert await adapter.receive(len(every_byte)) == every_byte
+    bench = await serve(port)
+    client = await bench.connect(port)
+    await adapter.send(every_byte)
+    assert await client.receive(len(every_byte)) == every_byte
+    await client.send(every_byte)
+    assert await adapter.receive(len(every_byte)) == every_byte
 
 
 @pytest.mark.parametrize("by", ["port map", "client"])
 async def test_xoff_counts_on_a_tty_whose_characters_were_undefined(
-    by: str, known: Fields, adapter: Adapter, make_port: MakePort
+    by: str, known: Fields, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     spoil(adapter.path, (*known[:5], bytes(19), *known[6:]))
     flow = "xonxoff" if by == "port map" else "none"
     port = make_port(flow=flow, protocol="rfc2217")
-    async with serving(port) as bench:
-        client = Rfc2217Client(await bench.connect(port))
-        await client.agree()
-        if by == "client":
-            assert await client.ask(CONTROL, 2) == b"\x02"
-        await adapter.send(XOFF + b"wait")
-        assert await client.receive(4) == b"wait"
-        await client.send(b"later")
-        await client.catch_up()
-        with pytest.raises(BlockingIOError):
-            os.read(adapter.far, 100)
-        await adapter.send(XON)
-        assert await adapter.receive(5) == b"later"
+    bench = await serve(port)
+    client = Rfc2217Client(await bench.connect(port))
+    await client.agree()
+    if by == "client":
+        assert await client.ask(CONTROL, 2) == b"\x02"
+    await adapter.send(XOFF + b"wait")
+    assert await client.receive(4) == b"wait"
+    await client.send(b"later")
+    await client.catch_up()
+    with pytest.raises(BlockingIOError):
+        os.read(adapter.far, 100)
+    await adapter.send(XON)
+    assert await adapter.receive(5) == b"later"
 
 
 async def test_a_setting_that_is_changed_later_leaves_all_others_known(
-    known: Fields, adapter: Adapter, make_port: MakePort
+    known: Fields, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     port = make_port(protocol="rfc2217")
-    async with serving(port) as bench:
-        client = Rfc2217Client(await bench.connect(port))
-        await client.agree()
-        spoil(adapter.path, (known[0] | _IXANY | _IUTF8, *known[1:5], bytes(19), *known[6:]))
-        assert await client.ask(STOPSIZE, 2) == b"\x02"
-        two_stop_bits = known[2] | termios.CSTOPB
-        assert fields(adapter.path) == (*known[:2], two_stop_bits, *known[3:])
+    bench = await serve(port)
+    client = Rfc2217Client(await bench.connect(port))
+    await client.agree()
+    spoil(adapter.path, (known[0] | _IXANY | _IUTF8, *known[1:5], bytes(19), *known[6:]))
+    assert await client.ask(STOPSIZE, 2) == b"\x02"
+    two_stop_bits = known[2] | termios.CSTOPB
+    assert fields(adapter.path) == (*known[:2], two_stop_bits, *known[3:])
 
 
 def test_a_tty_of_a_predecessor_becomes_known(
@@ -212,6 +210,7 @@ async def test_breaks_of_the_device_are_told_wherever_the_driver_counts_them(
     adapter: Adapter,
     make_port: MakePort,
     monkeypatch: pytest.MonkeyPatch,
+    serve: Serve,
 ) -> None:
     uart, port = Uart(monkeypatch), make_port(protocol="rfc2217")
     ioctl = Device._ioctl
@@ -222,17 +221,17 @@ async def test_breaks_of_the_device_are_told_wherever_the_driver_counts_them(
         return None if request in missing else ioctl(device, request, argument)
 
     monkeypatch.setattr(Device, "_ioctl", partly)
-    async with serving(port) as bench:
-        client = Rfc2217Client(await bench.connect(port))
-        await client.agree()
-        assert await client.ask(LINESTATE_MASK, 0x10) == b"\x10"
-        uart.counts[_BREAK] += 1
-        uart.lines = termios.TIOCM_CTS
-        if counts:
-            assert await client.answer(LINESTATE) == b"\x10"
-            assert bench.status()["line_errors"]["break"] == 1
-        if modem_lines:
-            await client.until(lambda: b"\x6b\x11" in client.payloads)
-        await client.catch_up()
-        told = [payload[0] - 100 for payload in client.payloads]
-        assert LINESTATE not in told
+    bench = await serve(port)
+    client = Rfc2217Client(await bench.connect(port))
+    await client.agree()
+    assert await client.ask(LINESTATE_MASK, 0x10) == b"\x10"
+    uart.counts[_BREAK] += 1
+    uart.lines = termios.TIOCM_CTS
+    if counts:
+        assert await client.answer(LINESTATE) == b"\x10"
+        assert bench.status()["line_errors"]["break"] == 1
+    if modem_lines:
+        await client.until(lambda: b"\x6b\x11" in client.payloads, "CTS has risen")
+    await client.catch_up()
+    told = [payload[0] - 100 for payload in client.payloads]
+    assert LINESTATE not in told

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import eventually
+from conftest import until
 from ttybridge.line.device import Device
 from ttybridge.line.write_queue import MOST_AHEAD, QueueCounters, WriteQueue
 
@@ -198,5 +198,5 @@ async def test_it_writes_again_once_the_line_has_carried_some() -> None:
     held = len(tty.holds)
     assert held < 960
     tty.carry(held)
-    await eventually(lambda: bool(tty.holds))
+    await until(lambda: bool(tty.holds), "the tty is given more")
     queue.leave()

@@ -19,16 +19,12 @@ from typing import Any
 
 import pytest
 
-from conftest import TIMEOUT, Adapter, eventually, serving
-from process import LOOPS, Daemon, daemon, entry
-from process import tcp_port as written_port
-from ttybridge.model.ports import Port, Tls
+from conftest import TIMEOUT, Adapter, MakePort, Serve, on_each_loop, until
+from process import Daemon, StartDaemon, entry, tcp_port
+from ttybridge.model.ports import Tls
 from ttybridge.net.tls import Certificate, CertificateError
 
-MakePort = Callable[..., Port]
 MIB = 1024 * 1024
-
-on_each_loop = pytest.mark.parametrize("loop", LOOPS)
 
 
 def openssl(folder: Path, *words: str) -> None:
@@ -92,136 +88,114 @@ def files(tmp_path: Path, made: Path) -> Files:
     return Files(tmp_path, made)
 
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-async def secured(number: int, context: ssl.SSLContext) -> Streams:
-    """Connect by TLS."""
-    async with asyncio.timeout(TIMEOUT):
-        return await asyncio.open_connection("127.0.0.1", number, ssl=context)
-
-
-async def fails(number: int, context: ssl.SSLContext) -> bool:
+async def fails(process: Daemon, to: dict[str, Any], context: ssl.SSLContext) -> bool:
     """Whether a client is turned away: in TLS 1.3 it learns so only when it reads."""
-    try:
-        reader, writer = await secured(number, context)
-        async with asyncio.timeout(TIMEOUT):
-            got = await reader.read(1)
-        writer.close()
-    except OSError:
-        return True
-    return not got
+    with contextlib.suppress(OSError):
+        client = await process.open(to, ssl=context)
+        return await client.is_closed()
+    return True
 
 
-async def works(process: Daemon, adapter: Adapter, to: dict[str, Any], client: Any) -> None:
+async def works(
+    process: Daemon, adapter: Adapter, to: dict[str, Any], context: ssl.SSLContext
+) -> None:
     """See a byte go each way, and the client leave."""
-    reader, writer = await secured(written_port(to), client)
-    await process.until(lambda port: bool(port["clients"]))
+    client = await process.connect(to, ssl=context)
     await adapter.send(b"x")
-    assert await reader.readexactly(1) == b"x"
-    writer.write(b"y")
+    assert await client.receive(1) == b"x"
+    client.write(b"y")
     assert await adapter.receive(1) == b"y"
-    writer.close()
-    await process.until(lambda port: not port["clients"])
+    client.close()
+    await process.has_clients(0)
 
 
 @on_each_loop
-async def test_8_mib_pass_both_ways_at_once(loop: str, adapter: Adapter, files: Files) -> None:
+async def test_8_mib_pass_both_ways_at_once(
+    adapter: Adapter, files: Files, daemon: StartDaemon
+) -> None:
     sw = entry(device=str(adapter.path), **files.keys)
     down, up = os.urandom(8 * MIB), os.urandom(8 * MIB)
-    async with daemon(sw, loop=loop) as process:
-        reader, writer = await secured(written_port(sw), files.client())
-        await process.until(lambda port: bool(port["clients"]))
-        writer.write(up)
-        sending = asyncio.create_task(adapter.send(down))
-        receiving = asyncio.create_task(adapter.receive(len(up)))
-        async with asyncio.timeout(3 * TIMEOUT):
-            assert await reader.readexactly(len(down)) == down
-            assert await receiving == up
-        await sending
-        writer.close()
+    process = await daemon(sw)
+    client = await process.connect(sw, ssl=files.client())
+    client.write(up)
+    sending = asyncio.create_task(adapter.send(down))
+    receiving = asyncio.create_task(adapter.receive(len(up)))
+    assert await client.receive(len(down)) == down
+    assert await receiving == up
+    await sending
 
 
 @on_each_loop
 async def test_what_is_sent_before_closing_reaches_the_device(
-    loop: str, adapter: Adapter, files: Files
+    adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     """TLS has no half-close in asyncio: a close is a departure, after which 64 KiB still go out."""
     sw, data = entry(device=str(adapter.path), **files.keys), os.urandom(60_000)
-    async with daemon(sw, loop=loop) as process:
-        _, writer = await secured(written_port(sw), files.client())
-        writer.write(data)
-        writer.close()
-        assert await adapter.receive(len(data)) == data
-        await process.until(lambda port: not port["clients"])
+    process = await daemon(sw)
+    client = await process.open(sw, ssl=files.client())
+    client.write(data)
+    client.close()
+    assert await adapter.receive(len(data)) == data
+    await process.has_clients(0)
 
 
 async def test_a_client_that_never_reads_is_closed_and_the_other_loses_nothing(
-    adapter: Adapter, files: Files
+    adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys, sharing="shared")
     data = os.urandom(16 * MIB)
-    async with daemon(sw) as process:
-        plain = socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT)
-        never = files.client().wrap_socket(plain, server_hostname="127.0.0.1")
-        await process.until(lambda port: len(port["clients"]) == 1)
-        reader, writer = await secured(written_port(sw), files.client())
-        await process.until(lambda port: len(port["clients"]) == 2)
-        before = process.memory()
-        sending = asyncio.create_task(adapter.send(data))
-        async with asyncio.timeout(3 * TIMEOUT):
-            assert await reader.readexactly(len(data)) == data
-        await sending
-        assert (await process.port())["counters"]["closed_slow_clients"] == 1
-        assert process.memory() - before < 16 * 1024
-        never.close()
-        writer.close()
+    process = await daemon(sw)
+    never = files.client().wrap_socket(process.socket_to(sw), server_hostname="127.0.0.1")
+    await process.has_clients(1)
+    client = await process.connect(sw, ssl=files.client())
+    before = process.memory()
+    sending = asyncio.create_task(adapter.send(data))
+    assert await client.receive(len(data)) == data
+    await sending
+    assert (await process.port())["counters"]["closed_slow_clients"] == 1
+    assert process.memory() - before < 16 * 1024
+    never.close()
 
 
 @on_each_loop
-async def test_telnet_over_tls(loop: str, adapter: Adapter, files: Files) -> None:
+async def test_telnet_over_tls(adapter: Adapter, files: Files, daemon: StartDaemon) -> None:
     banner = "this is {name}"
     sw = entry(device=str(adapter.path), **files.keys, protocol="telnet", banner=banner)
-    async with daemon(sw, loop=loop):
-        reader, writer = await secured(written_port(sw), files.client())
-        async with asyncio.timeout(TIMEOUT):
-            assert await reader.readuntil(b"this is sw\r\n")
-            writer.write(b"\xff\xfd\x03da\xff\xff\xff\xf6")
-            assert await adapter.receive(3) == b"da\xff"
-            await reader.readuntil(b"[ttybridge: sw: here]")
-        writer.close()
+    process = await daemon(sw)
+    client = await process.connect(sw, ssl=files.client())
+    assert await client.hear("this is sw\r\n")
+    client.write(b"\xff\xfd\x03da\xff\xff\xff\xf6")
+    assert await adapter.receive(3) == b"da\xff"
+    await client.hear("[ttybridge: sw: here]")
 
 
 @on_each_loop
-async def test_a_refused_client_is_told_in_words(loop: str, adapter: Adapter, files: Files) -> None:
+async def test_a_refused_client_is_told_in_words(
+    adapter: Adapter, files: Files, daemon: StartDaemon
+) -> None:
     sw = entry(device=str(adapter.path), **files.keys)
-    async with daemon(sw, loop=loop) as process:
-        _, holder = await secured(written_port(sw), files.client())
-        await process.until(lambda port: bool(port["clients"]))
-        name = "{}:{}".format(*holder.get_extra_info("sockname"))
-        reader, writer = await secured(written_port(sw), files.client())
-        with contextlib.suppress(ConnectionError):
-            writer.write(b"lost in the crossing")
-        async with asyncio.timeout(TIMEOUT):
-            words = await reader.read()
-        assert words.startswith(f"ttybridge: port sw is in use by {name}".encode())
-        writer.close()
-        holder.close()
+    process = await daemon(sw)
+    holder = await process.connect(sw, ssl=files.client())
+    refused = await process.open(sw, ssl=files.client())
+    with contextlib.suppress(ConnectionError):
+        refused.write(b"lost in the crossing")
+    words = (await refused.rest()).decode()
+    assert words.startswith(f"ttybridge: port sw is in use by {holder.name}")
 
 
 @on_each_loop
 async def test_only_clients_with_a_certificate_of_the_ca_get_in(
-    loop: str, adapter: Adapter, files: Files
+    adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     ca = str(files.made / "ca.pem")
     sw = entry(device=str(adapter.path), **files.keys, **{"tls.client_ca": ca})
-    async with daemon(sw, loop=loop) as process:
-        for own in ("", "stranger"):
-            assert await fails(written_port(sw), files.client(own=own))
-            await process.until(lambda port: not port["clients"])
-        await process.until(lambda port: port["counters"]["refused_clients"] == 2)
-        assert "sw: connection refused: TLS: " in process.log
-        await works(process, adapter, sw, files.client(own="client"))
+    process = await daemon(sw)
+    for own in ("", "stranger"):
+        assert await fails(process, sw, files.client(own=own))
+        await process.has_clients(0)
+    await process.has_refused(2)
+    assert "sw: connection refused: TLS: " in process.log
+    await works(process, adapter, sw, files.client(own="client"))
 
 
 @on_each_loop
@@ -237,40 +211,36 @@ async def test_only_clients_with_a_certificate_of_the_ca_get_in(
     ],
 )
 async def test_a_plain_client_on_a_port_with_tls_harms_nothing(
-    junk: bytes, loop: str, adapter: Adapter, files: Files
+    junk: bytes, adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys)
-    async with daemon(sw, loop=loop) as process:
-        with socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT) as plain:
-            plain.sendall(junk)
-            plain.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionError):
-                assert b"ttybridge" not in await asyncio.to_thread(plain.recv, 1000)
-        await process.until(lambda port: port["counters"]["refused_clients"] == 1)
-        await works(process, adapter, sw, files.client())
+    process = await daemon(sw)
+    with process.socket_to(sw) as plain:
+        plain.sendall(junk)
+        plain.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            assert b"ttybridge" not in await asyncio.to_thread(plain.recv, 1000)
+    await process.has_refused(1)
+    await works(process, adapter, sw, files.client())
 
 
 @on_each_loop
 async def test_clients_that_hang_in_the_handshake_are_few_and_hold_up_nobody(
-    loop: str, adapter: Adapter, files: Files
+    adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys)
     plain = entry(name="plain", device="/nonexistent/tty")
-    async with daemon(sw, plain, loop=loop) as process:
-        before = process.descriptors()
-        hanging = [
-            socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT) for _ in range(40)
-        ]
-        await works(process, adapter, sw, files.client())
-        for _ in range(100):
-            hanging.append(socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT))
-        _, writer = await process.connect(plain)
-        writer.close()
-        assert process.descriptors() < before + 80
-        for client in hanging:
-            client.close()
-        await eventually(lambda: process.descriptors() <= before + 2)
-        await works(process, adapter, sw, files.client())
+    process = await daemon(sw, plain)
+    before = process.descriptors()
+    hanging = [process.socket_to(sw) for _ in range(40)]
+    await works(process, adapter, sw, files.client())
+    hanging += [process.socket_to(sw) for _ in range(100)]
+    (await process.connect(plain)).close()
+    assert process.descriptors() < before + 80
+    for client in hanging:
+        client.close()
+    await until(lambda: process.descriptors() <= before + 2, "its descriptors are as few as before")
+    await works(process, adapter, sw, files.client())
 
 
 class Attacker:
@@ -328,27 +298,27 @@ def _has_ended(client: socket.socket) -> bool:
     ],
 )
 async def test_who_hangs_in_the_handshake_keeps_nobody_out(
-    address: str, says: bytes, loop: str, adapter: Adapter, files: Files
+    address: str, says: bytes, adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys)
-    async with daemon(sw, loop=loop) as process:
-        attacker = Attacker(written_port(sw), address, says)
-        attacking = asyncio.create_task(asyncio.to_thread(attacker.attack))
-        try:
-            await eventually(lambda: attacker.renewed > 1000)
-            for _ in range(5):  # each at its first try
-                await works(process, adapter, sw, files.client())
-            assert process.descriptors() < 150
-        finally:
-            attacker.stop()
-            await attacking
-            attacker.close()
-        assert "TLS: dropped for a newcomer" in process.log
+    process = await daemon(sw)
+    attacker = Attacker(tcp_port(sw), address, says)
+    attacking = asyncio.create_task(asyncio.to_thread(attacker.attack))
+    try:
+        await until(lambda: attacker.renewed > 1000, "the attacker is cut off over and over")
+        for _ in range(5):  # each at its first try
+            await works(process, adapter, sw, files.client())
+        assert process.descriptors() < 150
+    finally:
+        attacker.stop()
+        await attacking
+        attacker.close()
+    assert "TLS: dropped for a newcomer" in process.log
 
 
 @on_each_loop
 async def test_a_handshake_that_comes_in_small_pieces_succeeds(
-    loop: str, adapter: Adapter, files: Files
+    adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     def shake_hands(sock: socket.socket) -> ssl.SSLObject:
         """Send a byte at a time at first, each in a segment of its own."""
@@ -369,98 +339,94 @@ async def test_a_handshake_that_comes_in_small_pieces_succeeds(
             return tls
 
     sw = entry(device=str(adapter.path), **files.keys)
-    async with daemon(sw, loop=loop) as process:
-        with socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT) as sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.to_thread(shake_hands, sock)
-            await process.until(lambda port: bool(port["clients"]))
+    process = await daemon(sw)
+    sock = process.socket_to(sw)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    await asyncio.to_thread(shake_hands, sock)
+    await process.has_clients(1)
 
 
 @on_each_loop
 async def test_who_may_not_connect_comes_to_no_handshake(
-    loop: str, adapter: Adapter, files: Files
+    adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys, allow=["127.0.0.1/32"])
-    async with daemon(sw, loop=loop) as process:
-        address = ("127.0.0.1", written_port(sw))
-        for _ in range(100):
-            other = socket.create_connection(address, TIMEOUT, ("127.0.0.2", 0))
-            with other, contextlib.suppress(ConnectionError):
-                assert await asyncio.to_thread(other.recv, 100) == b""
-        await process.until(lambda port: port["counters"]["refused_clients"] == 100)
-        assert "127.0.0.2 may not connect to port sw" in process.log
-        assert "TLS" not in process.log
-        await works(process, adapter, sw, files.client())
+    process = await daemon(sw)
+    for _ in range(100):
+        other = process.socket_to(sw, "127.0.0.2")
+        with other, contextlib.suppress(ConnectionError):
+            assert await asyncio.to_thread(other.recv, 100) == b""
+    await process.has_refused(100)
+    assert "127.0.0.2 may not connect to port sw" in process.log
+    assert "TLS" not in process.log
+    await works(process, adapter, sw, files.client())
 
 
 async def test_a_client_that_hangs_in_the_handshake_is_closed(
-    adapter: Adapter, make_port: MakePort, files: Files, monkeypatch: pytest.MonkeyPatch
+    adapter: Adapter,
+    make_port: MakePort,
+    files: Files,
+    monkeypatch: pytest.MonkeyPatch,
+    serve: Serve,
 ) -> None:
     monkeypatch.setattr("ttybridge.serve.tls_door.CONNECT_SECONDS", 0.5)
     port = make_port(tls={"certificate": str(files.certificate), "key": str(files.key)})
-    async with serving(port) as bench:
-        client = await bench.connect(port)
-        assert await client.rest() == b""
-        assert bench.status()["counters"]["refused_clients"] == 1
+    bench = await serve(port)
+    client = await bench.connect(port)
+    assert await client.rest() == b""
+    assert bench.status()["counters"]["refused_clients"] == 1
 
 
 @on_each_loop
 async def test_a_stop_or_reload_during_handshakes_is_clean(
-    loop: str, adapter: Adapter, files: Files
+    adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys)
-    async with daemon(sw, loop=loop) as process:
-        address = ("127.0.0.1", written_port(sw))
-        hanging = [socket.create_connection(address, TIMEOUT) for _ in range(10)]
-        process.configure({**sw, "baudrate": 19200})
-        process.signal(signal.SIGHUP)
-        await eventually(lambda: "reloaded: 1 ports" in process.log)
-        await works(process, adapter, sw, files.client())
-        hanging += [socket.create_connection(address, TIMEOUT) for _ in range(10)]
-        assert await process.end() == 0
-        for client in hanging:
-            client.close()
+    process = await daemon(sw)
+    for _ in range(10):
+        process.socket_to(sw)
+    process.configure({**sw, "baudrate": 19200})
+    process.signal(signal.SIGHUP)
+    await process.logs("reloaded: 1 ports")
+    await works(process, adapter, sw, files.client())
+    for _ in range(10):
+        process.socket_to(sw)
+    assert await process.end() == 0
 
 
 async def test_a_reload_keeps_the_clients_of_a_port_that_is_the_same(
-    adapter: Adapter, files: Files
+    adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys)
-    async with daemon(sw) as process:
-        reader, writer = await secured(written_port(sw), files.client())
-        await process.until(lambda port: bool(port["clients"]))
-        process.configure(sw, entry(name="more", device="/nonexistent/tty"))
-        process.signal(signal.SIGHUP)
-        await eventually(lambda: "reloaded: 2 ports" in process.log)
-        await adapter.send(b"x")
-        assert await reader.readexactly(1) == b"x"
-        process.configure({**sw, "idle_timeout": 5})
-        process.signal(signal.SIGHUP)
-        async with asyncio.timeout(TIMEOUT):
-            assert await reader.read() == b""
-        writer.close()
-        await eventually(lambda: "reloaded: 1 ports" in process.log)
-        await works(process, adapter, sw, files.client())
+    process = await daemon(sw)
+    client = await process.connect(sw, ssl=files.client())
+    process.configure(sw, entry(name="more", device="/nonexistent/tty"))
+    process.signal(signal.SIGHUP)
+    await process.logs("reloaded: 2 ports")
+    await adapter.send(b"x")
+    assert await client.receive(1) == b"x"
+    process.configure({**sw, "idle_timeout": 5})
+    process.signal(signal.SIGHUP)
+    assert await client.rest() == b""
+    await process.logs("reloaded: 1 ports")
+    await works(process, adapter, sw, files.client())
 
 
 @on_each_loop
 async def test_a_new_certificate_is_for_new_clients_and_drops_no_old_one(
-    loop: str, adapter: Adapter, files: Files
+    adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys, sharing="shared")
-    async with daemon(sw, loop=loop) as process:
-        old = await secured(written_port(sw), files.client())
-        await process.until(lambda port: len(port["clients"]) == 1)
-        files.put("newer")
-        new = await secured(written_port(sw), files.client("newer"))
-        await process.until(lambda port: len(port["clients"]) == 2)
-        assert await fails(written_port(sw), files.client("server"))
-        await adapter.send(b"x")
-        for reader, writer in (old, new):
-            assert await reader.readexactly(1) == b"x"
-            writer.write(b"y")
-            assert await adapter.receive(1) == b"y"
-            writer.close()
+    process = await daemon(sw)
+    old = await process.connect(sw, ssl=files.client())
+    files.put("newer")
+    new = await process.connect(sw, ssl=files.client("newer"))
+    assert await fails(process, sw, files.client("server"))
+    await adapter.send(b"x")
+    for client in (old, new):
+        assert await client.receive(1) == b"x"
+        client.write(b"y")
+        assert await adapter.receive(1) == b"y"
 
 
 def _halve(path: Path) -> None:
@@ -478,33 +444,35 @@ def _become_a_folder(path: Path) -> None:
     "harm", [Path.unlink, _halve, _become_a_folder, lambda path: path.write_bytes(b"")]
 )
 async def test_files_that_have_become_bad_leave_the_last_good_ones_in_use(
-    harm: Callable[[Path], None], which: str, adapter: Adapter, files: Files
+    harm: Callable[[Path], None], which: str, adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys)
-    async with daemon(sw) as process:
+    process = await daemon(sw)
+    await works(process, adapter, sw, files.client())
+    path: Path = getattr(files, which)
+    harm(path)
+    for _ in range(2):
         await works(process, adapter, sw, files.client())
-        path: Path = getattr(files, which)
-        harm(path)
-        for _ in range(2):
-            await works(process, adapter, sw, files.client())
-        assert process.log.count("sw: the earlier certificate stays in use: tls") == 1
-        files.put("newer")
-        await works(process, adapter, sw, files.client("newer"))
+    assert process.log.count("sw: the earlier certificate stays in use: tls") == 1
+    files.put("newer")
+    await works(process, adapter, sw, files.client("newer"))
 
 
-async def test_a_port_listens_once_its_certificate_is_there(adapter: Adapter, files: Files) -> None:
+async def test_a_port_listens_once_its_certificate_is_there(
+    adapter: Adapter, files: Files, daemon: StartDaemon
+) -> None:
     files.key.unlink()
     sw = entry(device=str(adapter.path), **files.keys)
     other = entry(name="other", device="/nonexistent/tty")
-    async with daemon(sw, other) as process:
-        problem = (await process.port())["listen_problem"]
-        assert problem == f"tls.key: {files.key}: No such file or directory"
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", written_port(sw)), TIMEOUT)
-        files.put("server")
-        await process.until(lambda port: bool(port["listening"]))
-        await works(process, adapter, sw, files.client())
-        assert process.log.count(problem) == 1
+    process = await daemon(sw, other)
+    problem = (await process.port())["listen_problem"]
+    assert problem == f"tls.key: {files.key}: No such file or directory"
+    with pytest.raises(ConnectionRefusedError):
+        process.socket_to(sw)
+    files.put("server")
+    await process.until(lambda port: port["listening"], "the port listens")
+    await works(process, adapter, sw, files.client())
+    assert process.log.count(problem) == 1
 
 
 def certificate_of(files: Files, **keys: str) -> Certificate:

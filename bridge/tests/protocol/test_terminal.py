@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import Adapter, eventually, serving
+from conftest import Adapter, MakePort, Serve
 from rfc2217_client import Rfc2217Client
-from ttybridge.model.ports import Port
 from ttybridge.protocol.terminal import without_questions
-
-MakePort = Callable[..., Port]
 
 ST = b"\x1b\\"
 
@@ -370,16 +367,16 @@ def test_what_wants_to_take_long_is_done_in_one_pass(begin: bytes) -> None:
 
 @pytest.mark.parametrize("protocol", ["raw", "telnet", "rfc2217"])
 async def test_a_newcomer_is_asked_only_what_is_asked_now(
-    protocol: str, adapter: Adapter, make_port: MakePort
+    protocol: str, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     port = make_port(protocol=protocol, replay=64)
-    async with serving(port) as bench:
-        await adapter.send(b"size? \x1b[6n\x05 login: ")
-        await eventually(lambda: bench.status()["counters"]["from_device"] == 19)
-        client = Rfc2217Client(await bench.connect(port))
-        if protocol == "raw":
-            assert await client.tcp.receive(14) == b"size?  login: "
-        else:
-            assert await client.receive(14) == b"size?  login: "
-        await adapter.send(b"\x1b[6n")
-        assert await client.receive(4) == b"\x1b[6n"
+    bench = await serve(port)
+    await adapter.send(b"size? \x1b[6n\x05 login: ")
+    await bench.has_read(19)
+    client = Rfc2217Client(await bench.connect(port))
+    if protocol == "raw":
+        assert await client.tcp.receive(14) == b"size?  login: "
+    else:
+        assert await client.receive(14) == b"size?  login: "
+    await adapter.send(b"\x1b[6n")
+    assert await client.receive(4) == b"\x1b[6n"

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 import pytest
 
-from conftest import Adapter, Bench, TcpClient, eventually, serving
+from conftest import Adapter, Bench, MakeAdapter, MakePort, Serve, TcpClient, until
 from rfc2217_client import (
     AYT,
     BAUDRATE,
@@ -44,8 +42,6 @@ from rfc2217_client import (
     com_port,
 )
 from ttybridge.model.ports import Port
-
-MakePort = Callable[..., Port]
 
 # As much as the loop reads from one client at a time.
 SIZE = 256 * 1024
@@ -156,18 +152,9 @@ async def flooding_client(bench: Bench, port: Port) -> tuple[TcpClient, asyncio.
 
 
 @pytest.fixture
-def quiet(tmp_path: Path) -> Iterator[Adapter]:
+def quiet(make_adapter: MakeAdapter) -> Adapter:
     """The adapter of a port that nobody floods."""
-    made = Adapter(tmp_path / "quiet")
-    yield made
-    made.unplug()
-
-
-def read(adapter: Adapter) -> bytes:
-    """Return what has arrived at the far end."""
-    with contextlib.suppress(BlockingIOError):
-        return os.read(adapter.far, 65536)
-    return b""
+    return make_adapter("quiet")
 
 
 @pytest.mark.parametrize("name", FLOODS)
@@ -177,37 +164,39 @@ async def test_a_flood_is_done_in_small_parts_and_others_have_their_turns_betwee
     make_port: MakePort,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
+    serve: Serve,
 ) -> None:
     Uart(monkeypatch)
     flooded = make_port(protocol="rfc2217")
     other = make_port(name="quiet", device=str(quiet.path))
-    async with serving(flooded, other) as bench:
-        beside, turns = await bench.connect(other), Turns()
-        client, discarding = await flooding_client(bench, flooded)
-        with turns.counted():
-            client.writer.write(FLOODS[name])
-            beside.writer.write(b"q")
-            await eventually(
-                lambda: read(adapter).endswith(END) or turns.calls > ENOUGH_CALLS,
-                HANGS_SECONDS,
-            )
-        discarding.cancel()
-        adapter.unplug()  # a stop would wait until what is left of the flood has gone out
-        assert turns.most < MOST_CALLS
-        assert read(quiet) == b"q"
+    bench = await serve(flooded, other)
+    beside, turns = await bench.connect(other), Turns()
+    client, discarding = await flooding_client(bench, flooded)
+    with turns.counted():
+        client.write(FLOODS[name])
+        beside.write(b"q")
+        await until(
+            lambda: adapter.read().endswith(END) or turns.calls > ENOUGH_CALLS,
+            "the flood is done",
+            HANGS_SECONDS,
+        )
+    discarding.cancel()
+    adapter.unplug()  # a stop would wait until what is left of the flood has gone out
+    assert turns.most < MOST_CALLS
+    assert quiet.read() == b"q"
 
 
 async def test_all_of_a_flood_is_done_in_its_order_also_when_the_client_sends_no_more(
-    adapter: Adapter, make_port: MakePort
+    adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     port, count = make_port(protocol="rfc2217"), 5000
     data = bytes(range(250)) * (count // 250)
     flood = b"".join(bytes((each,)) + NOP + com_port(SIGNATURE) for each in data)
-    async with serving(port) as bench:
-        client = Rfc2217Client(await bench.connect(port))
-        await client.agree()
-        client.tcp.writer.write(flood)
-        client.tcp.writer.write_eof()
-        assert await adapter.receive(count) == data
-        answers = await client.tcp.rest()
-        assert answers == com_port(SIGNATURE + 100, *b"ttybridge") * count
+    bench = await serve(port)
+    client = Rfc2217Client(await bench.connect(port))
+    await client.agree()
+    client.tcp.write(flood)
+    client.tcp.finish()
+    assert await adapter.receive(count) == data
+    answers = await client.tcp.rest()
+    assert answers == com_port(SIGNATURE + 100, *b"ttybridge") * count

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import http.client
 import ssl
-from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import TIMEOUT, Adapter, eventually, serving, tcp_port
+from conftest import TIMEOUT, Adapter, MakePort, Serve, tcp_port
 from ttybridge.model.ports import Port
 from ttybridge.protocol.guard import stranger
-
-MakePort = Callable[..., Port]
 
 
 def client_hello(name: str | None = "pi-rack1") -> bytes:
@@ -177,41 +174,46 @@ async def test_a_stranger_is_closed_before_a_byte_reaches_the_device(
     adapter: Adapter,
     make_port: MakePort,
     caplog: pytest.LogCaptureFixture,
+    serve: Serve,
 ) -> None:
     port = make_port(protocol=protocol)
-    async with serving(port) as bench:
-        other = await bench.connect(port)
-        await other.send(data)
-        await other.rest()
-        assert refused(port, seems, caplog.text)
-        assert "client 127.0.0.1:" in caplog.text
-        assert bench.status()["counters"]["refused_clients"] == 1
-        assert not bench.status()["clients"]
-        client = await bench.connect(port)
-        await client.send(b"mine")
-        assert await adapter.receive(4) == b"mine"
+    bench = await serve(port)
+    other = await bench.connect(port)
+    await other.send(data)
+    await other.rest()
+    assert refused(port, seems, caplog.text)
+    assert "client 127.0.0.1:" in caplog.text
+    assert bench.status()["counters"]["refused_clients"] == 1
+    assert not bench.status()["clients"]
+    client = await bench.connect(port)
+    await client.send(b"mine")
+    assert await adapter.receive(4) == b"mine"
 
 
-async def test_only_the_first_read_is_judged(adapter: Adapter, make_port: MakePort) -> None:
+async def test_only_the_first_read_is_judged(
+    adapter: Adapter, make_port: MakePort, serve: Serve
+) -> None:
     port = make_port()
-    async with serving(port) as bench:
-        client = await bench.connect(port)
-        await client.send(b"AT+CIPSEND\r")
-        assert await adapter.receive(11) == b"AT+CIPSEND\r"
-        await client.send(POST)
-        assert await adapter.receive(len(POST)) == POST
+    bench = await serve(port)
+    client = await bench.connect(port)
+    await client.send(b"AT+CIPSEND\r")
+    assert await adapter.receive(11) == b"AT+CIPSEND\r"
+    await client.send(POST)
+    assert await adapter.receive(len(POST)) == POST
 
 
-async def test_guard_off_lets_all_through(adapter: Adapter, make_port: MakePort) -> None:
+async def test_guard_off_lets_all_through(
+    adapter: Adapter, make_port: MakePort, serve: Serve
+) -> None:
     port = make_port(guard="off")
-    async with serving(port) as bench:
-        client = await bench.connect(port)
-        await client.send(POST)
-        assert await adapter.receive(len(POST)) == POST
+    bench = await serve(port)
+    client = await bench.connect(port)
+    await client.send(POST)
+    assert await adapter.receive(len(POST)) == POST
 
 
 async def test_a_post_does_not_replace_the_client_of_a_port(
-    adapter: Adapter, make_port: MakePort
+    adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     def post(to: Port) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", tcp_port(to), timeout=TIMEOUT)
@@ -221,10 +223,10 @@ async def test_a_post_does_not_replace_the_client_of_a_port(
         connection.close()
 
     port = make_port(sharing="replace")
-    async with serving(port) as bench:
-        client = await bench.connect(port)
-        await asyncio.to_thread(post, port)
-        await eventually(lambda: bench.status()["counters"]["refused_clients"] == 1)
-        await client.send(b"mine")
-        assert await adapter.receive(4) == b"mine"
-        assert len(bench.status()["clients"]) == 1
+    bench = await serve(port)
+    client = await bench.connect(port)
+    await asyncio.to_thread(post, port)
+    await bench.has_refused(1)
+    await client.send(b"mine")
+    assert await adapter.receive(4) == b"mine"
+    assert len(bench.status()["clients"]) == 1

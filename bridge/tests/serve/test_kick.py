@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import socket
 from typing import Any
 
 import pytest
 
-from conftest import TIMEOUT, Adapter, free_tcp_port
-from process import LOOPS, Daemon, daemon, entry, run, tcp_port
-
-on_each_loop = pytest.mark.parametrize("loop", LOOPS)
-
-
-def connected(to: dict[str, Any]) -> tuple[socket.socket, str]:
-    """A client and how the daemon names it."""
-    client = socket.create_connection(("127.0.0.1", tcp_port(to)), TIMEOUT)
-    return client, "{}:{}".format(*client.getsockname())
+from conftest import TIMEOUT, Adapter, Remote, free_tcp_port, on_each_loop
+from process import Daemon, StartDaemon, entry, run, tcp_port
 
 
 async def done(process: Daemon, *words: str) -> tuple[int, str, str]:
@@ -30,73 +21,65 @@ async def done(process: Daemon, *words: str) -> tuple[int, str, str]:
 
 @on_each_loop
 async def test_one_client_is_closed_and_the_others_notice_nothing(
-    loop: str, adapter: Adapter
+    adapter: Adapter, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), sharing="shared")
-    async with daemon(sw, loop=loop) as process:
-        first, name = connected(sw)
-        second, _ = connected(sw)
-        await process.until(lambda port: len(port["clients"]) == 2)
-        assert await done(process, "kick", "sw", name) == (0, f"sw: {name} closed\n", "")
-        assert first.recv(1) == b""
-        await adapter.send(b"x")
-        assert second.recv(1) == b"x"
-        assert f"sw: client {name} closed by ttybridge kick" in process.log
-        first.close()
-        second.close()
+    process = await daemon(sw)
+    first, second = await process.connect(sw), await process.connect(sw)
+    said = f"sw: {first.name} closed\n"
+    assert await done(process, "kick", "sw", first.name) == (0, said, "")
+    assert await first.rest() == b""
+    await adapter.send(b"x")
+    assert await second.receive(1) == b"x"
+    assert f"sw: client {first.name} closed by ttybridge kick" in process.log
 
 
 @on_each_loop
 async def test_all_clients_of_a_port_are_closed_and_no_other_ports(
-    loop: str, adapter: Adapter
+    adapter: Adapter, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), sharing="shared", protocol="telnet")
     other = entry(name="other", device="/nonexistent/tty")
-    async with daemon(sw, other, loop=loop) as process:
-        clients = [connected(sw) for _ in range(3)]
-        bystander, _ = connected(other)
-        await process.until(lambda port: len(port["clients"]) == 3)
-        await process.until(lambda port: len(port["clients"]) == 1, "other")
-        lines = "".join(f"sw: {name} closed\n" for _, name in clients)
-        assert await done(process, "kick", "sw") == (0, lines, "")
-        for client, _ in clients:
-            with client, client.makefile("rb") as stream:
-                assert b"[ttybridge: sw: closed by the administrator]" in stream.read()
-        assert not (await process.port())["clients"]
-        assert (await process.port("other"))["clients"]
-        bystander.close()
+    process = await daemon(sw, other)
+    clients = [await process.connect(sw) for _ in range(3)]
+    await process.connect(other)
+    lines = "".join(f"sw: {client.name} closed\n" for client in clients)
+    assert await done(process, "kick", "sw") == (0, lines, "")
+    for client in clients:
+        assert b"[ttybridge: sw: closed by the administrator]" in await client.rest()
+    assert not (await process.port())["clients"]
+    assert (await process.port("other"))["clients"]
 
 
-async def test_who_waits_to_replace_a_client_is_shown_and_closed(adapter: Adapter) -> None:
+async def test_who_waits_to_replace_a_client_is_shown_and_closed(
+    adapter: Adapter, daemon: StartDaemon
+) -> None:
     sw = entry(device=str(adapter.path), sharing="replace")
-    async with daemon(sw) as process:
-        client, name = connected(sw)
-        await process.until(lambda port: len(port["clients"]) == 1)
-        waiting, other = connected(sw)
-        await process.until(lambda port: len(port["clients"]) == 2)
-        assert await done(process, "kick", "sw", other) == (0, f"sw: {other} closed\n", "")
-        assert waiting.recv(1) == b""
-        again, other = connected(sw)
-        await process.until(lambda port: len(port["clients"]) == 2)
-        assert f"{other} (waits)" in (await done(process, "status"))[1]
-        lines = f"sw: {other} closed\nsw: {name} closed\n"
-        assert await done(process, "kick", "sw") == (0, lines, "")
-        assert not (await process.port())["clients"]
-        for each in (client, waiting, again):
-            each.close()
+    process = await daemon(sw)
+    client, waiting = await process.connect(sw), await process.connect(sw)
+    said = f"sw: {waiting.name} closed\n"
+    assert await done(process, "kick", "sw", waiting.name) == (0, said, "")
+    assert await waiting.rest() == b""
+    another = await process.connect(sw)
+    assert f"{another.name} (waits)" in (await done(process, "status"))[1]
+    lines = f"sw: {another.name} closed\nsw: {client.name} closed\n"
+    assert await done(process, "kick", "sw") == (0, lines, "")
+    assert not (await process.port())["clients"]
 
 
-async def test_a_client_that_never_reads_is_closed_too(adapter: Adapter) -> None:
+async def test_a_client_that_never_reads_is_closed_too(
+    adapter: Adapter, daemon: StartDaemon
+) -> None:
     sw = entry(device=str(adapter.path))
-    async with daemon(sw) as process:
-        stuck, name = connected(sw)
-        await process.until(lambda port: bool(port["clients"]))
-        sending = asyncio.create_task(adapter.send(bytes(16 * 1024 * 1024)))
-        await process.until(lambda port: port["counters"]["from_device"] > 1024 * 1024)
-        assert await done(process, "kick", "sw", name) == (0, f"sw: {name} closed\n", "")
-        await process.until(lambda port: not port["clients"])
-        await sending  # nobody is there for whom the device would wait
-        stuck.close()
+    process = await daemon(sw)
+    stuck = process.socket_to(sw)
+    name = "{}:{}".format(*stuck.getsockname())
+    await process.has_clients(1)
+    sending = asyncio.create_task(adapter.send(bytes(16 * 1024 * 1024)))
+    await process.has_read(1024 * 1024)
+    assert await done(process, "kick", "sw", name) == (0, f"sw: {name} closed\n", "")
+    await process.has_clients(0)
+    await sending  # nobody is there for whom the device would wait
 
 
 @pytest.mark.parametrize(
@@ -108,109 +91,100 @@ async def test_a_client_that_never_reads_is_closed_too(adapter: Adapter) -> None
     ],
 )
 async def test_what_cannot_be_kicked_is_one_line_and_exit_status_1(
-    words: tuple[str, ...], complaint: str
+    words: tuple[str, ...], complaint: str, daemon: StartDaemon
 ) -> None:
-    async with daemon(entry(device="/nonexistent/tty")) as process:
-        assert await done(process, "kick", *words) == (1, "", complaint)
+    process = await daemon(entry(device="/nonexistent/tty"))
+    assert await done(process, "kick", *words) == (1, "", complaint)
 
 
 @pytest.mark.parametrize(
     "request_", [{}, {"port": None}, {"port": ["sw"]}, {"port": "sw", "client": [1]}]
 )
-async def test_odd_requests_are_answered(request_: dict[str, Any]) -> None:
-    async with daemon(entry(device="/nonexistent/tty")) as process:
-        path = process.runtime / "control.sock"
-        reader, writer = await asyncio.open_unix_connection(path)
-        writer.write(json.dumps({"command": "kick", **request_}).encode() + b"\n")
-        answer = json.loads(await asyncio.wait_for(reader.read(), TIMEOUT))
-        assert "error" in answer or answer == {"kicked": []}
-        writer.close()
+async def test_odd_requests_are_answered(request_: dict[str, Any], daemon: StartDaemon) -> None:
+    process = await daemon(entry(device="/nonexistent/tty"))
+    request = json.dumps({"command": "kick", **request_}).encode() + b"\n"
+    answer = json.loads(await process.say(request))
+    assert "error" in answer or answer == {"kicked": []}
 
 
-async def test_the_connection_of_a_port_that_connects_itself_is_made_anew(adapter: Adapter) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as remote:
-        remote.settimeout(TIMEOUT)
-        connect = "127.0.0.1:{}".format(*remote.getsockname()[1:])
-        sw = {"name": "sw", "device": str(adapter.path), "connect": connect}
-        async with daemon(sw) as process:
-            with remote.accept()[0] as first:
-                await process.until(lambda port: bool(port["clients"]))
-                _, out, _ = await done(process, "status")
-                row = ["sw", "->", connect, str(adapter.path), connect, "0", "0"]
-                assert out.splitlines()[1].split() == row
-                status = await done(process, "kick", "sw")
-                assert status == (0, f"sw: {connect} closed\n", "")
-                assert first.recv(1) == b""
-            with remote.accept()[0]:
-                await process.until(lambda port: bool(port["clients"]))
+async def test_the_connection_of_a_port_that_connects_itself_is_made_anew(
+    adapter: Adapter, remote: Remote, daemon: StartDaemon
+) -> None:
+    sw = {"name": "sw", "device": str(adapter.path), "connect": remote.place}
+    process = await daemon(sw)
+    first = await remote.accept()
+    await process.has_clients(1)
+    _, out, _ = await done(process, "status")
+    row = ["sw", "->", remote.place, str(adapter.path), remote.place, "0", "0"]
+    assert out.splitlines()[1].split() == row
+    assert await done(process, "kick", "sw") == (0, f"sw: {remote.place} closed\n", "")
+    assert await first.rest() == b""
+    await remote.accept()
+    await process.has_clients(1)
 
 
-async def test_the_table_of_a_port_that_cannot_connect_says_why() -> None:
+async def test_the_table_of_a_port_that_cannot_connect_says_why(daemon: StartDaemon) -> None:
     connect = f"127.0.0.1:{free_tcp_port()}"
     sw = {"name": "sw", "device": "/nonexistent/tty", "connect": connect}
-    async with daemon(sw) as process:
-        problem = f"cannot connect to {connect}: Connection refused"
-        await process.until(lambda port: port["listen_problem"] == problem)
-        code, out, complaint = await done(process, "status")
-        assert (code, complaint) == (0, "")
-        assert out.splitlines()[1].split() == ["sw", "->", connect, "absent", "-", "0", "0"]
-        assert f"sw: {problem}" in out.splitlines()
+    process = await daemon(sw)
+    problem = f"cannot connect to {connect}: Connection refused"
+    await process.until(lambda port: port["listen_problem"] == problem, "the problem is shown")
+    code, out, complaint = await done(process, "status")
+    assert (code, complaint) == (0, "")
+    assert out.splitlines()[1].split() == ["sw", "->", connect, "absent", "-", "0", "0"]
+    assert f"sw: {problem}" in out.splitlines()
 
 
-async def test_the_table_shows_who_writes_where_others_watch(adapter: Adapter) -> None:
+async def test_the_table_shows_who_writes_where_others_watch(
+    adapter: Adapter, daemon: StartDaemon
+) -> None:
     sw = entry(device=str(adapter.path), sharing="observed")
-    async with daemon(sw) as process:
-        (writer, first), (watcher, second) = connected(sw), connected(sw)
-        await process.until(lambda port: len(port["clients"]) == 2)
-        _, out, _ = await done(process, "status")
-        assert f"{first} (writes), {second}  " in out
-        writer.close()
-        watcher.close()
+    process = await daemon(sw)
+    writer, watcher = await process.connect(sw), await process.connect(sw)
+    _, out, _ = await done(process, "status")
+    assert f"{writer.name} (writes), {watcher.name}  " in out
 
 
-async def test_status_is_complete_for_programs(adapter: Adapter) -> None:
+async def test_status_is_complete_for_programs(adapter: Adapter, daemon: StartDaemon) -> None:
     sw = entry(device=str(adapter.path), sharing="shared", protocol="telnet")
-    async with daemon(sw) as process:
-        client, name = connected(sw)
-        await process.until(lambda port: bool(port["clients"]))
-        client.sendall(b"four")
-        await adapter.receive(4)
-        code, out, _ = await done(process, "status", "--json")
-        assert code == 0
-        (port,) = json.loads(out)["ports"]
-        assert port["device"] == {
-            "path": str(adapter.path),
-            "present": True,
-            "problem": None,
-            "refused_settings": [],
-        }
-        assert port["line_settings"]["baudrate"] == 9600
-        assert port["line_errors"] is None  # a pty counts none
-        assert (port["protocol"], port["sharing"]) == ("telnet", "shared")
-        assert (port["listen"], port["connect"]) == (sw["listen"], None)
-        assert port["counters"] == {
-            "from_device": 0,
-            "to_device": 4,
-            "dropped": 0,
-            "reconnects": 0,
-            "refused_clients": 0,
-            "closed_slow_clients": 0,
-        }
-        (shown,) = port["clients"]
-        assert (shown["address"], shown["received"], shown["writes"]) == (name, 4, True)
-        assert 0 <= shown["idle_for"] <= shown["connected_for"] < TIMEOUT
-        client.close()
+    process = await daemon(sw)
+    client = await process.connect(sw)
+    client.write(b"four")
+    await adapter.receive(4)
+    code, out, _ = await done(process, "status", "--json")
+    assert code == 0
+    (port,) = json.loads(out)["ports"]
+    assert port["device"] == {
+        "path": str(adapter.path),
+        "present": True,
+        "problem": None,
+        "refused_settings": [],
+    }
+    assert port["line_settings"]["baudrate"] == 9600
+    assert port["line_errors"] is None  # a pty counts none
+    assert (port["protocol"], port["sharing"]) == ("telnet", "shared")
+    assert (port["listen"], port["connect"]) == (sw["listen"], None)
+    assert port["counters"] == {
+        "from_device": 0,
+        "to_device": 4,
+        "dropped": 0,
+        "reconnects": 0,
+        "refused_clients": 0,
+        "closed_slow_clients": 0,
+    }
+    (shown,) = port["clients"]
+    assert (shown["address"], shown["received"], shown["writes"]) == (client.name, 4, True)
+    assert 0 <= shown["idle_for"] <= shown["connected_for"] < TIMEOUT
 
 
-async def test_a_service_waits_for_the_tcp_port_of_its_only_port(adapter: Adapter) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as squatter:
-        sw = entry(device=str(adapter.path))
-        sw["listen"] = f"127.0.0.1:{squatter.getsockname()[1]}"
-        async with daemon(sw) as process:
-            problem = (await process.port())["listen_problem"]
-            assert "another program holds TCP port" in problem
-            squatter.close()
-            await process.until(lambda port: bool(port["listening"]))
-            _, writer = await process.connect(sw)
-            writer.close()
-            assert await process.end(signal.SIGTERM) == 0
+async def test_a_service_waits_for_the_tcp_port_of_its_only_port(
+    adapter: Adapter, daemon: StartDaemon
+) -> None:
+    sw = entry(device=str(adapter.path))
+    with socket.create_server(("127.0.0.1", tcp_port(sw))):
+        process = await daemon(sw)
+        problem = (await process.port())["listen_problem"]
+        assert "another program holds TCP port" in problem
+    await process.until(lambda port: port["listening"], "the port listens")
+    await process.connect(sw)
+    assert await process.end() == 0

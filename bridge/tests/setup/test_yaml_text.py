@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import host_vars
 import pytest
 import yaml
 
-import host_vars
 from ttybridge.model.check import parse_portmap
 from ttybridge.model.ports import Port, as_entry
 from ttybridge.setup import yaml_text
