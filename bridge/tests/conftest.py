@@ -232,6 +232,11 @@ def tcp_port(port: Port) -> int:
     return port.listeners[0].at.port
 
 
+def reset_on_close(sock: Any) -> None:
+    """Have a connection end by RST once it is closed (socket(7), SO_LINGER)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class TcpClient:
     """A client of a port."""
 
@@ -286,9 +291,8 @@ class TcpClient:
         self.writer.write_eof()
 
     def reset(self) -> None:
-        """Leave without a farewell (socket(7), SO_LINGER)."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        """Leave without a farewell."""
+        reset_on_close(self.writer.get_extra_info("socket"))
         self.writer.transport.abort()
 
     def close(self) -> None:

@@ -8,12 +8,11 @@ import re
 import signal
 import socket
 import stat
-import struct
 from pathlib import Path
 
 import pytest
 
-from conftest import Adapter, Connect, in_time, on_each_loop, until
+from conftest import Adapter, Connect, in_time, on_each_loop, reset_on_close, until
 from process import StartDaemon, command, entry, environment, run, tcp_port
 from ttybridge import cli
 from ttybridge.daemon import control
@@ -294,7 +293,7 @@ async def test_one_who_asks_and_leaves_at_once_harms_nothing(daemon: StartDaemon
     before = process.descriptors()
     for _ in range(50):
         with socket.socket(socket.AF_UNIX) as asker:
-            asker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_on_close(asker)
             asker.connect(str(process.runtime / "control.sock"))
             asker.send(b'{"command": "status"}\n')
     assert (await process.port())["listening"]

@@ -347,7 +347,7 @@ async def test_a_port_that_connects_keeps_its_connection(
     adapter: Adapter, remote: Remote, kept: StartKept
 ) -> None:
     sw = {"name": "sw", "device": str(adapter.path), "connect": remote.place}
-    daemon = await kept(sw, constants={"ttybridge.serve.listeners.RETRY_SECONDS": 0.1})
+    daemon = await kept(sw, constants={"RETRY_SECONDS": 0.1})
     first = await remote.accept()
     await daemon.restart()
     await adapter.send(b"still")
@@ -393,7 +393,7 @@ async def test_a_port_does_nothing_that_the_next_process_does_again_while_anothe
     slow_adapter = make_adapter("slow")
     sw = entry(device=str(adapter.path))
     slow = entry(device=str(slow_adapter.path), name="slow")
-    daemon = await kept(sw, slow, constants={"ttybridge.serve.port.DRAIN_SECONDS": TIMEOUT})
+    daemon = await kept(sw, slow, constants={"DRAIN_SECONDS": TIMEOUT})
     _, data = await _more_than_it_takes(daemon, sw)
     await _more_than_it_takes(daemon, slow)
     await asyncio.sleep(2)  # nothing moves at sw any more
@@ -534,7 +534,7 @@ async def test_a_port_that_has_just_connected_keeps_its_connection(
     adapter: Adapter, remote: Remote, kept: StartKept
 ) -> None:
     sw = {"name": "sw", "device": str(adapter.path), "connect": remote.place}
-    daemon = await kept(sw, constants={"ttybridge.serve.listeners.RETRY_SECONDS": 0.1})
+    daemon = await kept(sw, constants={"RETRY_SECONDS": 0.1})
     for _ in range(5):
         client = await remote.accept()
         await daemon.restart()
@@ -581,7 +581,7 @@ async def test_a_service_manager_that_does_not_answer_keeps_nothing(
     adapter: Adapter, kept: StartKept
 ) -> None:
     sw = entry(device=str(adapter.path))
-    daemon = await kept(sw, constants={"ttybridge.daemon.systemd.BARRIER_SECONDS": 0.5})
+    daemon = await kept(sw, constants={"BARRIER_SECONDS": 0.5})
     client = await daemon.connect(sw)
     daemon.answers = False
     await daemon.stop()
@@ -677,10 +677,8 @@ async def test_a_client_that_takes_nothing_does_not_keep_devices_from_being_read
     sw = entry(device=str(adapter.path), sharing="shared")
     data = bytes(7 * 2**20)
     # It would never end.
-    waits = ("DRAIN_SECONDS", "BLOCKED_SECONDS")
-    daemon = await kept(
-        sw, constants={f"ttybridge.serve.port.{name}": 2 * TIMEOUT for name in waits}
-    )
+    waits = dict.fromkeys(("DRAIN_SECONDS", "BLOCKED_SECONDS"), 2 * TIMEOUT)
+    daemon = await kept(sw, constants=waits)
     daemon.socket_to(sw)
     client = await daemon.connect(sw)
     reading = asyncio.create_task(client.receive(len(data)))
