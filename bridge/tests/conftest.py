@@ -232,6 +232,11 @@ def tcp_port(port: Port) -> int:
     return port.listeners[0].at.port
 
 
+def reset_on_close(sock: Any) -> None:
+    """Have a connection end by RST once it is closed (socket(7), SO_LINGER)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class TcpClient:
     """A client of a port."""
 
@@ -286,9 +291,8 @@ class TcpClient:
         self.writer.write_eof()
 
     def reset(self) -> None:
-        """Leave without a farewell (socket(7), SO_LINGER)."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        """Leave without a farewell."""
+        reset_on_close(self.writer.get_extra_info("socket"))
         self.writer.transport.abort()
 
     def close(self) -> None:
@@ -440,15 +444,19 @@ class Bench(Watched):
     async def port(self, name: str = "sw") -> dict[str, Any]:
         return self.status(name)
 
-    async def connect(self, port: Port, address: str = "127.0.0.1") -> TcpClient:
+    async def connect(
+        self, port: Port, address: str = "127.0.0.1", listener: int = 0, **keys: Any
+    ) -> TcpClient:
         """Connect a client, and return when the server has taken it in or refused it.
 
-        With TLS it has neither before the handshake: there this returns at once.
+        Without `ssl` at a listener with TLS, the server does neither: there this returns at once.
+        `keys` are those of asyncio.open_connection.
         """
         refused = self.status(port.name)["counters"]["refused_clients"]
-        client = await TcpClient.connect(address, tcp_port(port))
+        place = port.listeners[listener]
+        client = await TcpClient.connect(address, place.at.port, **keys)
         self._clients.append(client)
-        if not port.tls:
+        if keys or not place.tls:
             await self.until(
                 lambda said: (
                     client.name in [one["address"] for one in said["clients"]]

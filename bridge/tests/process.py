@@ -45,14 +45,15 @@ def become(words, loop, env, constants, fds):
         os.environ["LISTEN_PID"] = str(os.getpid())
     if loop != "uvloop":
         sys.modules["uvloop"] = None
+    ours = [each for name, each in sys.modules.items() if name.startswith("ttybridge.")]
     for name, value in constants.items():
-        module, _, name = name.rpartition(".")
-        assert hasattr(sys.modules[module], name), name
-        setattr(sys.modules[module], name, value)
+        having = [module for module in ours if hasattr(module, name)]
+        assert having, f"no constant is called {name}"
+        for module in having:
+            setattr(module, name, value)
     sys.exit(main(words))
 
 gc.freeze()
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 nest = socket.socket(fileno=os.dup(0))
 while True:
@@ -60,7 +61,6 @@ while True:
     if not asked:
         break
     if not os.fork():
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         pid = os.fork()
         if not pid:
@@ -73,6 +73,9 @@ while True:
         os._exit(0)
     for fd in fds:
         os.close(fd)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 """
 
 
@@ -106,7 +109,8 @@ class Process:
     ) -> None:
         """Run `ttybridge WORDS`; `given` are its descriptors from 3 on.
 
-        `constants` are names in its modules, and what they are in this process.
+        `constants` are names in its modules, and what they are for this process, such as
+        DRAIN_SECONDS.
         """
         self._told, tell = os.pipe()
         request = json.dumps([words, loop, env, constants or {}]).encode()
@@ -178,10 +182,11 @@ class Daemon(Watched):
         self.given: dict[str, int] = {}
         """Descriptors that it starts with, by their names."""
         self.constants: dict[str, float] = {}
-        """Names in its modules, and what they are in this process."""
+        """Names in its modules, and what they are for this process."""
         self.forgiven = False
         """Whether a traceback in its log is to be expected."""
         self._clients: list[TcpClient] = []
+        self._hurried = 0
         self._sockets = contextlib.ExitStack()
 
     @property
@@ -195,13 +200,15 @@ class Daemon(Watched):
         return self.process.pid
 
     def configure(self, *entries: dict[str, Any], metrics: str = "") -> None:
-        """Write the configuration file."""
+        """Write the configuration file, as a whole: a reload may read it at any time."""
         tables = (
             "[[port]]\n" + "".join(f"{key} = {toml(value)}\n" for key, value in entry.items())
             for entry in entries
         )
         top = f"metrics = {json.dumps(metrics)}\n" if metrics else ""
-        self.config.write_text(top + "".join(tables))
+        new = self.config.with_suffix(".new")
+        new.write_text(top + "".join(tables))
+        new.rename(self.config)
 
     async def start(self, *entries: dict[str, Any], before: str = "", **env: str) -> None:
         """Start, and return when it answers.
@@ -298,6 +305,17 @@ class Daemon(Watched):
         """Connect to a port without an event loop, from an address."""
         made = socket.create_connection(("127.0.0.1", tcp_port(to)), TIMEOUT, (source, 0))
         return self._sockets.enter_context(made)
+
+    async def socket_soon(self, to: dict[str, Any]) -> socket.socket:
+        """Connect to a port as one of very many.
+
+        The kernel lets a hundred wait to be accepted, and one more try again a second later: after
+        each fifty the daemon may catch up.
+        """
+        self._hurried += 1
+        if self._hurried % 50 == 0:
+            await self.status()
+        return self.socket_to(to)
 
     def descriptors(self) -> int:
         """How many file descriptors it has open."""

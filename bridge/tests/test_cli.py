@@ -8,12 +8,11 @@ import re
 import signal
 import socket
 import stat
-import struct
 from pathlib import Path
 
 import pytest
 
-from conftest import Adapter, Connect, in_time, on_each_loop, until
+from conftest import Adapter, Connect, in_time, on_each_loop, reset_on_close, until
 from process import StartDaemon, command, entry, environment, run, tcp_port
 from ttybridge import cli
 from ttybridge.daemon import control
@@ -216,6 +215,22 @@ async def test_the_status_socket_is_for_its_owner_and_group(daemon: StartDaemon)
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
 
 
+def test_status_says_what_a_port_is_where_that_is_written() -> None:
+    def port(name: str, **keys: object) -> dict[str, object]:
+        device = {"path": "/dev/ttyS0", "present": True, "problem": None}
+        counters = {"from_device": 1, "to_device": 2}
+        common = {"connect": None, "listen": "1, 2", "listening": True, "listen_problem": None}
+        return {"name": name, "device": device, "clients": [], "counters": counters} | common | keys
+
+    plain = cli._status_table({"ports": [port("a")]}).splitlines()
+    assert plain[0].endswith("  TO DEVICE")
+    keys = {"description": "Core switch", "location": "rack 1", "tags": ["lab"]}
+    table = cli._status_table({"ports": [port("a"), port("b", **keys)]}).splitlines()
+    assert table[0].endswith("  TO DEVICE  ABOUT")
+    assert table[1] == plain[1]
+    assert table[2].endswith("2          Core switch (rack 1) [lab]")
+
+
 async def test_a_socket_that_a_killed_daemon_left_is_replaced(
     tmp_path: Path, daemon: StartDaemon
 ) -> None:
@@ -278,24 +293,8 @@ async def test_one_who_asks_and_leaves_at_once_harms_nothing(daemon: StartDaemon
     before = process.descriptors()
     for _ in range(50):
         with socket.socket(socket.AF_UNIX) as asker:
-            asker.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_on_close(asker)
             asker.connect(str(process.runtime / "control.sock"))
             asker.send(b'{"command": "status"}\n')
     assert (await process.port())["listening"]
     await until(lambda: process.descriptors() <= before + 1, "its descriptors are as few as before")
-
-
-def test_status_says_what_a_port_is_where_that_is_written() -> None:
-    def port(name: str, **keys: object) -> dict[str, object]:
-        device = {"path": "/dev/ttyS0", "present": True, "problem": None}
-        counters = {"from_device": 1, "to_device": 2}
-        common = {"connect": None, "listen": "1, 2", "listening": True, "listen_problem": None}
-        return {"name": name, "device": device, "clients": [], "counters": counters} | common | keys
-
-    plain = cli._status_table({"ports": [port("a")]}).splitlines()
-    assert plain[0].endswith("  TO DEVICE")
-    keys = {"description": "Core switch", "location": "rack 1", "tags": ["lab"]}
-    table = cli._status_table({"ports": [port("a"), port("b", **keys)]}).splitlines()
-    assert table[0].endswith("  TO DEVICE  ABOUT")
-    assert table[1] == plain[1]
-    assert table[2].endswith("2          Core switch (rack 1) [lab]")

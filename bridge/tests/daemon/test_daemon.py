@@ -7,24 +7,23 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import Adapter, MakeAdapter, on_each_loop, until
+from conftest import Adapter, MakeAdapter, on_each_loop, reset_on_close, until
 from process import StartDaemon, entry
 
 MIB = 1024 * 1024
 
 # An absent device is looked for ten times as often.
-LOOKS_OFTEN = {"ttybridge.serve.port.DEVICE_POLL_SECONDS": 0.05}
+LOOKS_OFTEN = {"DEVICE_POLL_SECONDS": 0.05}
 
 
 def reset(client: socket.socket) -> None:
     """End a connection by RST."""
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset_on_close(client)
     client.close()
 
 
@@ -44,12 +43,13 @@ async def test_a_storm_of_clients_that_come_and_vanish_leaves_nothing_behind(
     keys: dict[str, Any], adapter: Adapter, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **keys)
-    process = await daemon(sw)
+    # Who is told that it may not connect is closed this much later.
+    process = await daemon(sw, constants={"GOODBYE_SECONDS": 0.2})
     reset(process.socket_to(sw))
     await process.has_clients(0)
     before = process.descriptors()
     for number in range(300):
-        client = process.socket_to(sw)
+        client = await process.socket_soon(sw)
         if number % 3 == 0:
             client.send(b"x")
         if number % 2:
@@ -62,12 +62,12 @@ async def test_a_storm_of_clients_that_come_and_vanish_leaves_nothing_behind(
 
 @on_each_loop
 async def test_memory_is_flat_over_many_connections(adapter: Adapter, daemon: StartDaemon) -> None:
-    sw = entry(device=str(adapter.path))
+    sw = entry(device=str(adapter.path), half_close_timeout=0)
     process = await daemon(sw)
     sizes = []
     for _ in range(3):
         for _ in range(300):
-            process.socket_to(sw).close()
+            (await process.socket_soon(sw)).close()
         await process.has_clients(0)
         sizes.append(process.memory())
     assert sizes[2] - sizes[1] < 1024
@@ -79,7 +79,7 @@ async def test_refused_clients_that_stay_are_few(adapter: Adapter, daemon: Start
     process = await daemon(sw)
     await process.connect(sw)
     before = process.descriptors()
-    flood = [process.socket_to(sw) for _ in range(200)]
+    flood = [await process.socket_soon(sw) for _ in range(200)]
     await process.has_refused(200)
     assert process.descriptors() <= before + 40
     assert (await process.port())["clients"][0]["received"] == 0
@@ -205,7 +205,8 @@ def test_a_device_without_permission_is_named(
 async def test_a_daemon_out_of_file_descriptors_waits_and_goes_on(
     adapter: Adapter, daemon: StartDaemon
 ) -> None:
-    sw = entry(device=str(adapter.path), sharing="shared", max_clients=1024)
+    keys = {"sharing": "shared", "max_clients": 1024, "half_close_timeout": 0}
+    sw = entry(device=str(adapter.path), **keys)
     process = await daemon(sw, before="ulimit -n 48")
     clients = [process.socket_to(sw) for _ in range(100)]
     await until(lambda: process.descriptors() >= 47, "it has no descriptor left")

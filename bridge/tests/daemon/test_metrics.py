@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -32,6 +31,7 @@ from conftest import (
     in_each_loop,
     in_time,
     on_each_loop,
+    reset_on_close,
     until,
 )
 from process import Daemon, StartDaemon, entry, environment, tcp_port
@@ -287,7 +287,7 @@ async def test_garbage_and_clients_that_vanish_do_no_harm() -> None:
                 assert answer.startswith(b"HTTP/1.1 400 ") or not answer
         for _ in range(200):
             with socket.create_connection(("127.0.0.1", number), TIMEOUT) as client:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_on_close(client)
                 client.send(b"GET /metrics HTTP/1.1\r\n\r\n"[: chance.randrange(1, 30)])
             await asyncio.sleep(0.001 * chance.randrange(3))
         assert await page(number)

@@ -92,8 +92,12 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A path for one example of hypothesis, whose examples share a test's tmp_path."""
-    with tempfile.TemporaryDirectory() as directory:
+    """A path for one example of hypothesis, whose examples share a test's tmp_path.
+
+    In RAM where that can be: hundreds of files that are synced keep a disk busy.
+    """
+    ram = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=ram) as directory:
         yield Path(directory) / "sw.log"
 
 

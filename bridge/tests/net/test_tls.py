@@ -258,7 +258,8 @@ class Attacker:
         """Keep them open, in a thread, until `stop`."""
         while self._wanted:
             alive = [each for each in self._open if not _has_ended(each)]
-            for _ in range(300 - len(alive)):
+            # Fewer at a time than the backlog: one more would wait for a second.
+            for _ in range(min(50, 300 - len(alive))):
                 alive.append(socket.create_connection(self._place, TIMEOUT, (self._address, 0)))
                 alive[-1].sendall(self._says)
                 alive[-1].setblocking(False)

@@ -30,7 +30,7 @@ from ttybridge.model.check import parse_portmap
 from ttybridge.net import sockets
 
 # A remote that does not answer is tried again ten times as soon.
-TRIES_SOON = {"ttybridge.serve.listeners.RETRY_SECONDS": 0.1}
+TRIES_SOON = {"RETRY_SECONDS": 0.1}
 
 
 def entry(place: str, adapter: Adapter | None = None, **keys: Any) -> dict[str, Any]:

@@ -347,7 +347,7 @@ async def test_a_port_that_connects_keeps_its_connection(
     adapter: Adapter, remote: Remote, kept: StartKept
 ) -> None:
     sw = {"name": "sw", "device": str(adapter.path), "connect": remote.place}
-    daemon = await kept(sw, constants={"ttybridge.serve.listeners.RETRY_SECONDS": 0.1})
+    daemon = await kept(sw, constants={"RETRY_SECONDS": 0.1})
     first = await remote.accept()
     await daemon.restart()
     await adapter.send(b"still")
@@ -393,7 +393,7 @@ async def test_a_port_does_nothing_that_the_next_process_does_again_while_anothe
     slow_adapter = make_adapter("slow")
     sw = entry(device=str(adapter.path))
     slow = entry(device=str(slow_adapter.path), name="slow")
-    daemon = await kept(sw, slow, constants={"ttybridge.serve.port.DRAIN_SECONDS": TIMEOUT})
+    daemon = await kept(sw, slow, constants={"DRAIN_SECONDS": TIMEOUT})
     _, data = await _more_than_it_takes(daemon, sw)
     await _more_than_it_takes(daemon, slow)
     await asyncio.sleep(2)  # nothing moves at sw any more
@@ -534,7 +534,7 @@ async def test_a_port_that_has_just_connected_keeps_its_connection(
     adapter: Adapter, remote: Remote, kept: StartKept
 ) -> None:
     sw = {"name": "sw", "device": str(adapter.path), "connect": remote.place}
-    daemon = await kept(sw, constants={"ttybridge.serve.listeners.RETRY_SECONDS": 0.1})
+    daemon = await kept(sw, constants={"RETRY_SECONDS": 0.1})
     for _ in range(5):
         client = await remote.accept()
         await daemon.restart()
@@ -581,7 +581,7 @@ async def test_a_service_manager_that_does_not_answer_keeps_nothing(
     adapter: Adapter, kept: StartKept
 ) -> None:
     sw = entry(device=str(adapter.path))
-    daemon = await kept(sw, constants={"ttybridge.daemon.systemd.BARRIER_SECONDS": 0.5})
+    daemon = await kept(sw, constants={"BARRIER_SECONDS": 0.5})
     client = await daemon.connect(sw)
     daemon.answers = False
     await daemon.stop()
@@ -677,10 +677,8 @@ async def test_a_client_that_takes_nothing_does_not_keep_devices_from_being_read
     sw = entry(device=str(adapter.path), sharing="shared")
     data = bytes(7 * 2**20)
     # It would never end.
-    waits = ("DRAIN_SECONDS", "BLOCKED_SECONDS")
-    daemon = await kept(
-        sw, constants={f"ttybridge.serve.port.{name}": 2 * TIMEOUT for name in waits}
-    )
+    waits = dict.fromkeys(("DRAIN_SECONDS", "BLOCKED_SECONDS"), 2 * TIMEOUT)
+    daemon = await kept(sw, constants=waits)
     daemon.socket_to(sw)
     client = await daemon.connect(sw)
     reading = asyncio.create_task(client.receive(len(data)))
@@ -757,26 +755,27 @@ async def test_the_names_of_as_many_descriptors_as_systemd_keeps_fit_the_environ
 async def test_clients_of_all_listeners_stay_over_a_restart(
     adapter: Adapter, kept: StartKept
 ) -> None:
-    numbers = [free_tcp_port() for _ in range(3)]
-    plain, telnet, watch = (f"127.0.0.1:{number}" for number in numbers)
-    listen = [plain, {"at": telnet, "protocol": "telnet"}, {"at": watch, "access": "watch"}]
-    daemon = await kept(
-        {"name": "sw", "device": str(adapter.path), "listen": listen, "sharing": "shared"}
-    )
-    clients = [await TcpClient.connect("127.0.0.1", number) for number in numbers]
+    places = [f"127.0.0.1:{free_tcp_port()}" for _ in range(3)]
+    listen = [
+        places[0],
+        {"at": places[1], "protocol": "telnet"},
+        {"at": places[2], "access": "watch"},
+    ]
+    sw = {"name": "sw", "device": str(adapter.path), "listen": listen, "sharing": "shared"}
+    daemon = await kept(sw)
+    raw, telnet, watcher = [await daemon.open({"listen": place}) for place in places]
     await daemon.has_clients(3)
     await daemon.restart()
-    for client in clients[:2]:
+    for client in (raw, telnet):
         client.write(b"hi")
         assert await adapter.receive(2) == b"hi"
-    clients[2].write(b"no")
+    watcher.write(b"no")
     await adapter.send(b"\xffdone")
-    assert await clients[0].receive(5) == b"\xffdone"
-    await clients[1].hear(b"\xff\xffdone")
-    assert await clients[2].receive(5) == b"\xffdone"
+    assert await raw.receive(5) == b"\xffdone"
+    assert await telnet.hear(b"\xff\xffdone")
+    assert await watcher.receive(5) == b"\xffdone"
     port = await daemon.port()
     assert [each["writes"] for each in port["clients"]] == [True, True, False]
     assert port["counters"]["to_device"] == 4
-    for number, client in zip(numbers, clients, strict=True):
-        client.close()
-        (await TcpClient.connect("127.0.0.1", number)).close()
+    for place in places:
+        await daemon.open({"listen": place})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 from typing import cast
 
 import pytest
@@ -19,6 +18,7 @@ from conftest import (
     Serve,
     free_tcp_port,
     on_each_loop,
+    reset_on_close,
     tcp_port,
     until,
 )
@@ -163,7 +163,7 @@ async def test_shared_clients_all_read_and_write(
 async def test_a_shared_client_that_never_reads_is_closed_and_the_others_lose_nothing(
     adapter: Adapter, make_port: MakePort, caplog: pytest.LogCaptureFixture, serve: Serve
 ) -> None:
-    port, data = make_port(sharing="shared"), os.urandom(24 * MIB)
+    port, data = make_port(sharing="shared"), os.urandom(16 * MIB)
     bench = await serve(port)
     stuck = await bench.connect(port)
     cast("asyncio.Transport", stuck.writer.transport).pause_reading()
@@ -295,10 +295,11 @@ async def test_idle_clients_are_closed_and_busy_ones_are_not(
 async def test_what_the_device_says_right_after_a_connect_reaches_that_client(
     protocol: str, adapter: Adapter, daemon: StartDaemon
 ) -> None:
-    sw = entry(device=str(adapter.path), protocol=protocol, half_close_timeout=0)
+    sw = entry(device=str(adapter.path), protocol=protocol)
     process = await daemon(sw)
     for number in range(25):
         client = process.socket_to(sw)
+        reset_on_close(client)
         os.write(adapter.far, b"boot %02d" % number)
         with client, client.makefile("rb") as stream:
             got = b""
@@ -329,8 +330,8 @@ async def test_a_client_that_is_reset_at_once_harms_nobody(
     sw = entry(device=str(adapter.path), protocol="telnet", replay=1000)
     process = await daemon(sw)
     for _ in range(200):
-        client = process.socket_to(sw)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client = await process.socket_soon(sw)
+        reset_on_close(client)
         client.close()
     await process.has_clients(0)
     last = await process.connect(sw)

@@ -802,6 +802,7 @@ async def test_settings_are_restored_after_the_last_bytes(
     await client.ask(*baudrate(115200))
     await client.send(bytes(60_000))
     client.tcp.close()
+    await asyncio.sleep(0.05)  # the server sees it in some turns of this loop
     received = await adapter.receive(20_000)
     assert tty_settings(adapter.path)["speed"] == 115200
     received += await adapter.receive(60_000 - len(received))
@@ -817,6 +818,7 @@ async def test_a_client_that_comes_before_settings_are_restored_gets_its_own(
     await client.ask(STOPSIZE, 2)
     await client.send(bytes(60_000))
     client.tcp.close()
+    await asyncio.sleep(0.05)  # the server sees it in some turns of this loop
     following = await join(bench, port)
     assert await following.ask(*baudrate(19200)) == b"\x00\x00\x4b\x00"
     await adapter.receive(60_000)
@@ -913,7 +915,7 @@ async def test_bytes_one_by_one_take_no_more_memory_than_others(
     assert served.memory() - before < 30 * 1024
 
 
-PACKETS = 100_000
+PACKETS = 20_000  # others in each run
 
 
 def noise(rng: random.Random) -> bytes:
@@ -938,12 +940,12 @@ def noise(rng: random.Random) -> bytes:
 
 
 @on_each_loop
-async def test_a_hundred_thousand_random_packets_disturb_nobody_else(
-    adapter: Adapter, daemon: StartDaemon
-) -> None:
+async def test_random_packets_disturb_nobody_else(adapter: Adapter, daemon: StartDaemon) -> None:
     """The daemon lives, another client misses nothing, memory stays flat."""
     table = entry(device=str(adapter.path), protocol="rfc2217", sharing="shared")
-    rng = random.Random(2217)
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
     served = await daemon(table)
     person = await served.open(table)
     program = Rfc2217Client(await served.open(table))
@@ -959,7 +961,7 @@ async def test_a_hundred_thousand_random_packets_disturb_nobody_else(
         assert await program.ask(SIGNATURE) == b"ttybridge"
     done.set()
     await reading
-    assert served.memory() - before < 40 * 1024
+    assert served.memory() - before < 4 * 1024
     assert program.payloads == [], "somebody else's doing was told to a program"
     assert not served.ended
 

@@ -79,8 +79,10 @@ def test_no_line_is_dropped_silently(sample: str) -> None:
     silent: list[str] = []
     whole = outcome("\n".join(lines))
     for number, line in enumerate(lines):
+        if not line.strip() or line.startswith("#"):
+            continue
         without = outcome("\n".join([*lines[:number], "", *lines[number + 1 :]]))
-        if without == whole and line.strip() and not line.startswith("#"):
+        if without == whole:
             silent.append(line.strip())
     assert silent == SILENT[sample]
 
