@@ -283,7 +283,8 @@ def test_the_installed_ser2net_reads_what_is_rendered_for_every_key(host: Host, 
         listening = host.check_output(f"{started} sleep 2; ss -ltnH | awk '{{print $4}}'")
     written = yaml.safe_load((TEMPLATES / "maps" / "every-key.yml").read_text())
     every = parse_portmap(written["serial_ports"], written["serial_ports_defaults"])
-    wanted = {tcp_port(port) for port in every if port.engine == "ser2net"}
+    served = [port for port in every if port.engine == "ser2net"]
+    wanted = {listener.at.port for port in served for listener in port.listeners}
     assert wanted - {int(line.rpartition(":")[2]) for line in listening.splitlines()} == set()
 
 
