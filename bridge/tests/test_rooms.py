@@ -58,3 +58,14 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     while free := {name for name, wanted in rest.items() if not wanted & rest.keys()}:
         rest = {name: wanted for name, wanted in rest.items() if name not in free}
     assert rest == {}
+
+
+def test_every_file_that_the_page_names_exists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_/0-9]+\.(?:py|j2|sh))`", page))
+    folders = ("bridge", "templates", "files")
+    names = {path.name for folder in folders for path in (ROOT / folder).rglob("*.*")}
+    paths = {one for one in named if "/" in one}
+    bases = [ROOT, SOURCE]
+    assert {one for one in paths if not any((base / one).exists() for base in bases)} == set()
+    assert {one for one in named - paths if one not in names} == set()
