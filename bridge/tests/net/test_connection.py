@@ -62,3 +62,10 @@ async def test_nothing_is_written_after_an_end_that_closes_the_connection(
     assert connection.eof_received() == stays
     connection.write(b"x")
     assert bytes(transport.written) == (b"x" if stays else b"")
+
+
+async def test_one_with_tls_that_has_just_ended_is_dead() -> None:
+    # asyncio has no socket of it any more, one turn of the loop before it says so.
+    connection = Connection(Owner(answers=True), keepalive=60)
+    connection.connection_made(Transport(tls=object()))
+    assert connection.is_dead(blocked=False)

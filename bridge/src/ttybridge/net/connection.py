@@ -200,7 +200,10 @@ class Connection(asyncio.Protocol):
         The kernel sends no keepalive while something is on its way. With `blocked` the peer has not
         been read for long, so its FIN has not been seen: then a FIN is enough.
         """
-        tcp = tcp_info(self.transport.get_extra_info("socket"))
+        sock = self.transport.get_extra_info("socket")
+        if sock is None:  # TLS: it has ended, and `connection_lost` comes in the next turn
+            return True
+        tcp = tcp_info(sock)
         if tcp.state != TCP_ESTABLISHED:
             return tcp.state == TCP_CLOSE or blocked
         return bool(tcp.in_flight and self._keepalive and tcp.silent_for > 2 * self._keepalive)
