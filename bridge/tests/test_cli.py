@@ -208,6 +208,21 @@ async def test_status_shows_ports_clients_and_problems(
         assert status["ports"][0]["clients"][0]["address"] == client.name
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+async def test_a_reader_of_its_output_may_leave_early(unbuffered: str, tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command("discover"),
+        env=environment(tmp_path, PYTHONUNBUFFERED=unbuffered),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+    async with in_time("the command ends"):
+        _, said = await process.communicate()
+    assert (said, process.returncode) == (b"", 1)
+
+
 async def test_the_status_socket_is_for_its_owner_and_group(daemon: StartDaemon) -> None:
     process = await daemon(entry(device="/nonexistent/tty"), before="umask 022")
     path = process.runtime / "control.sock"
