@@ -232,7 +232,7 @@ async def test_who_waits_to_replace_a_client_is_closed_and_that_one_goes_on(
     adapter: Adapter, kept: StartKept
 ) -> None:
     sw = entry(device=str(adapter.path), sharing="replace")
-    daemon = await kept(sw)
+    daemon = await kept(sw, constants={"CANDIDATE_SECONDS": 2 * TIMEOUT})
     client, waiting = await daemon.connect(sw), await daemon.connect(sw)
     await daemon.restart()
     assert await waiting.is_closed()

@@ -55,7 +55,7 @@ async def test_who_waits_to_replace_a_client_is_shown_and_closed(
     adapter: Adapter, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), sharing="replace")
-    process = await daemon(sw)
+    process = await daemon(sw, constants={"CANDIDATE_SECONDS": 2 * TIMEOUT})
     client, waiting = await process.connect(sw), await process.connect(sw)
     said = f"sw: {waiting.name} closed\n"
     assert await done(process, "kick", "sw", waiting.name) == (0, said, "")
