@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import termios
 from collections.abc import Callable
@@ -294,3 +295,18 @@ async def test_watchers_that_will_send_no_more_make_room_for_newer_ones(
             assert await watcher.receive(4) == b"seen"
         for watcher in watchers:
             watcher.close()
+
+
+async def test_who_has_connected_hears_what_the_device_says_next_also_beside_a_watcher(
+    adapter: Adapter, make_port: MakePort
+) -> None:
+    port = make_port(listen=[at(), {"at": at(), "access": "watch"}])
+    async with serving(port) as bench:
+        watcher = await connect(port, 1)
+        await bench.has_clients(1)
+        where = ("127.0.0.1", port.listeners[0].at.port)
+        with await asyncio.to_thread(socket.create_connection, where) as client:
+            os.write(adapter.far, b"boot")
+            bench.server._services["sw"].served._readable()
+            assert await asyncio.to_thread(client.recv, 4) == b"boot"
+        watcher.close()

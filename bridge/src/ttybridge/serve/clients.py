@@ -64,6 +64,8 @@ class Clients:
         self._refused: set[Client] = set()
         """Clients that are told why they are refused."""
         self._is_closed = False
+        self.vacant = True
+        """Whether only watchers are in, or nobody."""
         self.inside: tuple[Client, ...] = ()
         """Clients that are in, in order of arrival."""
         self.all: tuple[Client, ...] = ()
@@ -351,6 +353,7 @@ class Clients:
         return [who for who in waiting if not who.connection.transport.is_closing()]
 
     def _changed(self) -> None:
+        self.vacant = not self._sharing.clients
         self.inside = (*self._sharing.clients, *self._sharing.watchers)
         self.all = (*self.inside, *self._sharing.waiting)
         for client in self.inside:

@@ -225,7 +225,7 @@ class ServedPort:
         self._reading = wanted
 
     def _readable(self) -> None:
-        if not self.clients.inside:  # who has connected already gets what the device says now
+        if self.clients.vacant:  # who has connected already gets what the device says now
             for accept in self.acceptors:
                 accept()
         try:

@@ -69,7 +69,7 @@ class PortState(write_queue.QueueCounters):
     entry: dict[str, Any] = field(default_factory=dict)
     listener: str | None = None
     listeners: list[str] = field(default_factory=list)
-    """The descriptors of all listeners; `listener` is the first, for an earlier version."""
+    """The descriptors of all listeners; an earlier version wrote its only one as `listener`."""
     tty: str | None = None
     queue: list[tuple[int | None, bytes | None]] = field(default_factory=list)
     clients: list[ClientState] = field(default_factory=list)
