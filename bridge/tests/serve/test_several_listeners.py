@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Adapter, TcpClient, free_tcp_port, serving, until
+from conftest import TIMEOUT, Adapter, TcpClient, free_tcp_port, serving, until
 from rfc2217_client import Rfc2217Client
 from rfc2217_client import baudrate as rfc2217_baudrate
 from ttybridge.line.device import Device
@@ -305,7 +305,7 @@ async def test_who_has_connected_hears_what_the_device_says_next_also_beside_a_w
         watcher = await connect(port, 1)
         await bench.has_clients(1)
         where = ("127.0.0.1", port.listeners[0].at.port)
-        with await asyncio.to_thread(socket.create_connection, where) as client:
+        with socket.create_connection(where, TIMEOUT) as client:
             os.write(adapter.far, b"boot")
             bench.server._services["sw"].served._readable()
             assert await asyncio.to_thread(client.recv, 4) == b"boot"
