@@ -25,8 +25,16 @@ FASTEST = list(LOOPS)[-1]
 
 # Has done the imports, which are nearly all of a start, and forks itself into each command that it
 # is asked for. Each has a parent of its own, which is forked too and tells its pid and how it ends.
+# Where the tests measure coverage, so does each of them that ends by itself.
 _NURSERY = """
 import contextlib, gc, json, os, signal, socket, sys
+
+measured = None
+if len(sys.argv) > 1:
+    import coverage
+    measured = coverage.Coverage(sys.argv[1], data_suffix=True)
+    measured.start()
+
 import ttybridge.daemon.main
 from ttybridge.cli import main
 with contextlib.suppress(ImportError):
@@ -51,7 +59,12 @@ def become(words, loop, env, constants, fds):
         assert having, f"no constant is called {name}"
         for module in having:
             setattr(module, name, value)
-    sys.exit(main(words))
+    try:
+        sys.exit(main(words))
+    finally:
+        if measured:
+            measured.stop()
+            measured.save()
 
 gc.freeze()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -79,12 +92,21 @@ while True:
 """
 
 
+def _coverage_file() -> list[str]:
+    """Where coverage is written to, if it is measured."""
+    if "coverage" not in sys.modules:
+        return []
+    measured = sys.modules["coverage"].Coverage.current()
+    return [os.path.abspath(measured.config.data_file)] if measured else []
+
+
 @functools.cache
 def _nursery() -> socket.socket:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with there:
         env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-        process = subprocess.Popen([sys.executable, "-c", _NURSERY], stdin=there.fileno(), env=env)
+        words = [sys.executable, "-c", _NURSERY, *_coverage_file()]
+        process = subprocess.Popen(words, stdin=there.fileno(), env=env)
 
     def end() -> None:
         here.close()

@@ -496,6 +496,7 @@ async def test_a_change_of_the_line_waits_for_what_was_sent_before_the_restart(
     data = b"x" * 60000
     client.write(_WILL_COM_PORT + data)
     await daemon.has_taken(len(data))
+    daemon.constants = {"BLOCKED_SECONDS": TIMEOUT}  # else it would wait for two seconds only
     await daemon.restart()
     client.write(_BAUDRATE_19200)
     received = len(os.read(adapter.far, 4096))  # the rest is on its way, and not yet there

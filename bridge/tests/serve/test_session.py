@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conftest import LOOPS, Adapter, Bench, MakePort, Serve, on_each_loop, until
+from conftest import LOOPS, TIMEOUT, Adapter, Bench, MakePort, Serve, on_each_loop, until
 from process import Daemon, StartDaemon, entry
 from rfc2217_client import (
     AYT,
@@ -686,7 +686,7 @@ async def test_what_a_client_said_before_it_was_closed_is_done_and_then_it_is_fo
     adapter: Adapter, daemon: StartDaemon
 ) -> None:
     table = entry(device=str(adapter.path), protocol="rfc2217", sharing="shared")
-    served = await daemon(table)
+    served = await daemon(table, constants={"BLOCKED_SECONDS": TIMEOUT})
     slow, other = [Rfc2217Client(await served.open(table)) for _ in range(2)]
     await slow.agree()
     await other.agree()
@@ -699,8 +699,9 @@ async def test_what_a_client_said_before_it_was_closed_is_done_and_then_it_is_fo
     await other.receive(10_000_000)
     await sending
     await served.has_clients(1)
-    await served.has_baudrate(115200)
+    assert (await served.port())["line_settings"]["baudrate"] == 9600
     assert await adapter.receive(60_000) == bytes(60_000)
+    await served.has_baudrate(115200)
     other.tcp.close()
     await served.has_baudrate(9600)
 

@@ -73,6 +73,7 @@ def outcome(text: str) -> object:
     return imported
 
 
+@pytest.mark.no_cover  # test_every_form runs the same code, once
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_no_line_is_dropped_silently(sample: str) -> None:
     lines = (HERE / f"{sample}.conf").read_bytes().decode().split("\n")
