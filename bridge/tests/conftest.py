@@ -30,6 +30,7 @@ from ttybridge.serve.server import Server
 
 if TYPE_CHECKING:
     from process import StartDaemon
+    from simtty import Uart
 
 # After so many seconds something does not happen any more. Nothing that passes takes nearly as
 # long, also on a machine that has much else to do.
@@ -131,12 +132,12 @@ class Adapter:
         os.set_blocking(self.far, False)
         self.path.symlink_to(os.ttyname(near))
         # Held open, as a real tty is by its driver: else the far end sees EIO before it is opened.
-        self._near = near
+        self.near = near
 
     def unplug(self) -> None:
         if self.far >= 0:
             self.path.unlink(missing_ok=True)
-            os.close(self._near)
+            os.close(self.near)
             os.close(self.far)
             self.far = -1
 
@@ -209,6 +210,16 @@ def make_adapter(tmp_path: Path) -> Iterator[MakeAdapter]:
 def adapter(make_adapter: MakeAdapter) -> Adapter:
     """An adapter that is plugged in."""
     return make_adapter("tty")
+
+
+@pytest.fixture
+def uart(adapter: Adapter, monkeypatch: pytest.MonkeyPatch) -> Uart:
+    """The adapter is a UART to this process; it is looked at often, and its breaks are short."""
+    from simtty import Uart  # which needs what is above
+
+    monkeypatch.setattr("ttybridge.line.comport.LINE_POLL_SECONDS", 0.02)
+    monkeypatch.setattr("ttybridge.line.write_queue.BREAK_SECONDS", 0.05)
+    return Uart(adapter, monkeypatch)
 
 
 @pytest.fixture

@@ -1,18 +1,11 @@
-"""A client that speaks telnet and RFC 2217, with a parser of its own, and what a pty lacks."""
+"""A client that speaks telnet and RFC 2217, with a parser of its own."""
 
 from __future__ import annotations
 
-import fcntl
 import re
-import struct
-import termios
 from collections.abc import Callable
-from pathlib import Path
-
-import pytest
 
 from conftest import TcpClient, in_time
-from ttybridge.line.device import Device
 
 DONT, DO, WONT, WILL = 254, 253, 252, 251
 BINARY, ECHO, SGA, COM_PORT = 0, 1, 3, 44
@@ -20,10 +13,6 @@ NOP, BRK, AYT = b"\xff\xf1", b"\xff\xf3", b"\xff\xf6"
 
 SIGNATURE, BAUDRATE, DATASIZE, PARITY, STOPSIZE, CONTROL = range(6)
 LINESTATE, MODEMSTATE, SUSPEND, RESUME, LINESTATE_MASK, MODEMSTATE_MASK, PURGE = range(6, 13)
-
-# asm-generic/ioctls.h
-TIOCSBRK, TIOCCBRK, TIOCGICOUNT = 0x5427, 0x5428, 0x545D
-_TCGETS2 = 0x802C542A
 
 _TOKEN = re.compile(
     rb"\xff\xfa,(?P<payload>(?:[^\xff]|\xff\xff)*)\xff\xf0"
@@ -126,56 +115,3 @@ class Rfc2217Client:
             else:
                 self.payloads.append(token["payload"].replace(b"\xff\xff", b"\xff"))
         self._unread = self._unread[position:]
-
-
-class Uart:
-    """Modem lines, counters of line errors, breaks that can be seen: what a pty lacks.
-
-    It is looked at more often than a real one, and its breaks are shorter.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.lines = 0
-        self.counts = [0] * 20
-        self.done: list[str] = []
-        """The breaks and changes of DTR and RTS, in their order."""
-        self.on_break: Callable[[], None] = lambda: None
-        monkeypatch.setattr(Device, "_ioctl", self._ioctl_of())
-        monkeypatch.setattr("ttybridge.line.comport.LINE_POLL_SECONDS", 0.02)
-        monkeypatch.setattr("ttybridge.line.write_queue.BREAK_SECONDS", 0.05)
-
-    def _ioctl_of(self) -> Callable[[Device, int, bytes | int], bytes | None]:
-        def ioctl(device: Device, request: int, argument: bytes | int = 0) -> bytes | None:
-            return self._ioctl(request, argument) if device.is_open else None
-
-        return ioctl
-
-    def _ioctl(self, request: int, argument: bytes | int) -> bytes | None:
-        if request == termios.TIOCMGET:
-            return struct.pack("I", self.lines)
-        if request == TIOCGICOUNT:
-            return struct.pack("20i", *self.counts)
-        if request in (TIOCSBRK, TIOCCBRK):
-            self.on_break()
-            self.done.append("break" if request == TIOCSBRK else "break ends")
-        else:
-            (bits,) = struct.unpack("I", argument) if isinstance(argument, bytes) else (0,)
-            line = {termios.TIOCM_DTR: "dtr", termios.TIOCM_RTS: "rts"}[bits]
-            self.done.append(f"{line} {'on' if request == termios.TIOCMBIS else 'off'}")
-        return b""
-
-
-def tty_settings(path: Path) -> dict[str, int | bool]:
-    """What the kernel says of a tty (TCGETS2, struct termios2 in asm-generic/termbits.h)."""
-    with path.open("rb", buffering=0) as tty:
-        raw = fcntl.ioctl(tty, _TCGETS2, bytes(44))
-    iflag, _, cflag, _ = struct.unpack_from("4I", raw)
-    (speed,) = struct.unpack_from("I", raw, 40)
-    return {
-        "speed": speed,
-        "two stop bits": bool(cflag & termios.CSTOPB),
-        "rtscts": bool(cflag & termios.CRTSCTS),
-        "xonxoff": bool(iflag & termios.IXON),
-        "parity": bool(cflag & termios.PARENB),
-        "eight bits": cflag & termios.CSIZE == termios.CS8,
-    }

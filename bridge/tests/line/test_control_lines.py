@@ -1,92 +1,53 @@
-"""DTR, RTS and RS-485: what the kernel is told, and when, by the ioctls that it gets.
-
-A pty has none of these lines: where one is asked for, the test answers in the kernel's place.
-"""
+"""DTR, RTS and RS-485: what the driver is asked for, and when."""
 
 from __future__ import annotations
 
-import array
-import fcntl
-import struct
 import termios
 from typing import Any
 
 import pytest
 
 from conftest import Adapter, MakePort, Serve
+from simtty import Uart
 
-# asm-generic/ioctls.h, linux/serial.h
-_TIOCGRS485, _TIOCSRS485 = 0x542E, 0x542F
+# linux/serial.h
 _ENABLED, _RTS_ON_SEND, _RTS_AFTER_SEND, _RX_DURING_TX = 1, 2, 4, 16
-
-_LINES = {termios.TIOCM_DTR: "dtr", termios.TIOCM_RTS: "rts"}
-_VERBS = {termios.TIOCMBIS: "raise", termios.TIOCMBIC: "drop"}
-
-
-class Kernel:
-    """Records what ttys with modem lines and RS-485 would be told."""
-
-    def __init__(self) -> None:
-        self._ioctl = fcntl.ioctl
-        self.lines: list[str] = []
-        self.rs485: list[tuple[int, ...]] = []
-
-    def ioctl(self, fd: int, request: int, argument: Any = 0, *more: Any) -> Any:
-        """fcntl.ioctl, without the lines that a pty lacks."""
-        if request in _VERBS:
-            (line,) = struct.unpack("I", argument)
-            self.lines.append(f"{_VERBS[request]} {_LINES[line]}")
-            return argument
-        if request == _TIOCGRS485:
-            return 0
-        if request == _TIOCSRS485:
-            self.rs485.append(tuple(array.array("i", bytes(argument))))
-            return 0
-        return self._ioctl(fd, request, argument, *more)
-
-
-@pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    """A kernel with modem lines and RS-485."""
-    made = Kernel()
-    monkeypatch.setattr(fcntl, "ioctl", made.ioctl)
-    return made
 
 
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({}, ["raise dtr", "raise rts"]),
-        ({"dtr": "off"}, ["drop dtr", "raise rts"]),
-        ({"rts": "off"}, ["raise dtr", "drop rts"]),
-        ({"dtr": "off", "rts": "off"}, ["drop dtr", "drop rts"]),
+        ({}, ["dtr on", "rts on"]),
+        ({"dtr": "off"}, ["dtr off", "rts on"]),
+        ({"rts": "off"}, ["dtr on", "rts off"]),
+        ({"dtr": "off", "rts": "off"}, ["dtr off", "rts off"]),
         # Opening has raised them: there is nothing to keep them from.
-        ({"dtr": "keep", "rts": "keep"}, ["raise dtr", "raise rts"]),
+        ({"dtr": "keep", "rts": "keep"}, ["dtr on", "rts on"]),
         # The hardware's own flow control moves RTS.
-        ({"dtr": "off", "flow": "rtscts"}, ["drop dtr"]),
+        ({"dtr": "off", "flow": "rtscts"}, ["dtr off"]),
     ],
 )
 async def test_the_lines_are_set_when_the_device_is_opened(
     keys: dict[str, Any],
     told: list[str],
-    kernel: Kernel,
+    uart: Uart,
     adapter: Adapter,
     make_port: MakePort,
     serve: Serve,
 ) -> None:
     await serve(make_port(**keys))
-    assert kernel.lines == told
+    assert uart.done == told
 
 
 async def test_the_lines_are_set_again_when_the_device_comes_back(
-    kernel: Kernel, adapter: Adapter, make_port: MakePort, serve: Serve
+    uart: Uart, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     bench = await serve(make_port(dtr="off"))
     adapter.unplug()
     await bench.has_no_device()
     adapter.plug()
     await bench.has_device()
-    assert kernel.lines == ["drop dtr", "raise rts"] * 2
+    assert uart.done == ["dtr off", "rts on"] * 2
 
 
 @pytest.mark.parametrize("protocol", ["raw", "telnet", "rfc2217"])
@@ -94,7 +55,7 @@ async def test_the_lines_are_set_again_when_the_device_comes_back(
 async def test_no_board_is_reset_by_clients_that_come_and_go(
     protocol: str,
     sharing: str,
-    kernel: Kernel,
+    uart: Uart,
     adapter: Adapter,
     make_port: MakePort,
     monkeypatch: pytest.MonkeyPatch,
@@ -102,7 +63,7 @@ async def test_no_board_is_reset_by_clients_that_come_and_go(
 ) -> None:
     port = make_port(dtr="off", rts="off", protocol=protocol, sharing=sharing, half_close_timeout=0)
     bench = await serve(port)
-    kernel.lines.clear()
+    uart.done.clear()
     clients = []
     for _ in range(2):
         client = await bench.connect(port)
@@ -114,7 +75,7 @@ async def test_no_board_is_reset_by_clients_that_come_and_go(
     for client in clients:
         client.writer.transport.abort()
     await bench.has_clients(0)
-    assert kernel.lines == []
+    assert uart.done == []
 
 
 @pytest.mark.parametrize("hangup", [False, True])
@@ -127,13 +88,13 @@ async def test_lines_drop_on_close_only_where_that_is_asked_for(
 
 
 async def test_timings_of_rs485_arrive_as_they_are_written(
-    kernel: Kernel, adapter: Adapter, make_port: MakePort, serve: Serve
+    uart: Uart, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     # In seconds, which pyserial takes, 29 ms and 57 ms are a little less than that.
     for before, after in [(0, 0), (1, 2), (29, 57), (1000, 999)]:
         rs485 = {"delay_before_send": before, "delay_after_send": after}
         bench = await serve(make_port(rs485=rs485))
-        flags, *delays = kernel.rs485[-1]
+        flags, *delays = uart.rs485[-1]
         assert flags & (_ENABLED | _RTS_ON_SEND | _RTS_AFTER_SEND) == 3
         assert delays[:2] == [before, after]
         assert bench.status()["device"]["refused_settings"] == []
@@ -145,23 +106,23 @@ async def test_timings_of_rs485_arrive_as_they_are_written(
 async def test_levels_of_rs485(
     on_send: bool,
     during_tx: bool,
-    kernel: Kernel,
+    uart: Uart,
     adapter: Adapter,
     make_port: MakePort,
     serve: Serve,
 ) -> None:
     await serve(make_port(rs485={"rts_on_send": on_send, "rx_during_tx": during_tx}))
-    flags = kernel.rs485[-1][0]
+    flags = uart.rs485[-1][0]
     assert bool(flags & _RTS_ON_SEND) == on_send
     assert bool(flags & _RTS_AFTER_SEND) == (not on_send)
     assert bool(flags & _RX_DURING_TX) == during_tx
 
 
 async def test_without_rs485_in_the_port_map_the_device_is_left_as_it_is(
-    kernel: Kernel, adapter: Adapter, make_port: MakePort, serve: Serve
+    uart: Uart, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     await serve(make_port())
-    assert kernel.rs485 == []
+    assert uart.rs485 == []
 
 
 async def test_a_device_without_rs485_is_reported_and_served(

@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from conftest import Adapter, MakePort, Serve
-from rfc2217_client import CONTROL, LINESTATE, LINESTATE_MASK, STOPSIZE, Rfc2217Client, Uart
+from rfc2217_client import CONTROL, LINESTATE, LINESTATE_MASK, STOPSIZE, Rfc2217Client
+from simtty import CTS, Request, Uart
 from ttybridge.line.device import Device
 from ttybridge.model.ports import Port
 
 # asm-generic/ioctls.h, asm-generic/termbits.h
 _TCGETS2, _TCSETS2 = 0x802C542A, 0x402C542B
 _TERMIOS2 = struct.Struct("4IB19s2I")
-_IXANY, _IUTF8, _BREAK = 0o4000, 0o40000, 9
+_IXANY, _IUTF8 = 0o4000, 0o40000
 
 XON, XOFF = b"\x11", b"\x13"
 
@@ -207,26 +208,19 @@ def test_a_tty_that_is_known_is_left_alone(
 async def test_breaks_of_the_device_are_told_wherever_the_driver_counts_them(
     modem_lines: bool,
     counts: bool,
-    adapter: Adapter,
+    uart: Uart,
     make_port: MakePort,
-    monkeypatch: pytest.MonkeyPatch,
     serve: Serve,
 ) -> None:
-    uart, port = Uart(monkeypatch), make_port(protocol="rfc2217")
-    ioctl = Device._ioctl
-    missing = [] if modem_lines else [termios.TIOCMGET]
-    missing += [] if counts else [0x545D]  # TIOCGICOUNT
-
-    def partly(device: Device, request: int, argument: bytes | int = 0) -> bytes | None:
-        return None if request in missing else ioctl(device, request, argument)
-
-    monkeypatch.setattr(Device, "_ioctl", partly)
+    port = make_port(protocol="rfc2217")
+    uart.missing |= set() if modem_lines else {termios.TIOCMGET}
+    uart.missing |= set() if counts else {Request.GICOUNT}
     bench = await serve(port)
     client = Rfc2217Client(await bench.connect(port))
     await client.agree()
     assert await client.ask(LINESTATE_MASK, 0x10) == b"\x10"
-    uart.counts[_BREAK] += 1
-    uart.lines = termios.TIOCM_CTS
+    await uart.send_break()
+    uart.inputs = CTS
     if counts:
         assert await client.answer(LINESTATE) == b"\x10"
         assert bench.status()["line_errors"]["break"] == 1

@@ -37,10 +37,10 @@ from rfc2217_client import (
     WILL,
     WONT,
     Rfc2217Client,
-    Uart,
     baudrate,
     com_port,
 )
+from simtty import Uart
 from ttybridge.model.ports import Port
 
 # As much as the loop reads from one client at a time.
@@ -162,11 +162,10 @@ async def test_a_flood_is_done_in_small_parts_and_others_have_their_turns_betwee
     adapter: Adapter,
     quiet: Adapter,
     make_port: MakePort,
-    monkeypatch: pytest.MonkeyPatch,
+    uart: Uart,
     name: str,
     serve: Serve,
 ) -> None:
-    Uart(monkeypatch)
     flooded = make_port(protocol="rfc2217")
     other = make_port(name="quiet", device=str(quiet.path))
     bench = await serve(flooded, other)

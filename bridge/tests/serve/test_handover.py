@@ -458,7 +458,7 @@ async def test_what_waits_survives_a_device_that_is_plugged_anew_during_the_rest
     await daemon.serve(sw)
     await daemon.has_no_device()
     adapter.path.unlink()
-    os.close(adapter._near)
+    os.close(adapter.near)
     adapter.plug()
     assert await adapter.receive(len(data) - written) == data[written:]
 

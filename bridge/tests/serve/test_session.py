@@ -38,11 +38,10 @@ from rfc2217_client import (
     WILL,
     WONT,
     Rfc2217Client,
-    Uart,
     baudrate,
     com_port,
-    tty_settings,
 )
+from simtty import CD, CTS, DSR, RI, Uart, tty_settings
 from ttybridge.line.device import Device
 from ttybridge.model.ports import Port
 
@@ -51,8 +50,6 @@ READY = b"\xb0"
 TERMINAL_TYPE, TIMING_MARK = 24, 6
 # Ctrl-C as inetutils and netkit telnet send it in line mode: IAC IP, IAC DM, IAC DO TIMING-MARK.
 INTERRUPT = b"\xff\xf4\xff\xf2\xff\xfd\x06"
-
-CTS, DSR, CD, RI = 0x020, 0x100, 0x040, 0x080  # TIOCM_*, asm-generic/termios.h
 
 
 async def join(bench: Bench, port: Port) -> Rfc2217Client:
@@ -187,12 +184,13 @@ async def test_a_program_gets_no_words(
 
 
 async def test_a_break_is_sent_after_what_came_before_and_before_what_comes_after(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, serve: Serve
+    adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
 ) -> None:
-    uart, heard = Uart(monkeypatch), []
+    heard = []
     uart.on_break = lambda: heard.append(adapter.read())
     port = make_port(protocol="telnet")
     bench = await serve(port)
+    uart.done.clear()
     client = await bench.connect(port)
     await client.send(b"before" + BRK + b"after")
     await until(lambda: "break ends" in uart.done, "the break ends")
@@ -202,11 +200,11 @@ async def test_a_break_is_sent_after_what_came_before_and_before_what_comes_afte
 
 
 async def test_a_break_waits_for_a_device_that_takes_nothing(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, serve: Serve
+    adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
 ) -> None:
-    uart = Uart(monkeypatch)
     port = make_port(protocol="telnet")
     bench = await serve(port)
+    uart.done.clear()
     client = await bench.connect(port)
     await client.send(bytes(30_000) + BRK + b"x")
     await asyncio.sleep(0.3)
@@ -216,9 +214,8 @@ async def test_a_break_waits_for_a_device_that_takes_nothing(
 
 
 async def test_a_flood_of_breaks_does_not_take_the_port_away(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, serve: Serve
+    adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
 ) -> None:
-    uart = Uart(monkeypatch)
     port = make_port(protocol="telnet", sharing="shared")
     bench = await serve(port)
     flooding, other = await bench.connect(port), await bench.connect(port)
@@ -319,10 +316,10 @@ async def test_dtr_rts_and_break_of_a_tty_without_them_are_remembered(
 
 
 async def test_dtr_rts_and_break_are_set_once_each(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, joined: Joined
+    adapter: Adapter, make_port: MakePort, uart: Uart, joined: Joined
 ) -> None:
-    uart = Uart(monkeypatch)
     _, client = await joined(make_port(protocol="rfc2217"))
+    uart.done.clear()
     for code in (8, 9, 9, 11, 12, 12, 5, 5, 6, 6, 8, 11):
         assert await client.ask(CONTROL, code) == bytes((code,))
     assert uart.done == ["dtr off", "rts off", "break", "break ends", "dtr on", "rts on"]
@@ -397,9 +394,8 @@ async def test_nothing_is_told_or_done_before_both_have_agreed(
 
 
 async def test_a_client_that_takes_its_agreement_back_is_told_nothing_more(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, joined: Joined
+    adapter: Adapter, make_port: MakePort, uart: Uart, joined: Joined
 ) -> None:
-    uart = Uart(monkeypatch)
     _, client = await joined(make_port(protocol="rfc2217"))
     await client.ask(*baudrate(115200))
     await client.tell(SUSPEND)
@@ -407,7 +403,7 @@ async def test_a_client_that_takes_its_agreement_back_is_told_nothing_more(
     await client.negotiate((WONT, COM_PORT))
     await client.until(lambda: client.said == [(DONT, COM_PORT)], "DONT COM-PORT-OPTION")
     await until(lambda: tty_settings(adapter.path)["speed"] == 9600, "the line is 9600 again")
-    uart.lines = CTS
+    uart.inputs = CTS
     await asyncio.sleep(0.3)
     await adapter.send(b"still a telnet client")
     assert await client.receive(21) == b"still a telnet client"
@@ -420,10 +416,10 @@ async def test_a_client_that_takes_its_agreement_back_is_told_nothing_more(
 
 
 async def test_the_modem_state_is_told_at_first_and_then_when_it_changes(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, serve: Serve
+    adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
 ) -> None:
-    uart, port = Uart(monkeypatch), make_port(protocol="rfc2217")
-    uart.lines = CTS | CD
+    port = make_port(protocol="rfc2217")
+    uart.inputs = CTS | CD
     bench = await serve(port)
     client = Rfc2217Client(await bench.connect(port))
     await client.agree(modemstate=False)
@@ -436,7 +432,7 @@ async def test_the_modem_state_is_told_at_first_and_then_when_it_changes(
         (CTS, b"\x11"),
         (0, b"\x01"),
     ]:
-        uart.lines = lines
+        uart.inputs = lines
         assert await client.answer(MODEMSTATE) == told
     await asyncio.sleep(0.1)
     await client.catch_up()
@@ -444,35 +440,33 @@ async def test_the_modem_state_is_told_at_first_and_then_when_it_changes(
 
 
 async def test_a_mask_is_acknowledged_and_hides_what_is_not_in_it(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, joined: Joined
+    adapter: Adapter, make_port: MakePort, uart: Uart, joined: Joined
 ) -> None:
-    uart = Uart(monkeypatch)
     _, client = await joined(make_port(protocol="rfc2217"))
     assert await client.ask(MODEMSTATE_MASK, 0x80) == b"\x80"
     assert await client.ask(MODEMSTATE_MASK) == b"\x80"
-    uart.lines = CTS | DSR
+    uart.inputs = CTS | DSR
     await asyncio.sleep(0.1)
-    uart.lines = CD
+    uart.inputs = CD
     assert await client.answer(MODEMSTATE) == b"\x80"
-    uart.lines = 0  # of CD's fall the mask leaves an empty state, and that has to be told
+    uart.inputs = 0  # of CD's fall the mask leaves an empty state, and that has to be told
     assert await client.answer(MODEMSTATE) == b"\x00"
     assert await client.ask(MODEMSTATE_MASK, 0) == b"\x00"
-    uart.lines = CTS | CD
+    uart.inputs = CTS | CD
     await asyncio.sleep(0.1)
     await client.catch_up()
     assert client.payloads == []
     assert await client.ask(MODEMSTATE_MASK, 255) == b"\xff"
-    uart.lines = CTS
+    uart.inputs = CTS
     # Whatever it was told meanwhile or not, the state itself is right.
     assert (await client.answer(MODEMSTATE))[0] & 0xF0 == 0x10
 
 
 async def test_a_client_that_sets_its_mask_over_and_over_is_still_told(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, joined: Joined
+    adapter: Adapter, make_port: MakePort, uart: Uart, joined: Joined
 ) -> None:
-    uart = Uart(monkeypatch)
     _, client = await joined(make_port(protocol="rfc2217"))
-    uart.lines = CTS
+    uart.inputs = CTS
     for _ in range(30):
         await client.ask(MODEMSTATE_MASK, 255)
         await asyncio.sleep(0.005)
@@ -485,12 +479,12 @@ async def test_a_client_that_sets_its_mask_over_and_over_is_still_told(
 async def test_line_errors_are_told_to_who_asked_for_them(
     adapter: Adapter,
     make_port: MakePort,
-    monkeypatch: pytest.MonkeyPatch,
+    uart: Uart,
     place: int,
     bit: int,
     joined: Joined,
 ) -> None:
-    uart, port = Uart(monkeypatch), make_port(protocol="rfc2217", sharing="shared")
+    port = make_port(protocol="rfc2217", sharing="shared")
     uart.counts[place] = 1000  # from before anybody was there
     bench, client = await joined(port)
     await client.ask(LINESTATE_MASK, 0xFF)
@@ -509,9 +503,9 @@ async def test_line_errors_are_told_to_who_asked_for_them(
 
 
 async def test_errors_from_before_a_client_came_are_not_told(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, serve: Serve
+    adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
 ) -> None:
-    uart, port = Uart(monkeypatch), make_port(protocol="rfc2217")
+    port = make_port(protocol="rfc2217")
     bench = await serve(port)
     uart.counts[6] = 5
     client = Rfc2217Client(await bench.connect(port))
@@ -774,11 +768,11 @@ async def test_who_only_watches_never_owns_the_settings(
 
 
 async def test_all_settings_are_restored_after_the_last_client(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, serve: Serve
+    adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
 ) -> None:
-    uart = Uart(monkeypatch)
     port = make_port(protocol="rfc2217", baudrate=4800, flow="rtscts", rts="off")
     bench = await serve(port)
+    uart.done.clear()
     configured = tty_settings(adapter.path)
     client = await join(bench, port)
     for command in [baudrate(115200), (STOPSIZE, 2), (CONTROL, 2)]:

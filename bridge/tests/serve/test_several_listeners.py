@@ -36,7 +36,7 @@ async def connect(port: Port, number: int, **options: Any) -> TcpClient:
 
 async def baudrate(adapter: Adapter, wanted: int) -> None:
     def is_set() -> bool:
-        settings = termios.tcgetattr(adapter._near)
+        settings = termios.tcgetattr(adapter.near)
         return bool(settings[4] == getattr(termios, f"B{wanted}"))
 
     await until(is_set, f"{wanted} baud")
