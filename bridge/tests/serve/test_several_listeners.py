@@ -222,7 +222,7 @@ async def test_a_listener_has_its_speed_until_its_last_client_has_its_answers(
         client.writer.write_eof()
         assert await adapter.receive(7) == b"uptime\r"
         await asyncio.sleep(0.3)
-        assert termios.tcgetattr(adapter._near)[4] == termios.B115200
+        assert termios.tcgetattr(adapter.near)[4] == termios.B115200
         await adapter.send(b"up")
         assert await client.rest() == b"up"
         await baudrate(adapter, 9600)
