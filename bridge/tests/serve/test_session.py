@@ -219,12 +219,12 @@ async def test_a_flood_of_breaks_does_not_take_the_port_away(
     port = make_port(protocol="telnet", sharing="shared")
     bench = await serve(port)
     flooding, other = await bench.connect(port), await bench.connect(port)
-    await flooding.send((BRK + b".") * 20_000)
+    await flooding.send((BRK + b".") * 5000)
     await asyncio.sleep(0.1)
     await other.send(b"x")
-    received = await adapter.receive(20_001)
-    assert sorted(received) == sorted(b"." * 20_000 + b"x")
-    assert 2 <= uart.done.count("break") < 10_000
+    received = await adapter.receive(5001)
+    assert sorted(received) == sorted(b"." * 5000 + b"x")
+    assert 2 <= uart.done.count("break") < 2500
 
 
 # RFC 2217: the settings of the line
@@ -904,10 +904,10 @@ async def test_bytes_one_by_one_take_no_more_memory_than_others(
     served = await daemon(table)
     client = await served.connect(table)
     before = served.memory()
-    for _ in range(60):
+    for _ in range(20):
         await client.send((b"x" + BRK) * 1000)
-    await served.has_taken(180_000)
-    assert served.memory() - before < 30 * 1024
+    await served.has_taken(60_000)
+    assert served.memory() - before < 10 * 1024
 
 
 PACKETS = 20_000  # others in each run

@@ -391,7 +391,7 @@ async def test_31_of_32_clients_get_every_byte_though_one_never_reads(
 ) -> None:
     sw = entry(device=str(adapter.path), sharing="shared", max_clients=32)
     # More than one that never reads may lag behind, and both kernels hold for it.
-    data = os.urandom(16 * MIB)
+    data = os.urandom(14 * MIB)
     process = await daemon(sw)
     process.socket_to(sw)  # never reads
     clients = [process.socket_to(sw) for _ in range(31)]
