@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Adapter, Connect, in_time, on_each_loop, reset_on_close, until
+from conftest import Adapter, Connect, free_tcp_port, in_time, on_each_loop, reset_on_close, until
 from process import StartDaemon, command, entry, environment, run, tcp_port
 from ttybridge import cli
 from ttybridge.daemon import control
@@ -313,3 +313,20 @@ async def test_one_who_asks_and_leaves_at_once_harms_nothing(daemon: StartDaemon
             asker.send(b'{"command": "status"}\n')
     assert (await process.port())["listening"]
     await until(lambda: process.descriptors() <= before + 1, "its descriptors are as few as before")
+
+
+@on_each_loop
+async def test_a_stop_while_somebody_is_about_to_ask_is_clean(
+    connect: Connect, daemon: StartDaemon
+) -> None:
+    number = free_tcp_port()
+    process = await daemon()
+    process.configure(metrics=f"127.0.0.1:{number}")
+    process.signal(signal.SIGHUP)
+    await process.logs(f"metrics on 127.0.0.1:{number}")
+    _, asker = await asyncio.open_unix_connection(process.runtime / "control.sock")
+    await connect("127.0.0.1", number)
+    await process.status()  # the daemon has taken both in
+    assert await process.end() == 0
+    asker.close()
+    assert "Traceback" not in process.log

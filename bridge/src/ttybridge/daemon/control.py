@@ -53,8 +53,9 @@ async def serve(path: Path, commands: Commands) -> asyncio.Server:
                 request = await reader.readline()
                 writer.write(json.dumps(_answer(request, commands)).encode() + b"\n")
                 await writer.drain()
-        except (TimeoutError, OSError, ValueError):
-            writer.transport.abort()  # the asker hung, left or sent a line that is too long
+        except (TimeoutError, OSError, ValueError, asyncio.CancelledError):
+            # The asker hung, left or sent a line that is too long, or the daemon ends.
+            writer.transport.abort()
         finally:
             writer.close()
 

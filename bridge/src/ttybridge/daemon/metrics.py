@@ -159,8 +159,8 @@ async def serve(listen: Listen, status: Callable[[], dict[str, Any]]) -> asyncio
             async with turns, asyncio.timeout(ANSWER_SECONDS):
                 writer.write(_answer(await _request(reader), page))
                 await writer.drain()
-        except (TimeoutError, OSError):
-            writer.transport.abort()  # the asker hung or left
+        except (TimeoutError, OSError, asyncio.CancelledError):
+            writer.transport.abort()  # the asker hung or left, or the daemon ends
         finally:
             writer.close()
 
