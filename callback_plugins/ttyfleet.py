@@ -45,7 +45,7 @@ class _Printable:
         return call
 
 
-class CallbackModule(Default):  # type: ignore[misc]
+class CallbackModule(Default):  # type: ignore[misc]  # Ansible has no types.
     """What Ansible loads."""
 
     CALLBACK_NAME = "ttyfleet"

@@ -7,7 +7,7 @@ import os
 import struct
 import termios
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,14 +24,24 @@ _IXANY, _IUTF8 = 0o4000, 0o40000
 
 XON, XOFF = b"\x11", b"\x13"
 
-Fields = tuple[int, int, int, int, int, bytes, int, int]
+
+class Fields(NamedTuple):
+    """struct termios2 (asm-generic/termbits.h)."""
+
+    iflag: int
+    oflag: int
+    cflag: int
+    lflag: int
+    line: int
+    characters: bytes
+    ispeed: int
+    ospeed: int
 
 
 def fields(path: Any) -> Fields:
     """All of a tty's struct termios2."""
     with open(path, "rb", buffering=0) as tty:
-        found: Fields = _TERMIOS2.unpack(fcntl.ioctl(tty, _TCGETS2, bytes(_TERMIOS2.size)))
-        return found
+        return Fields(*_TERMIOS2.unpack(fcntl.ioctl(tty, _TCGETS2, bytes(_TERMIOS2.size))))
 
 
 def spoil(path: Any, to: Fields) -> None:
@@ -42,25 +52,31 @@ def spoil(path: Any, to: Fields) -> None:
 
 def one_by_one(known: Fields) -> Iterator[Fields]:
     """The same with one flag turned over, or with one control character that is another."""
-    iflag, oflag, cflag, lflag, *rest = known
     for bit in (1 << place for place in range(32)):
-        yield iflag ^ bit, oflag, cflag, lflag, *rest  # type: ignore[misc]
-        yield iflag, oflag ^ bit, cflag, lflag, *rest  # type: ignore[misc]
-        yield iflag, oflag, cflag ^ bit, lflag, *rest  # type: ignore[misc]
-        yield iflag, oflag, cflag, lflag ^ bit, *rest  # type: ignore[misc]
-    for place, character in enumerate(known[5]):
+        yield known._replace(iflag=known.iflag ^ bit)
+        yield known._replace(oflag=known.oflag ^ bit)
+        yield known._replace(cflag=known.cflag ^ bit)
+        yield known._replace(lflag=known.lflag ^ bit)
+    for place, character in enumerate(known.characters):
         for other in {0, 255, ord("x")} - {character}:
-            characters = bytearray(known[5])
+            characters = bytearray(known.characters)
             characters[place] = other
-            yield (*known[:5], bytes(characters), *known[6:])
+            yield known._replace(characters=bytes(characters))
 
 
 def all_wrong(known: Fields) -> Fields:
     """Every flag turned over, and every control character another."""
-    iflag, oflag, cflag, lflag, line, characters, ispeed, ospeed = known
     every = 0xFFFFFFFF
-    other = bytes(each ^ 0x55 for each in characters)
-    return iflag ^ every, oflag ^ every, cflag ^ every, lflag ^ every, line ^ 7, other, ispeed, 50
+    return Fields(
+        iflag=known.iflag ^ every,
+        oflag=known.oflag ^ every,
+        cflag=known.cflag ^ every,
+        lflag=known.lflag ^ every,
+        line=known.line ^ 7,
+        characters=bytes(each ^ 0x55 for each in known.characters),
+        ispeed=known.ispeed,
+        ospeed=50,
+    )
 
 
 @pytest.fixture
@@ -139,7 +155,7 @@ async def test_data_pass_unchanged_on_a_tty_that_was_all_wrong(
 async def test_xoff_counts_on_a_tty_whose_characters_were_undefined(
     by: str, known: Fields, adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
-    spoil(adapter.path, (*known[:5], bytes(19), *known[6:]))
+    spoil(adapter.path, known._replace(characters=bytes(19)))
     flow = "xonxoff" if by == "port map" else "none"
     port = make_port(flow=flow, protocol="rfc2217")
     bench = await serve(port)
@@ -164,33 +180,34 @@ async def test_a_setting_that_is_changed_later_leaves_all_others_known(
     bench = await serve(port)
     client = Rfc2217Client(await bench.connect(port))
     await client.agree()
-    spoil(adapter.path, (known[0] | _IXANY | _IUTF8, *known[1:5], bytes(19), *known[6:]))
+    iflag = known.iflag | _IXANY | _IUTF8
+    spoil(adapter.path, known._replace(iflag=iflag, characters=bytes(19)))
     assert await client.ask(STOPSIZE, 2) == b"\x02"
-    two_stop_bits = known[2] | termios.CSTOPB
-    assert fields(adapter.path) == (*known[:2], two_stop_bits, *known[3:])
+    two_stop_bits = known.cflag | termios.CSTOPB
+    assert fields(adapter.path) == known._replace(cflag=two_stop_bits)
 
 
-def test_a_tty_of_a_predecessor_becomes_known(
+def test_a_tty_of_an_earlier_process_becomes_known(
     known: Fields, adapter: Adapter, make_port: MakePort
 ) -> None:
-    predecessor, successor = Device(make_port()), Device(make_port())
-    predecessor.open()
-    iflag = known[0] & ~termios.IGNBRK | termios.BRKINT
-    spoil(adapter.path, (iflag, *known[1:5], bytes(19), *known[6:]))
+    earlier, later = Device(make_port()), Device(make_port())
+    earlier.open()
+    iflag = known.iflag & ~termios.IGNBRK | termios.BRKINT
+    spoil(adapter.path, known._replace(iflag=iflag, characters=bytes(19)))
     os.write(adapter.far, b"said meanwhile")
-    successor.adopt(os.dup(predecessor.fileno()))
+    later.adopt(os.dup(earlier.fileno()))
     assert fields(adapter.path) == known
-    assert successor.read() == b"said meanwhile"
-    successor.close()
-    predecessor.close()
+    assert later.read() == b"said meanwhile"
+    later.close()
+    earlier.close()
 
 
 def test_a_tty_that_is_known_is_left_alone(
     adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A UART that is set up while it sends may send rubbish."""
-    predecessor = Device(make_port())
-    predecessor.open()
+    earlier = Device(make_port())
+    earlier.open()
     asked, ioctl = [], fcntl.ioctl
 
     def spy(fd: int, request: int, *arguments: Any) -> Any:
@@ -198,7 +215,7 @@ def test_a_tty_that_is_known_is_left_alone(
         return ioctl(fd, request, *arguments)
 
     monkeypatch.setattr(fcntl, "ioctl", spy)
-    Device(make_port()).adopt(predecessor.fileno())
+    Device(make_port()).adopt(earlier.fileno())
     assert _TCGETS2 in asked
     assert _TCSETS2 not in asked
 

@@ -357,8 +357,8 @@ async def test_a_port_that_connects_keeps_its_connection(
     first.close()
     second = await remote.accept()
     await daemon.has_clients(1)
-    await adapter.send(b"anew")
-    assert await second.receive(4) == b"anew"
+    await adapter.send(b"next")
+    assert await second.receive(4) == b"next"
 
 
 async def test_a_state_that_cannot_be_read_costs_the_clients_and_nothing_else(
@@ -373,8 +373,8 @@ async def test_a_state_that_cannot_be_read_costs_the_clients_and_nothing_else(
     assert await client.is_closed()
     assert "hand-over failed, clients are disconnected" in daemon.log
     other = await daemon.connect(sw)
-    other.write(b"anew")
-    assert await adapter.receive(4) == b"anew"
+    other.write(b"next")
+    assert await adapter.receive(4) == b"next"
 
 
 async def _more_than_it_takes(daemon: Kept, sw: dict[str, Any]) -> tuple[TcpClient, bytes]:
@@ -573,8 +573,8 @@ async def test_a_state_of_the_wrong_kind_keeps_no_port_from_its_service(
     old.close()
     await daemon.has_clients(0)
     client = await daemon.connect(sw)
-    client.write(b"anew")
-    assert (await adapter.receive(4))[-4:] == b"anew"
+    client.write(b"next")
+    assert (await adapter.receive(4))[-4:] == b"next"
     daemon.forgiven = True
 
 

@@ -18,7 +18,7 @@ options:
 """
 
 
-class Connection(ConnectionBase):  # type: ignore[misc]
+class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types.
     """What Ansible loads; HOSTILE_STDOUT, HOSTILE_STDERR and HOSTILE_STATUS are the answer."""
 
     transport = "hostile"
