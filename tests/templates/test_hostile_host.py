@@ -71,6 +71,15 @@ def test_what_it_says_is_printed_as_text(
     assert not canary.exists()
 
 
+def test_a_host_that_is_off_has_its_line_and_one_plain_error(tmp_path: Path) -> None:
+    out = run("verify.yml", tmp_path)
+    assert re.findall(r"^pi +a +2001 +host not read back$", out.replace(8 * " ", ""), re.MULTILINE)
+    first, last = re.findall(r"^\[ERROR\]: (.*)$", out, re.MULTILINE)[-2:]
+    assert first == "Task failed: Action failed: pi cannot be reached"
+    assert last.endswith("1 fault found. Nothing was changed on any host.")
+    assert f"pi: cannot be reached: {SHOWN}; see that it is on" in re.sub(r"\s+", " ", out)
+
+
 def run(playbook: str, folder: Path, **answer: str) -> str:
     """What a playbook of ours prints for one host, which answers everything alike."""
     pi = f"{{ansible_connection: hostile, serial_ports: [{PORT}]}}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection import ConnectionBase
 
 DOCUMENTATION = """
@@ -19,7 +20,10 @@ options:
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types.
-    """What Ansible loads; HOSTILE_STDOUT, HOSTILE_STDERR and HOSTILE_STATUS are the answer."""
+    """What Ansible loads; HOSTILE_STDOUT, HOSTILE_STDERR and HOSTILE_STATUS are the answer.
+
+    Without HOSTILE_STATUS the host cannot be reached; HOSTILE_STDERR says why.
+    """
 
     transport = "hostile"
     has_pipelining = True
@@ -33,6 +37,8 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # Ansible has no types.
         """Answer; a folder for temporary files has to be named first."""
         if "ansible-tmp-" in cmd and "mkdir" in cmd:
             return 0, b"/nowhere/.ansible/tmp/ansible-tmp-1\n", b""
+        if "HOSTILE_STATUS" not in os.environ:
+            raise AnsibleConnectionFailure(os.environ["HOSTILE_STDERR"])
         said, told = (os.environ[f"HOSTILE_{name}"].encode() for name in ("STDOUT", "STDERR"))
         return int(os.environ["HOSTILE_STATUS"]), said, told
 
