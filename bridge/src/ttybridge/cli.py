@@ -15,8 +15,6 @@ from ttybridge.daemon import control
 from ttybridge.model import config
 from ttybridge.model.ports import about
 from ttybridge.model.values import Listen, printable
-from ttybridge.setup.discover import report
-from ttybridge.setup.ser2net import importer
 from ttybridge.setup.table import table
 
 CONFIG = Path("/etc/ttybridge/ttybridge.toml")
@@ -132,10 +130,14 @@ def _kick(options: argparse.Namespace) -> int:
 
 
 def _discover(options: argparse.Namespace) -> None:
+    from ttybridge.setup.discover import report  # the daemon starts faster without it
+
     print(printable(report.report(options.json, options.new)), end="")
 
 
 def _import(options: argparse.Namespace) -> int:
+    from ttybridge.setup.ser2net import importer  # the daemon starts faster without it
+
     imported = importer.load(options.file, options.engine)
     print(printable(importer.as_yaml(imported.ports, str(options.file))), end="")
     for line in imported.lines(str(options.file)):
