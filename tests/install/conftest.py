@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,7 +55,7 @@ def clone() -> bytes:
     listed = subprocess.check_output(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT
     )
-    names = [name for name in listed.split(b"\0") if (ROOT / name.decode()).is_file()]
+    names = [name for name in listed.split(b"\0") if name and os.path.lexists(ROOT / name.decode())]
     tar = ["tar", "--create", "--null", "--files-from=-"]
     return subprocess.run(tar, input=b"\0".join(names), cwd=ROOT, stdout=-1, check=True).stdout
 

@@ -169,7 +169,7 @@ def rolled_back(
     of the port loop stays connected all the time.
     """
     clone = tmp_path_factory.mktemp("clone") / "ttyfleet"
-    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "molecule"))
+    shutil.copytree(ROOT, clone, symlinks=True, ignore=shutil.ignore_patterns(".*", "molecule"))
     init = clone / "bridge" / "src" / "ttybridge" / "__init__.py"
     init.write_text(re.sub('__version__ = ".*"', '__version__ = "99.0"', init.read_text()))
     versions = ["1.2.3", version(steps[0]), version(steps[0])]
