@@ -7,18 +7,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bridge" / "src"))
 
 from ttybridge.model.check import check_ser2net, parse_portmap
 from ttybridge.model.values import all_printable
-from ttybridge.setup import verify
-from ttybridge.setup.inventory import check_host, check_listeners, inert, listener, ports_of_host
+from ttybridge.setup import fleet, verify
+from ttybridge.setup.inventory import check_listeners, inert, listener, ports_of_host
 from ttybridge.setup.sources import as_script
 
 
-def faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Every fault in the port maps and variables of `hosts`, a line each."""
-    return list(inert([str(one) for host in hosts for one in check_host(host, hostvars[host])]))
+def check(
+    hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]], run: Mapping[str, Any]
+) -> str:
+    """Every fault in the inventory of `hosts`; `run` has the fields of `fleet.Run`."""
+    return str(inert(fleet.check_fleet(hosts, hostvars, fleet.Run(**run)).text))
+
+
+def if_readable(
+    hosts: str, sources: list[str], playbooks: str, groups: Mapping[str, list[str]]
+) -> str:
+    """Return `hosts` if every file of the inventory is YAML; else raise what is wrong where."""
+    broken = fleet.unreadable(fleet.Run(sources, playbooks, groups))
+    if broken:
+        words = "The inventory cannot be read. Nothing was changed on any host."
+        raise AnsibleError(printable("\n".join([words, "", *broken])))
+    return hosts
+
+
+def no_servers(groups: Mapping[str, list[str]], sources: list[str]) -> str:
+    """What to do about an inventory without a host in the group serial_servers."""
+    return str(inert(fleet.no_servers(groups, sources)))
 
 
 def ports(entries: Any, defaults: Any = None) -> list[dict[str, Any]]:
@@ -65,9 +85,11 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """The filters by their names: playbooks write ttyfleet.serial. before them."""
         return {
-            "faults": faults,
+            "check": check,
+            "if_readable": if_readable,
             "listen": listen,
             "listen_faults": listen_faults,
+            "no_servers": no_servers,
             "ports": ports,
             "printable": printable,
             "report": report,
