@@ -98,6 +98,31 @@ def listeners(root: Path = Path("/"), only_ipv6: Collection[int] = ()) -> Iterat
         yield Listener("" if dual else str(one.address), one.port, one.user, program, tuple(units))
 
 
+def listens(address: str, port: int, open_: list[Connection]) -> list[Connection]:
+    """The listening sockets at an address and TCP port; "" is every address."""
+    return [
+        one
+        for one in open_
+        if one.listening
+        and one.port == port
+        and (
+            one.address == ipaddress.ip_address(address) if address else one.address.is_unspecified
+        )
+    ]
+
+
+def peers(address: str, port: int, open_: list[Connection]) -> list[str]:
+    """The clients that are connected to a listener, each as `address:port`."""
+    addresses = {one.address for one in listens(address, port, open_)}
+    return [
+        one.peer
+        for one in open_
+        if not one.listening
+        and one.port == port
+        and (one.address in addresses or any(address.is_unspecified for address in addresses))
+    ]
+
+
 def without_ipv4() -> set[int]:
     """Return the inodes of IPv6 listeners that take no IPv4; /proc does not show that.
 

@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ttybridge.setup.listeners import Connection, connections
+from ttybridge.setup.listeners import Connection, connections, listens, peers
 
 UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
 GROUP = "dialout"  # both daemons run in this group
@@ -114,18 +114,6 @@ def last_words(name: str) -> str:
     return f": {answer.stdout.strip()}" if answer.stdout.strip() else ""
 
 
-def listens(listener: dict[str, Any], open_: list[Connection]) -> list[Connection]:
-    """The listening sockets at a listener's address and TCP port."""
-    wanted = listener["address"]
-    return [
-        one
-        for one in open_
-        if one.listening
-        and one.port == listener["port"]
-        and (one.address == ipaddress.ip_address(wanted) if wanted else one.address.is_unspecified)
-    ]
-
-
 def check_listeners(
     port: dict[str, Any], name: str, unit: dict[str, str], open_: list[Connection], why: str | None
 ) -> None:
@@ -150,7 +138,7 @@ def check_listener(
 
     `why` is the daemon's own reason for a listener that it cannot open.
     """
-    found = listens(listener, open_)
+    found = listens(listener["address"], listener["port"], open_)
     uid = unit["UID"]
     if not found:
         raise Fault(
@@ -381,7 +369,11 @@ def check_port(
         if problem:
             raise Fault(problem, "see that something listens there, or correct connect")
         return "connected, device is there"
-    users = sorted(user for listener in port["listeners"] for user in peers(listener, open_))
+    users = sorted(
+        user
+        for listener in port["listeners"]
+        for user in peers(listener["address"], listener["port"], open_)
+    )
     if users:
         return f"in use by {', '.join(users)}"
     if not port["probe"]:
@@ -393,18 +385,6 @@ def check_port(
             return probe(listener, port["probe"], probe_timeout)
         reasons.append(reason)
     return f"listens, device is there; not probed: {', '.join(dict.fromkeys(reasons))}"
-
-
-def peers(listener: dict[str, Any], open_: list[Connection]) -> list[str]:
-    """The clients of a listener."""
-    addresses = {one.address for one in listens(listener, open_)}
-    return [
-        one.peer
-        for one in open_
-        if not one.listening
-        and one.port == listener["port"]
-        and (one.address in addresses or any(address.is_unspecified for address in addresses))
-    ]
 
 
 def ask_bridge() -> Bridge:

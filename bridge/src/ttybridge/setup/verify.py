@@ -20,7 +20,7 @@ def report(hosts: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> d
     for host in hosts:
         rows += [(host, *row) for row in _rows(hostvars[host])]
         faults += [f"{host}: {fault}" for fault in _faults(hostvars[host])]
-    return {"table": table(rows, optional="ABOUT"), "faults": faults}
+    return {"table": table(rows, optional=["ABOUT"]), "faults": faults}
 
 
 def _rows(noted: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
