@@ -9,14 +9,13 @@ from typing import Any
 import ansible.template
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader, init_plugin_loader
+from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
 
 ROOT = Path(__file__).resolve().parents[2]
 
-init_plugin_loader([])
-filter_loader.add_directory(str(ROOT / "filter_plugins"))
+init_plugin_loader([str(ROOT / "collections")])
 
 # From 2.19 on only what has this mark is a template; host_vars have it.
 _trusted = getattr(ansible.template, "trust_as_template", str)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from filter_plugins.ttyfleet import ttyfleet_faults
+from plugins.filter.ttyfleet import faults
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "errors.md"
 EXAMPLE = re.compile(r"```yaml\n(?P<written>.*?)```\n\n```text\n(?P<said>.*?)```\n", re.DOTALL)
@@ -22,8 +22,8 @@ EXAMPLES = [match["written"] for match in EXAMPLE.finditer(PAGE.read_text())]
 def said_of(written: str, inventory: Path) -> str:
     """What is said of a host's variables, one of which may be left out of each example."""
     variables: dict[str, Any] = yaml.safe_load(written)
-    faults = ttyfleet_faults(["pi-rack1"], {"pi-rack1": {"inventory_dir": inventory, **variables}})
-    return "".join(f"{fault}\n" for fault in faults).replace(str(inventory), "inventory/production")
+    found = faults(["pi-rack1"], {"pi-rack1": {"inventory_dir": inventory, **variables}})
+    return "".join(f"{fault}\n" for fault in found).replace(str(inventory), "inventory/production")
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from ttybridge.setup.inventory import ports_of_host
 from ttybridge.setup.ser2net import importer
 
 HERE = Path(__file__).resolve().parent
-PORTS = "serial_ports | ttyfleet_ports(serial_ports_defaults | default({}))"
+PORTS = "serial_ports | ttyfleet.serial.ports(serial_ports_defaults | default({}))"
 
 # A program that notes that it has run, which Jinja can start without a blank in its text.
 RUN = "{{lookup('pipe','canary')}}"
@@ -225,7 +225,6 @@ def run_playbook(playbook: Path, hosts: Path, out: Path) -> None:
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_FILTER_PLUGINS": str(ROOT / "filter_plugins"),
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         "ANSIBLE_LOCALHOST_WARNING": "false",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from filter_plugins.ttyfleet import ttyfleet_ports, ttyfleet_report
+from plugins.filter.ttyfleet import ports, report
 
 ENTRY = {"name": "sw", "device": "/dev/ttyUSB0", "listen": [9999, 9998]}
 
@@ -13,7 +13,7 @@ def noted(entry: dict[str, Any], **keys: Any) -> dict[str, Any]:
     """What verify.yml notes of a host with one port."""
     found = {"about": "port sw", "port": "sw", "listen": "9999, 9998", "result": "listens"}
     return {
-        "serial_ports_checked": ttyfleet_ports([entry]),
+        "serial_ports_checked": ports([entry]),
         "verify_unreadable": "",
         "verify_findings": [{**found, "todo": ""}],
         "verify_differing": [],
@@ -23,7 +23,7 @@ def noted(entry: dict[str, Any], **keys: Any) -> dict[str, Any]:
 
 
 def table(**hosts: dict[str, Any]) -> list[str]:
-    lines: list[str] = ttyfleet_report([*hosts], hosts)["table"].splitlines()
+    lines: list[str] = report([*hosts], hosts)["table"].splitlines()
     return lines
 
 

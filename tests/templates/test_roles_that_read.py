@@ -34,13 +34,13 @@ PLAYBOOK = """
   tasks:
     - import_role: {name: host}
     - import_role: {name: verify}
-      vars: {verify_ports: "{{ serial_ports | ttyfleet_ports }}", verify_patience: "0"}
+      vars: {verify_ports: "{{ serial_ports | ttyfleet.serial.ports }}", verify_patience: "0"}
     - copy:
         content: "{{ {'read': host_read, 'findings': verify_findings} | to_json }}"
         dest: "{{ out }}"
         mode: "0644"
     - import_role: {name: verify, tasks_from: listening}
-      vars: {verify_ports: "{{ serial_ports | ttyfleet_ports }}", verify_patience: "0"}
+      vars: {verify_ports: "{{ serial_ports | ttyfleet.serial.ports }}", verify_patience: "0"}
 """
 
 
@@ -61,11 +61,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, 
         **os.environ,
         "PATH": f"{folder}/bin:{os.environ['PATH']}",
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_FILTER_PLUGINS": str(ROOT / "filter_plugins"),
         "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
     }
-    # Ansible looks for the files of the roles beside the playbook.
-    (folder / "files").symlink_to(ROOT / "files")
     ansible = str(Path(sys.executable).with_name("ansible-playbook"))
     command = [ansible, "-i", str(hosts), str(playbook), "-e", f"out={out}"]
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -37,7 +37,6 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_FILTER_PLUGINS": str(ROOT / "filter_plugins"),
         "ANSIBLE_LOCALHOST_WARNING": "false",
         "ANSIBLE_INVENTORY": "localhost,",
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,

@@ -116,7 +116,6 @@ def render(entries: list[dict[str, Any]], folder: Path) -> None:
         env={
             **os.environ,
             "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_FILTER_PLUGINS": str(ROOT / "filter_plugins"),
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         },
     )

@@ -10,12 +10,12 @@ from typing import Any
 
 from ansible.plugins.callback.default import CallbackModule as Default
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bridge" / "src"))
 
 from ttybridge.model.values import all_printable
 
 DOCUMENTATION = """
-name: ttyfleet
+name: output
 type: stdout
 short_description: Ansible's default output without control characters of hosts
 description:
@@ -48,7 +48,7 @@ class _Printable:
 class CallbackModule(Default):  # type: ignore[misc]  # Ansible has no types.
     """What Ansible loads."""
 
-    CALLBACK_NAME = "ttyfleet"
+    CALLBACK_NAME = "ttyfleet.serial.output"
     _display: Any
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bridge" / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bridge" / "src"))
 
 from ttybridge.model.check import parse_portmap
 from ttybridge.setup.boot_config import Boot, plan
@@ -18,13 +18,13 @@ from ttybridge.setup.inventory import inert
 _TEXTS = ("config", "cmdline", "kept", "running")
 
 
-def ttyfleet_uart_plan(
+def uart_plan(
     boot: Mapping[str, Any], ports: list[dict[str, Any]], bluetooth: Any
 ) -> dict[str, Any]:
     """What a host must boot with, as a mapping with the fields of `Plan`.
 
     `boot` is the part of that name of what files/read_host.sh says, with texts in base64. `ports`
-    are as `ttyfleet_ports` returns them.
+    are as the filter `ports` returns them.
     """
     known = {field.name for field in dataclasses.fields(Boot)}
     given = {key: value for key, value in boot.items() if key in known}
@@ -42,5 +42,5 @@ class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Any]:
-        """The filters by the names that playbooks use."""
-        return {"ttyfleet_uart_plan": ttyfleet_uart_plan}
+        """The filters by their names: playbooks write ttyfleet.serial. before them."""
+        return {"uart_plan": uart_plan}
