@@ -50,9 +50,11 @@ def canary(tmp_path: Path) -> Path:
         # The host runs nothing: Ansible's own error, and ours.
         ("discover.yml", EVIL, 1),
         ("verify.yml", EVIL, 1),
+        ("status.yml", "", 1),
         # It says something else.
         ("discover.yml", EVIL, 0),
         ("remove.yml", EVIL, 0),
+        ("status.yml", EVIL, 0),
         # It says why it cannot be served.
         ("playbook.yml", json.dumps({**READ, "fault": f"{EVIL} JINJA"}), 0),
         # A module fails.
@@ -80,7 +82,14 @@ def test_a_host_that_is_off_has_its_line_and_one_plain_error(tmp_path: Path) -> 
     assert f"pi: cannot be reached: {SHOWN}; see that it is on" in re.sub(r"\s+", " ", out)
 
 
-def run(playbook: str, folder: Path, **answer: str) -> str:
+def test_status_has_a_line_for_a_host_that_is_off_and_writes_its_report(tmp_path: Path) -> None:
+    out = run("status.yml", tmp_path, "-e", "report_dir=new/reports")
+    assert re.search(rf"^ *pi +(?:- +)*cannot be reached: {re.escape(SHOWN)}$", out, re.MULTILINE)
+    (host,) = json.loads((tmp_path / "new/reports/status.json").read_text())["hosts"]
+    assert (host["host"], host["state"]) == ("pi", "unreachable")
+
+
+def run(playbook: str, folder: Path, *words: str, **answer: str) -> str:
     """What a playbook of ours prints for one host, which answers everything alike."""
     pi = f"{{ansible_connection: hostile, serial_ports: [{PORT}]}}"
     (folder / "hosts.yml").write_text(f"serial_servers: {{hosts: {{pi: {pi}}}}}")
@@ -93,8 +102,11 @@ def run(playbook: str, folder: Path, **answer: str) -> str:
         "ANSIBLE_LOCALHOST_WARNING": "false",
     }
     ansible = str(Path(sys.executable).with_name("ansible-playbook"))
-    command = [ansible, "-i", str(folder / "hosts.yml"), str(ROOT / playbook)]
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    command = [ansible, "-i", str(folder / "hosts.yml"), str(ROOT / playbook), *words]
+    environment["PWD"] = str(folder)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", cwd=folder
+    )
     return done.stdout + done.stderr
 
 
