@@ -40,7 +40,7 @@ esac
 say fault "$fault"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
-  python3-prometheus-client python3-apt ssl-cert ser2net nftables 2>/dev/null |
+  python3-prometheus-client ssl-cert ser2net nftables 2>/dev/null |
   sed -n "s/^installed \(.*\) \(.*\)/  \1: '\2',/p"
 echo '}'
 echo 'units: ['

@@ -20,7 +20,9 @@ WORKFLOWS = [EXAMPLE / ".github/workflows/serial-servers.yml", EXAMPLE / ".gitla
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return shutil.copytree(EXAMPLE, tmp_path / "ours")
+    # Without what trying it out leaves there.
+    left = shutil.ignore_patterns(".venv", "reports", "ttyfleet")
+    return shutil.copytree(EXAMPLE, tmp_path / "ours", ignore=left)
 
 
 def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
