@@ -33,12 +33,11 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in MAPS:
         (out / name).mkdir()
     ansible = str(Path(sys.executable).with_name("ansible-playbook"))
-    command = [ansible, str(HERE / "render.yml"), "-e", f"out={out}"]
+    command = [ansible, "-i", "localhost,", str(HERE / "render.yml"), "-e", f"out={out}"]
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_LOCALHOST_WARNING": "false",
-        "ANSIBLE_INVENTORY": "localhost,",
         "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
