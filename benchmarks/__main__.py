@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import floods, measure, picture, report
+from benchmarks import fleet, floods, measure, picture, report
 from benchmarks.servers import SERVERS, BrokenError, Server, make_certificate
 
 
 def main() -> int:
     """Run the benchmark; return 1 if a server does not work, whatever the numbers are."""
+    if sys.argv[1:2] == ["fleet"]:
+        return fleet.main(sys.argv[2:])
     options = _options()
     effort = measure.QUICK if options.quick else measure.FULL
     machine = _machine()

@@ -3,8 +3,8 @@
 
 The file holds `ttybridge.cli` and the modules that it imports; what only the controller needs stays
 out. The same sources give the same bytes and the same name on any machine: names are sorted,
-nothing is compressed or dated. The name ends in a hash of the content, so a changed program has
-another name.
+nothing is compressed or dated. The name ends in a hash of the sources, so a changed program has
+another name. The program knows this name: it is what `ttybridge --version` says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import re
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
@@ -26,22 +25,23 @@ from ttybridge.setup.sources import needed
 HERE = Path(__file__).resolve().parent
 ROOT = HERE / "src"
 SHEBANG = b"#!/usr/bin/python3 -I\n"
+ABOUT = "ttybridge/__init__.py"
 MAIN = "import sys\n\nfrom ttybridge.cli import main\n\nsys.exit(main())\n"
 
 
-def sources() -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file in the program."""
-    yield "__main__.py", MAIN.encode()
-    for path in needed("ttybridge.cli", ROOT).values():
-        yield path.relative_to(ROOT).as_posix(), path.read_bytes()
+def sources() -> dict[str, bytes]:
+    """The content of every file of the program, by its name."""
+    files = needed("ttybridge.cli", ROOT).values()
+    found = {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in files}
+    return {"__main__.py": MAIN.encode(), **found}
 
 
-def program() -> bytes:
+def program(files: dict[str, bytes]) -> bytes:
     """The executable file: a line that names the interpreter, then a zip archive of modules."""
     file = io.BytesIO()
     file.write(SHEBANG)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in sources():
+        for name, content in files.items():
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.create_system = 3  # Unix, also where this runs elsewhere
             entry.external_attr = 0o100644 << 16
@@ -49,12 +49,16 @@ def program() -> bytes:
     return file.getvalue()
 
 
-def version() -> str:
-    """What `ttybridge --version` says."""
-    text = (ROOT / "ttybridge" / "__init__.py").read_text(encoding="utf-8")
-    match = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
-    assert match, "ttybridge/__init__.py names no __version__"
-    return match[1]
+def build() -> tuple[str, bytes]:
+    """Return the program's name, and the program, which has the name's last part in it."""
+    files = sources()
+    about = files[ABOUT].decode()
+    (version,) = re.findall(r'^__version__ = "([^"]+)"$', about, re.MULTILINE)
+    # A program cannot hold a hash of itself: this is the hash of what it is without it.
+    name = f"{version}+{hashlib.sha256(program(files)).hexdigest()[:8]}"
+    about, lines = re.subn("^BUILD = .*$", f'BUILD = "{name}"', about, flags=re.MULTILINE)
+    assert lines == 1, f"{ABOUT} has no line BUILD = ..."
+    return f"ttybridge-{name}", program({**files, ABOUT: about.encode()})
 
 
 def write(content: bytes, path: Path) -> None:
@@ -75,8 +79,7 @@ def write(content: bytes, path: Path) -> None:
 
 def main() -> None:
     """Build in bridge/dist, or in another folder if the clone is read-only."""
-    content = program()
-    name = f"ttybridge-{version()}+{hashlib.sha256(content).hexdigest()[:8]}"
+    name, content = build()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     for folder in (HERE / "dist", cache / "ttyfleet", None):
         path = Path(folder or tempfile.mkdtemp(prefix="ttyfleet-")) / name

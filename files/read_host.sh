@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # What a host is, as YAML. Sent as a command line before anything is known of the host.
-# Input: $LISTENERS, the text of bridge/src/ttybridge/setup/listeners.py; without it the list of listeners is empty.
+# Input: $PLACES, the files and folders that the roles may write; $DEVICES, the devices of the ports; and $NETWORK, the
+# text of bridge/src/ttybridge/setup/listeners.py; without it nothing is said of the network.
 export LC_ALL=C
 
 # Texts of a host can hold anything. They are quoted, on one line, with ? for what is not printable ASCII.
@@ -40,7 +41,7 @@ esac
 say fault "$fault"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
-  python3-prometheus-client python3-apt ssl-cert ser2net nftables 2>/dev/null |
+  python3-prometheus-client ssl-cert ser2net nftables 2>/dev/null |
   sed -n "s/^installed \(.*\) \(.*\)/  \1: '\2',/p"
 echo '}'
 echo 'units: ['
@@ -92,10 +93,39 @@ if [ -e /etc/systemd/system/$firewall ]; then
     [ "$(nft list table inet ttyfleet 2>&1)" = "$wanted" ] || echo "  $firewall,"
 fi
 echo ']'
-# Who listens on TCP, and the users of our units: in a container root cannot see which process has a socket.
-listening=
-[ -z "$python" ] || [ -z "$LISTENERS" ] || listening=$(/usr/bin/python3 -I -c "$LISTENERS")
-printf 'listening: %s\n' "${listening:-[]}"
+# Every file of ours, also those that are left over. We give files plain names: others are not ours.
+# shellcheck disable=SC2086 # names without blanks
+found() { find $PLACES ! -path '*[!A-Za-z0-9._+/@:-]*' "$@" 2>/dev/null; }
+echo 'files: ['
+found -printf "  {path: '%p', type: '%y', mode: '0%m', owner: '%u', group: '%g'},\n" | tr -c ' -~\n' '?'
+echo ']'
+echo 'checksums: {'
+found -type f -exec sha256sum -- {} + 2>/dev/null | sed "s/^\([0-9a-f]*\)  \(.*\)/  '\2': '\1',/"
+echo '}'
+echo 'targets: {'
+found -type l -printf '%p\n' | while read -r link; do say "  $link" "$(readlink "$link")" ,; done
+echo '}'
+echo 'devices: ['
+for device in $DEVICES; do [ ! -e "$device" ] || echo "  '$device',"; done
+echo ']'
+# What an interrupted run has written and not applied.
+echo 'unfinished: ['
+each_quoted 2>/dev/null </var/lib/ttyfleet/last-good/paths
+echo ']'
+echo 'services: {'
+for unit in ttybridge.service ser2net.service ttyfleet-firewall.service; do
+  printf "  '%s': {" $unit
+  systemctl show --property=LoadState,ActiveState,UnitFileState $unit 2>/dev/null |
+    sed -n "s/^\(LoadState\|ActiveState\|UnitFileState\)=\([a-z-]*\)$/'\1': '\2', /p" | tr -d '\n'
+  echo '},'
+done
+echo '}'
+echo "configuration: '$(base64 --wrap=0 /etc/ttybridge/ttybridge.toml 2>/dev/null)'"
+# Who listens on TCP, who is connected, and the users of our units: in a container root cannot see which process has a
+# socket.
+network=
+[ -z "$python" ] || [ -z "$NETWORK" ] || network=$(/usr/bin/python3 -I -c "$NETWORK")
+printf 'network: %s\n' "${network:-{\}}"
 echo 'users: {'
 for unit in ttybridge.service ser2net.service; do
   say "  $unit" "$(systemctl show --property=UID --value $unit 2>/dev/null)" ,

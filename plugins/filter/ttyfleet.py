@@ -7,18 +7,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bridge" / "src"))
 
-from ttybridge.model.check import check_ser2net, parse_portmap
 from ttybridge.model.values import all_printable
-from ttybridge.setup import verify
-from ttybridge.setup.inventory import check_host, check_listeners, inert, listener, ports_of_host
+from ttybridge.setup import fleet, fleet_status, verify
+from ttybridge.setup.inventory import inert, listener, ports_of_host
 from ttybridge.setup.sources import as_script
 
 
-def faults(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Every fault in the port maps and variables of `hosts`, a line each."""
-    return list(inert([str(one) for host in hosts for one in check_host(host, hostvars[host])]))
+def check(
+    hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]], run: Mapping[str, Any]
+) -> str:
+    """Every fault in the inventory of `hosts`; `run` has the fields of `fleet.Run`."""
+    return str(inert(fleet.check_fleet(hosts, hostvars, fleet.Run(**run)).text))
+
+
+def if_readable(
+    hosts: str, sources: list[str], playbooks: str, groups: Mapping[str, list[str]]
+) -> str:
+    """Return `hosts` if every file of the inventory is YAML; else raise what is wrong where."""
+    broken = fleet.unreadable(fleet.Run(sources, playbooks, groups))
+    if broken:
+        words = "The inventory cannot be read. Nothing was changed on any host."
+        raise AnsibleError(printable("\n".join([words, "", *broken])))
+    return hosts
+
+
+def no_servers(groups: Mapping[str, list[str]], sources: list[str]) -> str:
+    """What to do about an inventory without a host in the group serial_servers."""
+    return str(inert(fleet.no_servers(groups, sources)))
 
 
 def ports(entries: Any, defaults: Any = None) -> list[dict[str, Any]]:
@@ -31,22 +50,15 @@ def listen(written: Any) -> dict[str, Any] | None:
     return listener(written)
 
 
-def listen_faults(
-    ports: list[dict[str, Any]], read: Mapping[str, Any], metrics: Any = ""
-) -> list[str]:
-    """A line for each port, and for the metrics, whose TCP port another program holds."""
-    return list(inert(check_listeners(ports, metrics, read)))
-
-
-def ser2net_faults(ports: list[dict[str, Any]], version: str) -> str:
-    """What the installed ser2net is too old for, of ports from the filter `ports`, a line each."""
-    parsed = parse_portmap([port["entry"] for port in ports])
-    return str(inert("\n".join(str(one) for one in check_ser2net(parsed, version))))
-
-
 def report(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The report of verify.yml on `hosts`: a table of all ports, and a line for each fault."""
     return dict(inert(verify.report(hosts, hostvars)))
+
+
+def status(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What status.yml shows of `hosts`: a table of all ports, and a document for programs."""
+    answers = {host: hostvars[host].get("status_answer") or {} for host in hosts}
+    return dict(inert(fleet_status.report(hosts, answers)))
 
 
 def script(module: str) -> str:
@@ -65,12 +77,13 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """The filters by their names: playbooks write ttyfleet.serial. before them."""
         return {
-            "faults": faults,
+            "check": check,
+            "if_readable": if_readable,
             "listen": listen,
-            "listen_faults": listen_faults,
+            "no_servers": no_servers,
             "ports": ports,
             "printable": printable,
             "report": report,
             "script": script,
-            "ser2net_faults": ser2net_faults,
+            "status": status,
         }

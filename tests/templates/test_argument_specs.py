@@ -1,13 +1,18 @@
-"""The documentation of the roles says what is so."""
+"""The documentation of the roles says what is so.
+
+`UPDATE_GOLDEN=1 pytest tests/templates` writes the keys of a port again.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.templates.generated import as_yaml, up_to_date
 
 from ttybridge.model.ports import Port
 from ttybridge.model.values import (
@@ -17,20 +22,34 @@ from ttybridge.model.values import (
     Listeners,
     Networks,
     OffOr,
+    StopBits,
     Switch,
     Table,
     Tags,
     has_writable_default,
 )
-from ttybridge.setup.inventory import FACTS
+from ttybridge.setup.inventory import FACTS, SETTINGS
+from ttybridge.setup.schema import host_vars
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 
 
+SPECS = "meta/argument_specs.yml"
+PORT_MAP = ROOT / "roles" / "serial_ports" / SPECS
+BEGIN, END = (
+    "          # The keys of a port, made from the model.\n",
+    "          # End of the keys.\n",
+)
+
+
 def options(role: str) -> dict[str, Any]:
-    specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
-    found: dict[str, Any] = specs["argument_specs"]["main"]["options"]
+    """The variables of a role, of all its entry points: those of one name must be alike."""
+    specs = yaml.safe_load((ROOT / "roles" / role / SPECS).read_text())["argument_specs"]
+    found: dict[str, Any] = {}
+    for entry in specs.values():
+        for name, option in entry.get("options", {}).items():
+            assert found.setdefault(name, option) == option
     return found
 
 
@@ -43,6 +62,14 @@ def test_defaults(role: str) -> None:
         if not option.get("required")
     }
     assert (yaml.safe_load(file.read_text()) if file.exists() else {}) == documented
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_setting_is_described_as_in_the_schema(role: str) -> None:
+    said = {name: option["description"] for name, option in options(role).items()}
+    for name in said.keys() & SETTINGS.keys():
+        words = SETTINGS[name][1]
+        assert words in (said[name], said[name][0])
 
 
 def facts(tasks: Any) -> set[str]:
@@ -62,47 +89,50 @@ def test_the_facts_that_roles_set_are_known_as_such() -> None:
     assert set().union(*(facts(yaml.safe_load(file.read_text())) for file in files)) == FACTS
 
 
-def documented(model: type) -> dict[str, Any]:
-    """What argument_specs has to say of a model's keys, the descriptions aside."""
+def documented(model: type, schema: dict[str, Any]) -> dict[str, Any]:
+    """What argument_specs has to say of a model's keys, in the words of the schema for editors."""
     said: dict[str, Any] = {}
     for field in dataclasses.fields(model):
         kind: Kind = field.metadata["kind"]
+        described = schema["properties"][field.name]
+        option: dict[str, Any] = {"description": [sentence(described["description"])]}
         if isinstance(kind, OffOr):
-            kind = kind.kind
-        option: dict[str, Any] = {}
+            kind, described = kind.kind, described["anyOf"][-1]
+        if not isinstance(kind, Choice | Switch | Table):
+            option["description"].append(sentence(f"write {field.metadata['kind'].allowed}"))
+        option["type"] = type_of(kind)
+        if isinstance(kind, Networks | Tags):
+            option["elements"] = "str"
         if isinstance(kind, Choice):
             option["choices"] = list(kind.options)
-        if isinstance(kind, Table):
-            option["options"] = documented(kind.model)
         if field.default is dataclasses.MISSING:
             option["required"] = True
         elif field.default is not None and has_writable_default(field):
             option["default"] = list(field.default) if field.default == () else field.default
-        option["type"] = (
-            "dict" if isinstance(kind, Table) else
-            "bool" if isinstance(kind, Switch) else
-            "int" if isinstance(kind, Integer) else
-            "list" if isinstance(kind, Networks | Tags) else
-            # One listener, or a list of them.
-            "raw" if isinstance(kind, Listeners) else
-            {"stopbits": "float"}.get(field.name, "str")
-        )  # fmt: skip
+        if isinstance(kind, Table):
+            option["options"] = documented(kind.model, described)
         said[field.name] = option
     return said
 
 
-def without_descriptions(written: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: {
-            key: without_descriptions(value) if key == "options" else value
-            for key, value in option.items()
-            if key not in ("description", "elements")
-        }
-        for name, option in written.items()
-    }
+def sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def type_of(kind: Kind) -> str:
+    """The type of a key, in Ansible's words."""
+    if isinstance(kind, Listeners):
+        return "raw"  # One listener, or a list of them.
+    types: dict[type, str] = {Table: "dict", Switch: "bool", Integer: "int"}
+    types |= {Networks: "list", Tags: "list", StopBits: "float"}
+    return types.get(type(kind), "str")
 
 
 def test_the_port_map() -> None:
-    assert without_descriptions(options("serial_ports")["serial_ports"]["options"]) == documented(
-        Port
-    )
+    schema = host_vars()["properties"]["serial_ports"]["items"]
+    before, begin, rest = PORT_MAP.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    assert begin
+    assert end
+    keys = textwrap.indent(as_yaml(documented(Port, schema), width=110), " " * 10)
+    assert up_to_date(PORT_MAP, before + begin + keys + end + after)

@@ -62,6 +62,19 @@ def test_a_changed_program_has_another_name(clone: Path) -> None:
     assert build(clone).name != first.name
 
 
+def test_it_says_which_build_it_is(clone: Path) -> None:
+    """By the name that `bridge_version` takes, however its file is called."""
+    first = build(clone)
+    with (clone / "src" / "ttybridge" / "line" / "device.py").open("a") as file:
+        file.write("# changed\n")
+    second = build(clone)
+    assert first.name != second.name
+    for program in (first, second, Path(shutil.copy(second, clone / "renamed"))):
+        name = (second if program.name == "renamed" else program).name
+        said = run(program, "--version").stdout
+        assert said == f"ttybridge {name.removeprefix('ttybridge-')}\n"
+
+
 def test_it_runs_by_itself(clone: Path, tmp_path: Path) -> None:
     program = build(clone)
     assert program.name.startswith("ttybridge-0.1.0+")

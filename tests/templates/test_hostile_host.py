@@ -23,12 +23,13 @@ READ = {
     **{
         "release": "12",
         "fault": "",
-        "packages": {"ser2net": EVIL},
+        "packages": {"ser2net": "4.3.11", "x": EVIL},
         "units": ["ser2net.service.d/ttyfleet.conf"],
         "programs": [EVIL],
     },
     **{"program": EVIL, "ser2net": {"before": "", "foreign": [], "kept": [], "ours": []}},
-    **{"stale": [EVIL], "listening": [], "users": {}},
+    **{"stale": [EVIL], "files": [], "checksums": {}, "targets": {}, "devices": [EVIL]},
+    **{"unfinished": [EVIL], "services": {}, "configuration": "", "network": {}, "users": {}},
     "boot": {
         **{"model": EVIL, "folder": "", "writable": True, "mode": "", "config": "", "cmdline": ""},
         **{"kept": "", "running": "", "hciuart": False, "masked": [], "ours": [], "reboot": False},
@@ -50,9 +51,11 @@ def canary(tmp_path: Path) -> Path:
         # The host runs nothing: Ansible's own error, and ours.
         ("discover.yml", EVIL, 1),
         ("verify.yml", EVIL, 1),
+        ("status.yml", "", 1),
         # It says something else.
         ("discover.yml", EVIL, 0),
         ("remove.yml", EVIL, 0),
+        ("status.yml", EVIL, 0),
         # It says why it cannot be served.
         ("playbook.yml", json.dumps({**READ, "fault": f"{EVIL} JINJA"}), 0),
         # A module fails.
@@ -71,16 +74,29 @@ def test_what_it_says_is_printed_as_text(
     assert not canary.exists()
 
 
-def test_a_host_that_is_off_has_its_line_and_one_plain_error(tmp_path: Path) -> None:
+def test_a_host_whose_answer_makes_no_sense_is_left_out(tmp_path: Path) -> None:
+    answer = json.dumps({**READ, "packages": {"ser2net": EVIL}})
+    out = run("playbook.yml", tmp_path, HOSTILE_STDOUT=answer, HOSTILE_STATUS="0")
+    assert "1 host: 0 as it should be, 1 left out" in out
+    assert "pi: left out: its plan cannot be made: " in out
+
+
+def test_a_host_that_is_off_has_its_line_and_is_named_once(tmp_path: Path) -> None:
     out = run("verify.yml", tmp_path)
     assert re.findall(r"^pi +a +2001 +host not read back$", out.replace(8 * " ", ""), re.MULTILINE)
-    first, last = re.findall(r"^\[ERROR\]: (.*)$", out, re.MULTILINE)[-2:]
-    assert first == "Task failed: Action failed: pi cannot be reached"
-    assert last.endswith("1 fault found. Nothing was changed on any host.")
+    assert "[ERROR]" not in out
+    assert out.count("1 fault found. Nothing was changed on any host.") == 1
     assert f"pi: cannot be reached: {SHOWN}; see that it is on" in re.sub(r"\s+", " ", out)
 
 
-def run(playbook: str, folder: Path, **answer: str) -> str:
+def test_status_has_a_line_for_a_host_that_is_off_and_writes_its_report(tmp_path: Path) -> None:
+    out = run("status.yml", tmp_path, "-e", "report_dir=new/reports")
+    assert re.search(rf"^ *pi +(?:- +)*cannot be reached: {re.escape(SHOWN)}$", out, re.MULTILINE)
+    (host,) = json.loads((tmp_path / "new/reports/status.json").read_text())["hosts"]
+    assert (host["name"], host["state"]) == ("pi", "unreachable")
+
+
+def run(playbook: str, folder: Path, *words: str, **answer: str) -> str:
     """What a playbook of ours prints for one host, which answers everything alike."""
     pi = f"{{ansible_connection: hostile, serial_ports: [{PORT}]}}"
     (folder / "hosts.yml").write_text(f"serial_servers: {{hosts: {{pi: {pi}}}}}")
@@ -93,8 +109,11 @@ def run(playbook: str, folder: Path, **answer: str) -> str:
         "ANSIBLE_LOCALHOST_WARNING": "false",
     }
     ansible = str(Path(sys.executable).with_name("ansible-playbook"))
-    command = [ansible, "-i", str(folder / "hosts.yml"), str(ROOT / playbook)]
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
+    command = [ansible, "-i", str(folder / "hosts.yml"), str(ROOT / playbook), *words]
+    environment["PWD"] = str(folder)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", cwd=folder
+    )
     return done.stdout + done.stderr
 
 

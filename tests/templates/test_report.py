@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from plugins.filter.ttyfleet import ports, report
@@ -9,17 +10,17 @@ from plugins.filter.ttyfleet import ports, report
 ENTRY = {"name": "sw", "device": "/dev/ttyUSB0", "listen": [9999, 9998]}
 
 
-def noted(entry: dict[str, Any], **keys: Any) -> dict[str, Any]:
-    """What verify.yml notes of a host with one port."""
-    found = {"about": "port sw", "port": "sw", "listen": "9999, 9998", "result": "listens"}
+def noted(entry: dict[str, Any], finding: dict[str, str], **plan: Any) -> dict[str, Any]:
+    """What verify.yml knows of a host with one port."""
+    nothing = {"todo": {}, "fault": "", "unfit": [], "faults": [], "pending": []}
+    about = [{**port, "name": port["name"]} for port in ports([entry])]
     return {
-        "serial_ports_checked": ports([entry]),
-        "verify_unreadable": "",
-        "verify_findings": [{**found, "todo": ""}],
-        "verify_differing": [],
-        "verify_further": [],
-        **keys,
+        "plan_host": {**nothing, "ports": about, "provisioned": True, **plan},
+        "verify_said": {"stdout": json.dumps([finding])},
     }
+
+
+SOUND = {"about": "port sw", "port": "sw", "listen": "9999, 9998", "result": "listens", "todo": ""}
 
 
 def table(**hosts: dict[str, Any]) -> list[str]:
@@ -28,7 +29,7 @@ def table(**hosts: dict[str, Any]) -> list[str]:
 
 
 def test_a_port_that_says_nothing_of_itself() -> None:
-    assert table(pi=noted(ENTRY)) == [
+    assert table(pi=noted(ENTRY, SOUND)) == [
         "HOST  PORT  LISTEN      RESULT",
         "pi    sw    9999, 9998  listens",
     ]
@@ -38,9 +39,9 @@ def test_what_ports_are_stands_before_what_was_found() -> None:
     described = {**ENTRY, "description": "Core switch", "location": "rack 1", "tags": ["lab"]}
     metrics = {"about": "bridge_metrics", "port": "(metrics)", "listen": "9410", "result": "shows"}
     assert table(
-        one=noted(described, verify_further=["ssh; restart it"]),
-        two=noted(described, verify_unreadable="off: is it on?", verify_provisioned=False),
-        three=noted(ENTRY, verify_findings=[{**metrics, "todo": ""}]),
+        one=noted(described, SOUND, pending=["ssh; restart it"]),
+        two=noted(described, SOUND, fault="off: is it on?", provisioned=False),
+        three=noted(ENTRY, {**metrics, "todo": ""}),
     ) == [
         "HOST   PORT       LISTEN      ABOUT                       RESULT",
         "one    sw         9999, 9998  Core switch (rack 1) [lab]  listens",

@@ -33,14 +33,18 @@ PLAYBOOK = """
   gather_facts: false
   tasks:
     - import_role: {name: host}
-    - import_role: {name: verify}
-      vars: {verify_ports: "{{ serial_ports | ttyfleet.serial.ports }}", verify_patience: "0"}
-    - copy:
-        content: "{{ {'read': host_read, 'findings': verify_findings} | to_json }}"
-        dest: "{{ out }}"
-        mode: "0644"
-    - import_role: {name: verify, tasks_from: listening}
-      vars: {verify_ports: "{{ serial_ports | ttyfleet.serial.ports }}", verify_patience: "0"}
+    - block:
+        - import_role: {name: verify, tasks_from: listening, rolespec_validate: false}
+          vars:
+            verify_ports: "{{ serial_ports | ttyfleet.serial.ports }}"
+            verify_metrics: ""
+            verify_patience: "0"
+      rescue:
+        - copy:
+            content: "{{ {'read': host_read, 'findings': found} | to_json }}"
+            dest: "{{ out }}"
+            mode: "0644"
+          vars: {found: "{{ __verify_listening.stdout | from_json }}"}
 """
 
 

@@ -105,6 +105,8 @@ VALUES: dict[str, list[Any]] = {
         {"send": "\r", "expect": "login:"},
         {"send": "\r"},
         {"send": "", "expect": ""},
+        {"send": r"\r", "expect": r"C:\new>"},
+        {"send": "\r", "expect": r"C:\new>"},
     ],
     "description": ["", "Core switch, Gerät 1", "two\nlines", "\u202e", "x" * 200, "x" * 201, 7],
     "location": ["rack 1", "x" * 101, None],

@@ -17,6 +17,7 @@ import yaml
 
 from ttybridge.model import config
 from ttybridge.model.check import Site, check_portmap, parse_portmap
+from ttybridge.setup.ser2net import served
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -74,6 +75,20 @@ def test_ttybridge_reads_the_ports_that_were_meant(rendered: Path, portmap: str)
     assert str(loaded.metrics or "") == written.get("bridge_metrics", "")
     for entry in tomllib.loads(file.read_text()).get("port", []):
         assert entry.keys().isdisjoint({"engine", "usb", "probe"})
+
+
+@pytest.mark.parametrize("form", ["ser2net.conf", "ser2net.yaml"])
+@pytest.mark.parametrize("portmap", MAPS)
+def test_status_reads_back_what_ser2net_serves(rendered: Path, portmap: str, form: str) -> None:
+    written = yaml.safe_load((HERE / "maps" / f"{portmap}.yml").read_text())
+    meant = [
+        served.Served(
+            port.name, port.path, [(listener.at, listener.protocol) for listener in port.listeners]
+        )
+        for port in parse_portmap(written["serial_ports"], written.get("serial_ports_defaults"))
+        if port.engine == "ser2net"
+    ]
+    assert served.ports((rendered / portmap / form).read_text()) == meant
 
 
 def test_the_example_inventory_has_no_faults() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from ttybridge import __version__
+from ttybridge import BUILD
 from ttybridge.daemon import control
 from ttybridge.model import config
 from ttybridge.model.ports import about
@@ -18,6 +18,9 @@ from ttybridge.model.values import Listen, printable
 from ttybridge.setup.table import table
 
 CONFIG = Path("/etc/ttybridge/ttybridge.toml")
+
+# The columns of the table of status.
+HEAD = ("PORT", "LISTEN", "DEVICE", "CLIENTS", "FROM DEVICE", "TO DEVICE", "ENGINE", "ABOUT")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +50,7 @@ def _say(text: str, file: TextIO | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ttybridge", description="Serial ports served over TCP.")
-    parser.add_argument("--version", action="version", version=f"ttybridge {__version__}")
+    parser.add_argument("--version", action="version", version=f"ttybridge {BUILD}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="serve ports until told to stop")
@@ -112,21 +115,55 @@ def _check(options: argparse.Namespace) -> None:
     _say(f"{options.config}: {len(ports)} {'port' if len(ports) == 1 else 'ports'}, no faults")
 
 
-def _status(options: argparse.Namespace) -> None:
-    status = control.ask(control.system_or_own_path(), "status")
+def _status(options: argparse.Namespace) -> int:
+    from ttybridge.setup.ser2net import served  # the daemon starts faster without it
+
+    status, problem = _asked()
+    if ser2net := served.status():
+        status["ser2net"] = ser2net
+    if problem and not ser2net:
+        raise control.ControlError(problem)
     _say(json.dumps(status, indent=2) if options.json else _status_table(status))
+    if problem:
+        _say(problem, sys.stderr)
+    return int(bool(problem))
+
+
+def _asked() -> tuple[dict[str, Any], str]:
+    """What the daemon says, or else of no ports at all; and what is wrong if it should answer."""
+    try:
+        return control.ask(control.system_or_own_path(), "status"), ""
+    except control.NoDaemon as error:
+        # On a Pi whose ports are all ser2net's there is a program, but no service.
+        expected = "RUNTIME_DIRECTORY" in os.environ or CONFIG.exists()
+        return {"version": None, "ports": []}, str(error) if expected else ""
 
 
 def _kick(options: argparse.Namespace) -> int:
-    answer = control.ask(
-        control.system_or_own_path(), "kick", port=options.port, client=options.client
-    )
+    try:
+        answer = control.ask(
+            control.system_or_own_path(), "kick", port=options.port, client=options.client
+        )
+    except control.ControlError:
+        _refuse_if_ser2net_serves(options.port)
+        raise
     for client in answer["kicked"]:
         _say(f"{options.port}: {client} closed")
     if not answer["kicked"]:
         missing = f"{options.client} is not" if options.client else "no client is"
         _say(f"{options.port}: {missing} connected", sys.stderr)
     return int(not answer["kicked"])
+
+
+def _refuse_if_ser2net_serves(port: str) -> None:
+    from ttybridge.setup.ser2net import served  # the daemon starts faster without it
+
+    names = served.names()
+    if port in names:
+        raise control.ControlError(
+            f"{port}: ser2net serves it, and cannot close a single client: sudo systemctl restart "
+            f"ser2net closes all clients of all its ports ({', '.join(names)})"
+        )
 
 
 def _discover(options: argparse.Namespace) -> None:
@@ -146,26 +183,41 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _status_table(status: dict[str, Any]) -> str:
-    rows = [("PORT", "LISTEN", "DEVICE", "CLIENTS", "FROM DEVICE", "TO DEVICE", "ABOUT")]
-    rows += [
-        (
-            port["name"],
-            _endpoint(port),
-            port["device"]["path"] if port["device"]["present"] else "absent",
-            ", ".join(_client(port, client) for client in port["clients"]) or "-",
-            str(port["counters"]["from_device"]),
-            str(port["counters"]["to_device"]),
-            _about(port),
-        )
-        for port in status["ports"]
+    ser2net = status.get("ser2net") or {"state": "active", "ports": []}
+    # Who has one engine only need not know of it.
+    engine = "bridge" if ser2net["ports"] else ""
+    rows = [
+        *(_row(port, engine) for port in status["ports"]),
+        *(_row(port, "ser2net") for port in ser2net["ports"]),
     ]
-    problems = [
+    lines = [table([HEAD, *rows], optional=["ENGINE", "ABOUT"])] if rows else ["no ports here"]
+    lines += [
         f"{port['name']}: {problem}"
         for port in status["ports"]
         for problem in (port["listen_problem"], port["device"]["problem"])
         if problem
     ]
-    return "\n".join([table(rows, optional="ABOUT"), *problems])
+    if ser2net["state"] not in ("active", ""):
+        state = ser2net["state"]
+        lines.append(f"ser2net.service is {state}: systemctl status ser2net says why")
+    if version := status.get("version"):  # of the daemon: after an upgrade it may be an older one
+        other = "" if version == BUILD else f"; this command is ttybridge {BUILD}"
+        lines.append(f"served by ttybridge {version}{other}")
+    return "\n".join(lines)
+
+
+def _row(port: dict[str, Any], engine: str) -> tuple[str, ...]:
+    counters = port.get("counters", {})
+    return (
+        port["name"],
+        _endpoint(port),
+        port["device"]["path"] if port["device"]["present"] else "absent",
+        ", ".join(_client(port, client) for client in port["clients"]) or "-",
+        str(counters.get("from_device", "-")),
+        str(counters.get("to_device", "-")),
+        engine,
+        _about(port),
+    )
 
 
 def _about(port: dict[str, Any]) -> str:
@@ -174,15 +226,15 @@ def _about(port: dict[str, Any]) -> str:
 
 
 def _endpoint(port: dict[str, Any]) -> str:
-    if port["connect"]:
+    if port.get("connect"):
         return f"-> {port['connect']}"
     return str(port["listen"]) if port["listening"] else f"NOT {port['listen']}"
 
 
 def _client(port: dict[str, Any], client: dict[str, Any]) -> str:
-    if client["waits"]:
+    if client.get("waits"):
         return f"{client['address']} (waits)"
-    writes = port["sharing"] == "observed" and client["writes"]
+    writes = port.get("sharing") == "observed" and client["writes"]
     return f"{client['address']} (writes)" if writes else str(client["address"])
 
 

@@ -35,7 +35,7 @@ from conftest import (
     until,
 )
 from process import Daemon, StartDaemon, entry, environment, tcp_port
-from ttybridge import __version__
+from ttybridge import BUILD
 from ttybridge.daemon import metrics
 from ttybridge.model.values import Listen
 
@@ -183,7 +183,7 @@ async def test_a_page_has_everything_once() -> None:
         ("ttybridge_line_errors_total", "sw", "buffer_overrun"): 6,
     }
     (info,) = [family for family in families if family.name == "ttybridge_info"]
-    assert [(one.labels, one.value) for one in info.samples] == [({"version": __version__}, 1)]
+    assert [(one.labels, one.value) for one in info.samples] == [({"version": BUILD}, 1)]
     names = [family.name for family in families]
     assert len(names) == len(set(names))
     for family in families:

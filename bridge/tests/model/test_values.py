@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ttybridge.model.ports import KEYS
 from ttybridge.model.values import (
     Choice,
+    EscapedText,
     Integer,
     Kind,
     Listen,
+    Misread,
     NotAllowed,
     OffOr,
     Remote,
@@ -57,6 +61,27 @@ def test_a_listener_is_shown_as_people_write_it(listen: Listen, written: str) ->
     assert KEYS["listen"].parse(written) == (WrittenListener(listen),)
 
 
+@pytest.mark.parametrize(
+    ("text", "sound"),
+    [
+        *((r"\r", False), (r"\r\n", False), (r"AT\r", False), (r"\nlogin", False)),
+        *((r"a\rb", False), (r"\x1b[A", False), (r"\u001b", False), (r"\t", False)),
+        *((r"\\r", False), (r"C:\new\r", False), (r"\e[0m", False), (r"\0", False)),
+        *((r"C:\new", True), (r"C:\>", True), ("\r\n", True), ("\\", True), (r"\_/", True)),
+        *((r"\w+", True), (r"\test", True), (r"\x4", True)),
+    ],
+)
+def test_an_escape_is_meant_to_be_one(text: str, sound: bool) -> None:
+    """In single quotes YAML reads a backslash and a letter."""
+    kind = EscapedText("text")
+    if sound:
+        assert kind.parse(text) == text
+    else:
+        with pytest.raises(Misread, match="in double quotes$"):
+            kind.parse(text)
+    assert bool(re.search(kind.schema["pattern"], text)) == sound
+
+
 @pytest.mark.parametrize("written", ["pc.example.org:1", "192.0.2.7:65535", "[::1]:9999"])
 def test_a_remote_is_shown_as_people_write_it(written: str) -> None:
     remote = KEYS["connect"].parse(written)
@@ -92,7 +117,7 @@ def test_a_name_is_shown_as_it_is_where_that_can_be_read() -> None:
     assert label("core-switch") == "core-switch"
     assert label("") == "''"
     assert label("a\nb") == r"'a\nb'"
-    assert label(None) == "None"
+    assert label(None) == "empty"
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ttybridge.model.check import parse_portmap
+from ttybridge.model.check import Fault, parse_portmap
 from ttybridge.setup.inventory import (
     FACTS,
     SETTINGS,
-    check_host,
     check_listeners,
+    examine_host,
     ports_of_host,
     role_variables,
 )
@@ -26,6 +26,10 @@ NGINX: dict[str, Any] = {
     **{"user": 0, "program": "nginx", "units": ["nginx.service"]},
 }
 DROP_IN = "ser2net.service.d/ttyfleet.conf"
+
+
+def check_host(host: str, variables: dict[str, Any]) -> list[Fault]:
+    return examine_host(host, variables).faults
 
 
 def read(*listening: dict[str, Any], **keys: Any) -> dict[str, Any]:
@@ -99,7 +103,8 @@ def test_the_variables_of_the_roles_and_their_facts_are_known() -> None:
     for name in ours - {"serial_ports"}:
         found = check_host("pi", {"serial_ports": [], name: "x"})
         assert not any("unknown variable" in fault.problem for fault in found)
-    assert set(SETTINGS) - {"serial_firewall"} <= role_variables()
+    # Those of a run have no prefix of a role.
+    assert set(SETTINGS) - {"serial_firewall", "busy", "busy_timeout"} <= role_variables()
 
 
 def test_a_variable_that_is_gone_says_what_to_do() -> None:
@@ -148,13 +153,13 @@ def test_a_mode(mode: object, sound: bool) -> None:
             ["bridge_version: '2026-11-27': without quotes it is a date"],
         ),
         ("bridge_version:\nbridge_metrics: ''\nserial_firewall:\nuart_reboot:", []),
-        ("uart_bluetooth:", ["uart_bluetooth: None: write keep, mini or off"]),
+        ("uart_bluetooth:", ["uart_bluetooth: empty: write keep, mini or off"]),
         ("uart_bluetooth: off\nserial_firewall: yes\nuart_reboot: no\nbridge_metrics: 9410", []),
         ("verify_patience: 1:30\nverify_probe_timeout: '5'", []),
         ("verify_patience: -1", ["verify_patience: -1: write a whole number from 0 to 3600"]),
         ("verify_patience: 1.5", ["verify_patience: 1.5: write a whole number from 0 to 3600"]),
         ("verify_probe_timeout: off", ["verify_probe_timeout: False: write a whole number from 1"]),
-        ("verify_probe_timeout:", ["verify_probe_timeout: None: write a whole number from 1"]),
+        ("verify_probe_timeout:", ["verify_probe_timeout: empty: write a whole number from 1"]),
     ],
 )
 def test_what_yaml_reads_a_variable_as(variables: str, faults: list[str]) -> None:

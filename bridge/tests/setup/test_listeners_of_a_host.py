@@ -112,7 +112,8 @@ def test_what_the_text_prints_on_this_machine(both: tuple[socket.socket, socket.
     text = Path(listeners.__file__).read_text(encoding="utf-8")
     command = [sys.executable, "-I", "-c", text]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = {(one["address"], one["port"]): one for one in json.loads(done.stdout)}
+    listening = json.loads(done.stdout)["listening"]
+    found = {(one["address"], one["port"]): one for one in listening}
     only, dual = (one.getsockname()[1] for one in both)
     me = Path("/proc/self/comm").read_text().strip()
     for at in (("::", only), ("", dual)):

@@ -414,10 +414,7 @@ def test_an_answer_that_speaks_of_use_is_no_refusal(device: Any) -> None:
 def test_a_port_that_connects_has_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
     connecting = port(endpoint="-> pc:1")
-    assert (
-        read_back.check_port(connecting, UNIT, [], None, read_back.Bridge(), [connecting])
-        == "connects"
-    )
+    assert read_back.check_port(connecting, UNIT, [], None, BRIDGE, [connecting]) == "connects"
     found = read_back.check_port(connecting, UNIT, [], 5, BRIDGE, [connecting])
     assert found == "connected, device is there"
     away = read_back.Bridge(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 import socket
@@ -54,7 +55,7 @@ class Host:
         path = f"{self.root}/bin:{os.environ['PATH']}"
         done = subprocess.run(
             ["sh", "-c", script],
-            env={"PATH": path, "LISTENERS": text},
+            env={"PATH": path, "NETWORK": text, "PLACES": f"{self.root}/etc/ttybridge"},
             capture_output=True,
             cwd=self.root,
             check=True,
@@ -175,9 +176,47 @@ def test_a_configuration_of_ser2net_that_is_newer_than_its_service(host: Host) -
     assert host.read()["stale"] == ["ser2net.service"]
 
 
-def test_listeners(host: Host) -> None:
-    assert host.read()["listening"] == []
+def test_the_network(host: Host) -> None:
+    assert host.read()["network"] == {}
     with socket.create_server(("127.0.0.1", 0)) as server:
         number = server.getsockname()[1]
-        listening = host.read(Path(listeners.__file__).read_text())["listening"]
-    assert [one["address"] for one in listening if one["port"] == number] == ["127.0.0.1"]
+        with socket.create_connection(server.getsockname()) as client:
+            peer = f"127.0.0.1:{client.getsockname()[1]}"
+            network = host.read(Path(listeners.__file__).read_text())["network"]
+    here = [one["address"] for one in network["listening"] if one["port"] == number]
+    assert here == ["127.0.0.1"]
+    assert {"port": number, "peer": peer} in network["clients"]
+    assert network["sessions"] == {}
+
+
+def test_files_of_ours(host: Host) -> None:
+    assert (host.read()["files"], host.read()["checksums"]) == ([], {})
+    host.write("etc/ttybridge/ttybridge.toml", "ports\n")
+    host.write("etc/ttybridge/a 'name' of\nothers", "")
+    (host.root / "etc/ttybridge/link").symlink_to(EVIL)
+    read = host.read()
+    folder = f"{host.root}/etc/ttybridge"
+    kinds = {one["path"]: one["type"] for one in read["files"]}
+    assert kinds == {folder: "d", f"{folder}/ttybridge.toml": "f", f"{folder}/link": "l"}
+    checksum = hashlib.sha256(b"ports\n").hexdigest()
+    assert read["checksums"] == {f"{folder}/ttybridge.toml": checksum}
+    assert read["targets"] == {f"{folder}/link": SHOWN}
+    assert base64.b64decode(read["configuration"]) == b"ports\n"
+
+
+def test_services(host: Host) -> None:
+    assert host.read()["services"]["ttybridge.service"] == {}
+    host.command(
+        "systemctl",
+        "[ $1 != show ] || printf 'ActiveState=active\\nUnitFileState=enabled\\nX=\\033[m\\n'",
+    )
+    assert host.read()["services"]["ttybridge.service"] == {
+        "ActiveState": "active",
+        "UnitFileState": "enabled",
+    }
+
+
+def test_what_an_interrupted_run_has_kept(host: Host) -> None:
+    assert host.read()["unfinished"] == []
+    host.write("var/lib/ttyfleet/last-good/paths", "/etc/a\n/etc/b\n")
+    assert host.read()["unfinished"] == ["/etc/a", "/etc/b"]

@@ -1,19 +1,27 @@
-"""What verify.yml prints, from what the role verify notes of each host."""
+"""What verify.yml prints, from each host's plan and what it said of its ports."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from xml.etree import ElementTree
 
 from ttybridge.setup.table import table
 from ttybridge.setup.verify import report
 
+PORTS = [
+    {"name": "sw", "endpoint": "9999", "about": "", "engine": "bridge", "path": "/dev/x"},
+    {"name": "ups", "endpoint": "-> pc:1", "about": "", "engine": "bridge", "path": "/dev/y"},
+]
+PLAN: dict[str, Any] = {
+    **{"todo": {}, "fault": "", "unfit": [], "faults": [], "pending": [], "ports": PORTS},
+    "provisioned": True,
+}
 
-def noted(**facts: Any) -> dict[str, Any]:
-    """A host without faults."""
-    return {
-        **{"verify_unreadable": "", "verify_findings": [], "verify_differing": []},
-        **{"verify_further": [], "serial_ports_checked": [], **facts},
-    }
+
+def noted(*findings: dict[str, str], **plan: Any) -> dict[str, Any]:
+    """The facts of a host."""
+    return {"plan_host": {**PLAN, **plan}, "verify_said": {"stdout": json.dumps(findings)}}
 
 
 SOUND = {**{"about": "port sw", "port": "sw", "listen": "9999"}, "result": "listens", "todo": ""}
@@ -31,51 +39,95 @@ def test_an_optional_column_is_left_out_if_it_is_empty() -> None:
     assert table([("A", "B")], optional="B") == "A"
 
 
+def found(**hosts: dict[str, Any]) -> dict[str, Any]:
+    return report([*hosts], hosts)
+
+
 def test_ports_that_are_right() -> None:
-    hosts = {"pi-1": noted(verify_findings=[SOUND]), "pi-2": noted()}
-    assert report(["pi-1", "pi-2"], hosts) == {
-        "table": "HOST  PORT  LISTEN  RESULT\npi-1  sw    9999    listens",
-        "faults": [],
-    }
+    made = found(pi1=noted(SOUND), pi2=noted())
+    assert made["table"] == "HOST  PORT  LISTEN  RESULT\npi1   sw    9999    listens"
+    assert made["faults"] == []
+    assert json.loads(made["json"])["ok"]
+
+
+WRONG = {**SOUND, "result": "ttybridge does not listen", "todo": "run playbook.yml"}
+DRIFT = {
+    "bridge": {"differs": ["/etc/a (content)"], "faults": ["runs another program; stop it"]},
+    "udev": {"differs": ["/etc/b (missing)"], "faults": []},
+}
+BAD = noted(SOUND, WRONG, todo=DRIFT, pending=["has not been rebooted; run sudo reboot there"])
 
 
 def test_all_that_can_be_wrong_with_a_host() -> None:
-    wrong = {**SOUND, "result": "ttybridge does not listen", "todo": "run playbook.yml"}
-    host = noted(
-        verify_findings=[SOUND, wrong],
-        verify_differing=["the udev rules", "ttybridge's unit"],
-        verify_further=["has not been rebooted; run sudo reboot there"],
-    )
-    found = report(["pi"], {"pi": host})
-    differs = "not as the inventory says: the udev rules, ttybridge's unit"
-    assert found["table"].splitlines()[1:] == [
+    made = found(pi=BAD)
+    differs = "not as the inventory says: /etc/a (content), /etc/b (missing)"
+    assert made["table"].splitlines()[1:] == [
         "pi    sw    9999    listens",
         "pi    sw    9999    ttybridge does not listen",
         f"pi    -     -       {differs}",
         "pi    -     -       has not been rebooted",
+        "pi    -     -       runs another program",
     ]
-    assert found["faults"] == [
+    assert made["faults"] == [
         "pi: port sw: ttybridge does not listen; run playbook.yml",
         f"pi: {differs}; run playbook.yml (--diff shows what it writes)",
         "pi: has not been rebooted; run sudo reboot there",
+        "pi: runs another program; stop it",
     ]
 
 
 def test_a_host_that_was_not_read_back() -> None:
-    ports = [
-        {"name": "sw", "endpoint": "9999", "about": ""},
-        {"name": "ups", "endpoint": "-> pc:1", "about": ""},
-    ]
-    host = {
-        **noted(
-            serial_ports_checked=ports, verify_unreadable="cannot be reached\nsee that it is on"
-        )
-    }
-    found = report(["pi"], {"pi": host})
-    assert found["table"].splitlines()[1:] == [
+    made = found(pi=noted(fault="cannot be reached\nsee that it is on"))
+    assert made["table"].splitlines()[1:] == [
         "pi    sw    9999     host not read back",
         "pi    ups   -> pc:1  host not read back",
     ]
-    assert found["faults"] == ["pi: cannot be reached", "pi: see that it is on"]
-    host = {**host, "verify_unreadable": "not provisioned yet", "verify_provisioned": False}
-    assert "not provisioned yet" in report(["pi"], {"pi": host})["table"]
+    assert made["faults"] == ["pi: cannot be reached", "pi: see that it is on"]
+    assert found(pi=noted(fault="cannot be reached", ports=[]))["table"].splitlines()[1:] == [
+        "pi    -     -       cannot be reached"
+    ]
+
+
+def test_a_host_without_an_engine_is_not_provisioned_yet() -> None:
+    made = found(pi=noted(provisioned=False))
+    words = "not provisioned yet: run playbook.yml"
+    assert [line.split(maxsplit=3)[-1] for line in made["table"].splitlines()[1:2]] == [words]
+    assert made["faults"] == [f"pi: {words}"]
+
+
+def test_a_host_that_fails_while_it_is_read_back() -> None:
+    gone = {**noted(), "verify_said": {"unreachable": True, "msg": "no route"}}
+    broken = {
+        **noted(),
+        "verify_said": {"rc": 1, "stdout": "", "stderr": "Traceback\nKeyError: x\n"},
+    }
+    assert found(gone=gone, broken=broken)["faults"] == [
+        "gone: cannot be reached: no route; see that it is on and that ssh lets you in",
+        "broken: Read the ports back failed: KeyError: x",
+    ]
+
+
+def test_the_report_for_programs() -> None:
+    whole = json.loads(found(good=noted(SOUND), bad=BAD)["json"])
+    assert (whole["format"], whole["ok"]) == (1, False)
+    good, bad = whole["hosts"]
+    assert (good["name"], good["ok"], bad["ok"]) == ("good", True, False)
+    assert bad["drift"] == ["/etc/a (content)", "/etc/b (missing)"]
+    assert [port["ok"] for port in bad["ports"]] == [True, False]
+    assert bad["ports"][1]["fault"] == "port sw: ttybridge does not listen; run playbook.yml"
+
+
+def test_the_report_as_junit_has_a_case_for_each_port() -> None:
+    off = noted(fault="cannot be reached")
+    root = ElementTree.fromstring(found(good=noted(SOUND), bad=BAD, off=off)["junit"])
+    suites = {suite.get("name"): suite for suite in root}
+    assert [(suite.get("tests"), suite.get("failures")) for suite in root] == [
+        ("2", "0"),
+        ("3", "2"),
+        ("3", "3"),
+    ]
+    cases = suites["bad"].findall("testcase")
+    assert [case.get("name") for case in cases] == ["host", "sw", "sw"]
+    failure = cases[2].find("failure")
+    assert failure is not None
+    assert failure.get("message") == "port sw: ttybridge does not listen; run playbook.yml"

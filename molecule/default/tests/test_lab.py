@@ -271,7 +271,8 @@ def test_verify_names_the_port_without_a_device_and_the_file_that_differs(
     verify = run_playbook("verify.yml", INVENTORY, "--limit", name)
     assert verify.returncode != 0
     assert re.search(rf"{name}.*{replugged.name}.*no device", verify.stdout), verify.stdout
-    assert f"{name}: not as the inventory says: ttybridge's TLS files;" in verify.stdout
+    differs = "not as the inventory says: /etc/ttybridge/tls/pi.pem (content);"
+    assert f"{name}: {differs}" in verify.stdout
 
 
 def test_the_installed_ser2net_reads_what_is_rendered_for_every_key(host: Host, name: str) -> None:

@@ -20,6 +20,10 @@ class ControlError(Exception):
     """The daemon cannot be asked; the message says why and what to do."""
 
 
+class NoDaemon(ControlError):
+    """There is no daemon to ask."""
+
+
 def own_path() -> Path:
     """Where a daemon makes its socket: systemd's RuntimeDirectory=, else /run or the user's own."""
     if "RUNTIME_DIRECTORY" in os.environ:
@@ -105,7 +109,7 @@ def ask(path: Path, command: str, **arguments: str | None) -> dict[str, Any]:
                 f"{path}: permission denied: use sudo, or join group dialout"
             ) from None
         except (FileNotFoundError, ConnectionRefusedError):
-            raise ControlError(
+            raise NoDaemon(
                 f"no daemon answers at {path}: systemctl status ttybridge says why"
             ) from None
         except (OSError, ValueError) as error:

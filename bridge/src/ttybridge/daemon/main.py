@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from ttybridge import BUILD
 from ttybridge.daemon import control, metrics, systemd
 from ttybridge.model.config import Config, ConfigError
 from ttybridge.serve import handover
@@ -148,6 +149,7 @@ class _Reloader:
     def status(self) -> dict[str, Any]:
         """Everything that `ttybridge status --json` shows."""
         return {
+            "version": BUILD,
             **self._server.status(),
             "metrics": self.exporter.status(),
             "reload_problem": self._problem,

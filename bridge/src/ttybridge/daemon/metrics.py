@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ttybridge import __version__
+from ttybridge import BUILD
 from ttybridge.model.values import Listen
 from ttybridge.net.sockets import BACKLOG, RETRY_SECONDS, open_listener
 
@@ -223,7 +223,7 @@ def _page(status: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
         def collect(self) -> Iterator[Metric]:
             ports = status()["ports"]
             yield InfoMetricFamily(
-                "ttybridge", "The version of ttybridge that runs.", {"version": __version__}
+                "ttybridge", "The version of ttybridge that runs.", {"version": BUILD}
             )
             for name, meaning, read in PORT_METRICS:
                 family = (

@@ -164,7 +164,9 @@ def check_portmap(
     faults: list[Fault] = []
     common = _parse_defaults(defaults, f"{where}: serial_ports_defaults", faults)
     if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
-        problem = f"{shown(entries)} is not a list: write one entry a port, each with a name"
+        is_no_list = "" if entries is None else " is not a list"
+        cure = "write one entry a port, each with a name, or [] for none"
+        problem = f"{shown(entries)}{is_no_list}: {cure}"
         return (), [*faults, Fault(where, "serial_ports", problem)]
     places = _places(entries, where)
     drafts = [

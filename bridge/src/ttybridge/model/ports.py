@@ -14,6 +14,7 @@ from typing import Any
 
 from ttybridge.model.values import (
     Choice,
+    EscapedText,
     Integer,
     Kind,
     Listen,
@@ -210,9 +211,13 @@ class Log:
 class Probe:
     """What the provisioning check sends through a port, and the answer that it expects."""
 
-    send: str = setting(Text('text, such as "\\r"'), "text sent to the device", touches="live")
+    send: str = setting(
+        EscapedText('text, such as "\\r"'), "text sent to the device", touches="live"
+    )
     expect: str = setting(
-        Text("text that the answer holds", r"[^\x00]+"), "text in the answer", touches="live"
+        EscapedText("text that the answer holds", r"[^\x00]+"),
+        "text in the answer",
+        touches="live",
     )
 
 

@@ -43,6 +43,10 @@ class NotAllowed(ValueError):
         super().__init__(f"write {kind.allowed}")
 
 
+class Misread(ValueError):
+    """A value that YAML reads as another than was meant; the message begins with the value."""
+
+
 class BadKeys(ValueError):
     """Every fault inside a table or a list.
 
@@ -240,6 +244,31 @@ class Text:
         return str(value)
 
 
+# A backslash and what it means in double quotes. In a Windows path such as C:\\new it may be meant.
+_ESCAPE = r"\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|[0abefnrtv](?![0-9A-Za-z]))"
+_NO_ESCAPES = rf"(?![\s\S]*{_ESCAPE})(?:(?=[\s\S]*:\\)|(?![\s\S]*\\[nr]))"
+
+
+@dataclass(frozen=True)
+class EscapedText:
+    """Text in which \\r and the like are characters: in single quotes they would be two each."""
+
+    allowed: str
+    pattern: str = rf"[^{_UNPRINTABLE}]*"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return _matching(_NO_ESCAPES + self.pattern, self.allowed)
+
+    def parse(self, value: object) -> str:
+        text = Text(self.allowed, self.pattern).parse(value)
+        if not re.match(_NO_ESCAPES, text):
+            quoted = text.replace('"', r"\"")
+            problem = f"'{text}' in single quotes, or in none, has a backslash and a letter"
+            raise Misread(f'{problem}: write "{quoted}", in double quotes')
+        return text
+
+
 @dataclass(frozen=True)
 class UsbId:
     """A USB vendor or product id: four hexadecimal digits, in quotes, lower case."""
@@ -251,11 +280,23 @@ class UsbId:
         return _matching("[0-9a-fA-F]{4}", self.allowed)
 
     def parse(self, value: object) -> str:
-        if isinstance(value, int) and not isinstance(value, bool):
-            raise ValueError(f"YAML reads it as a number: write {self.allowed}")
-        if not isinstance(value, str) or not re.fullmatch(r"[0-9a-fA-F]{4}", value):
-            raise NotAllowed(self)
-        return str(value.lower())
+        if isinstance(value, str) and re.fullmatch(r"[0-9a-fA-F]{4}", value):
+            return str(value.lower())
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 0xFFFF:
+            raise Misread(f"{value} {self._meant(value)}")
+        raise NotAllowed(self)
+
+    @staticmethod
+    def _meant(number: int) -> str:
+        """What a person wrote without quotes, for a number that YAML made of it."""
+        octal, digits, hexadecimal = f"{number:04o}", f"{number:04}", f"{number:04x}"
+        if number < 0o1000:
+            problem = f'({octal} without quotes is octal): write "{octal}"'
+            return f'{problem}, or "{digits}" if you wrote {number:d}'
+        if number < 10_000:
+            problem = f'({digits} without quotes is a number): write "{digits}"'
+            return f'{problem}, or "{hexadecimal}" if you wrote 0x{hexadecimal}'
+        return f'(0x{hexadecimal} without quotes is a number): write "{hexadecimal}"'
 
 
 def _check_interface(address: str) -> None:
@@ -548,6 +589,8 @@ def parse_keys(
             values[str(name)] = kinds[name].parse(item)
         except BadKeys as inside:
             bad += [(inside_of(str(name), key), problem) for key, problem in inside.bad]
+        except Misread as error:
+            bad.append((str(name), str(error)))
         except ValueError as error:
             bad.append((str(name), f"{shown(item)}: {error}"))
     return values, bad
@@ -736,6 +779,8 @@ def label(name: object) -> str:
 
 def shown(value: object) -> str:
     """A value for a message: as a person wrote it, cut to one line."""
+    if value is None:
+        return "empty"
     try:
         text = repr(_plain(value))
     except (RecursionError, ValueError):  # a list in itself, a number of thousands of digits

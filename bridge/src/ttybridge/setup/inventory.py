@@ -9,13 +9,13 @@ import dataclasses
 import difflib
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ttybridge.model.check import TLS_DIRECTORY, Fault, Site, check_portmap, parse_portmap
-from ttybridge.model.ports import Listener, Port, Tls, as_entry, as_variables
+from ttybridge.model.ports import BY_NAME, Listener, Port, Tls, as_entry, as_variables
 from ttybridge.model.values import (
     Choice,
     Integer,
@@ -68,6 +68,11 @@ SETTINGS: dict[str, tuple[Kind, str]] = {
         Text("the version of a program on the host, such as 0.1.0+1a2b3c4d", r"[A-Za-z0-9.+-]*"),
         "Program of ttybridge to go back to.",
     ),
+    "busy": (
+        Choice(("force", "skip", "wait")),
+        "What to do if ports of ser2net are in use when it must restart.",
+    ),
+    "busy_timeout": (Integer(1, 86400), "Seconds that busy: wait waits before the host fails."),
     "serial_firewall": (Switch(), "Whether a firewall lets only the networks of allow in."),
     "uart_bluetooth": (
         Choice(BLUETOOTH),
@@ -99,26 +104,57 @@ REMOVED = {
 # Facts that the roles set. The second playbook of a run finds them among a host's variables.
 FACTS = frozenset(
     {
-        *("bridge_differs", "bridge_faults", "firewall_differs", "host_fault", "host_read"),
-        *("host_ser2net_version", "host_taken", "ser2net_differs", "serial_ports_checked"),
-        *("serial_ports_guarded", "uart_differs", "uart_faults", "udev_differs"),
-        *("verify_differing", "verify_findings", "verify_further", "verify_provisioned"),
-        *("verify_unreadable",),
+        *("host_fault", "host_read", "plan_failed", "plan_host", "plan_outcome", "ser2net_busy"),
+        *("verify_said",),
     }
 )
 
 # Similarity from which on a name counts as misspelt: one wrong letter in nine.
 _ALIKE = 0.88
 
+# Devices that are allowed, and seldom what is meant.
+_DEVICES_TO_NOTE = (
+    (
+        r"/dev/tty(USB|ACM)[0-9]+",
+        "its number changes with the order in which adapters are plugged in: write usb instead; "
+        "discover.yml prints what to write",
+    ),
+    (
+        r"/dev/(tty[0-9]*|console|vcs.*)",
+        "it is a screen of the host and no serial port: write usb, or a path such as /dev/ttyAMA0",
+    ),
+    (
+        r"/dev/pts/[0-9]+",
+        "it is a terminal of a program, and its number changes: write a path that stays",
+    ),
+    (
+        rf"{BY_NAME}/.*",
+        "ttyfleet makes the links in this folder, for ports with usb: write usb instead",
+    ),
+)
+
 # The units that the roles write.
 _BRIDGE, _SER2NET = "ttybridge.service", "ser2net.service"
 
 
-def check_host(host: str, variables: Mapping[str, Any]) -> list[Fault]:
-    """Return every fault in a host's variables, those of its port map included."""
+@dataclass(frozen=True)
+class Examined:
+    """What is wrong with a host, what is worth a note, and how many sound ports it has."""
+
+    faults: list[Fault]
+    notes: list[Fault]
+    ports: int
+
+
+def examine_host(host: str, variables: Mapping[str, Any], where_looked: str = "") -> Examined:
+    """Find every fault in a host's variables, those of its port map included.
+
+    `where_looked` says where Ansible found no port map, if it finds none.
+    """
     faults = list(_names(host, variables))
     values, bad = _settings(variables)
     faults += [Fault(host, name, problem) for name, problem in bad.items()]
+    ports: tuple[Port, ...] = ()
     if "serial_ports" in variables:
         folder = variables.get("inventory_dir")
         reserved = tuple(_reserved(variables, values.get("bridge_metrics")))
@@ -126,11 +162,13 @@ def check_host(host: str, variables: Mapping[str, Any]) -> list[Fault]:
         firewall = "serial_firewall" in bad or values.get("serial_firewall", False)
         site = Site(Path(folder) if folder else None, reserved, firewall)
         defaults = variables.get("serial_ports_defaults", {})
-        faults += check_portmap(variables["serial_ports"], defaults, host, site)[1]
+        ports, more = check_portmap(variables["serial_ports"], defaults, host, site)
+        faults += more
     elif not faults:
-        problem = "missing: write the host's port map in host_vars/, or [] for none"
+        where = f"missing: {where_looked}" if where_looked else "missing"
+        problem = f"{where}: write the host's port map in host_vars/{host}.yml, or [] for none"
         faults.append(Fault(host, "serial_ports", problem))
-    return faults
+    return Examined(faults, list(_notes(host, ports)), len(ports))
 
 
 def ports_of_host(entries: object, defaults: object = None) -> list[dict[str, Any]]:
@@ -210,7 +248,16 @@ def role_variables(roles: Path = ROLES) -> frozenset[str]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     files = roles.glob("*/meta/argument_specs.yml")
     specs = [yaml.load(file.read_text("utf-8"), loader)["argument_specs"] for file in files]
-    return frozenset(name for spec in specs for name in spec["main"]["options"])
+    entries = [entry for spec in specs for entry in spec.values()]
+    return frozenset(name for entry in entries for name in entry.get("options", ()))
+
+
+def _notes(host: str, ports: Iterable[Port]) -> Iterator[Fault]:
+    """A note for each device whose path may soon, or always, be another thing than is meant."""
+    for port in ports:
+        for pattern, words in _DEVICES_TO_NOTE:
+            if port.device and re.fullmatch(pattern, port.device):
+                yield Fault(f"{host}: port {port.name}", "device", f"{shown(port.device)}: {words}")
 
 
 def _names(host: str, variables: Mapping[str, Any]) -> Iterator[Fault]:
@@ -222,6 +269,7 @@ def _names(host: str, variables: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(host, name, f"unknown variable; did you mean {near}?")
 
 
+@functools.lru_cache(maxsize=10_000)
 def _meant(name: str) -> str:
     """The variable that a misspelt name is meant to be; "" if the name is not misspelt.
 

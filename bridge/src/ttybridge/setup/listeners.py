@@ -2,9 +2,11 @@
 
     python3 - <listeners.py
 
-prints the listeners as JSON: a list of {"address", "port", "user", "program", "units"}. "address"
-is "" for every address, IPv4 and IPv6; "user" is a number; "program" and "units" (of systemd) are
-those of the processes with the socket. They are "" and [] for who is not root.
+prints JSON: "listening", the listeners as a list of {"address", "port", "user", "program",
+"units"}; "clients", the connections as a list of {"port", "peer"}; and "sessions", the clients of
+each port of ttybridge. "address" is "" for every address, IPv4 and IPv6; "user" is a number;
+"program" and "units" (of systemd) are those of the processes with the socket. They are "" and []
+for who is not root.
 
 The role host sends this file to hosts, so it imports only the standard library. The facts come
 from proc(5) and sock_diag(7).
@@ -24,6 +26,10 @@ import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+# Where ttybridge answers; see ttybridge.daemon.control.
+CONTROL = Path("/run/ttybridge/control.sock")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -96,6 +102,31 @@ def listeners(root: Path = Path("/"), only_ipv6: Collection[int] = ()) -> Iterat
         program = _text(processes[0] / "comm").rstrip("\n") if processes else ""
         units = dict.fromkeys(unit for process in processes for unit in _units(process))
         yield Listener("" if dual else str(one.address), one.port, one.user, program, tuple(units))
+
+
+def listens(address: str, port: int, open_: list[Connection]) -> list[Connection]:
+    """The listening sockets at an address and TCP port; "" is every address."""
+    return [
+        one
+        for one in open_
+        if one.listening
+        and one.port == port
+        and (
+            one.address == ipaddress.ip_address(address) if address else one.address.is_unspecified
+        )
+    ]
+
+
+def peers(address: str, port: int, open_: list[Connection]) -> list[str]:
+    """The clients that are connected to a listener, each as `address:port`."""
+    addresses = {one.address for one in listens(address, port, open_)}
+    return [
+        one.peer
+        for one in open_
+        if not one.listening
+        and one.port == port
+        and (one.address in addresses or any(address.is_unspecified for address in addresses))
+    ]
 
 
 def without_ipv4() -> set[int]:
@@ -173,6 +204,32 @@ def _text(path: Path) -> str:
         return ""
 
 
+def sessions(path: Path = CONTROL) -> dict[str, list[dict[str, Any]]]:
+    """Return the clients of each port of ttybridge, as `ttybridge status --json` shows them.
+
+    The result is empty if no daemon answers.
+    """
+    try:
+        with socket.socket(socket.AF_UNIX) as daemon:
+            daemon.settimeout(5)
+            daemon.connect(str(path))
+            daemon.sendall(b'{"command": "status"}\n')
+            with daemon.makefile("rb") as stream:
+                status = json.loads(stream.readline())
+        return {port["name"]: port["clients"] for port in status["ports"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def network() -> dict[str, Any]:
+    """Return what the role host wants to know: "listening", "clients" and "sessions"."""
+    established = (one for one in connections() if not one.listening)
+    return {
+        "listening": [dataclasses.asdict(one) for one in listeners(only_ipv6=without_ipv4())],
+        "clients": [{"port": one.port, "peer": one.peer} for one in established],
+        "sessions": sessions(),
+    }
+
+
 if __name__ == "__main__":
-    found = listeners(only_ipv6=without_ipv4())
-    print(json.dumps([dataclasses.asdict(one) for one in found]))
+    print(json.dumps(network()))

@@ -3,8 +3,9 @@
     python3 -m ttybridge.setup.read_back JSON
 
 JSON is {"ports": [...], "metrics": {"address", "port", "text"} or null, "patience": seconds,
-"probe_timeout": seconds}. The ports are as the role serial_ports returns them; "metrics" is where
-ttybridge should show its metrics. Devices are checked and probed only if "probe_timeout" is given.
+"present": [paths], "probe_timeout": seconds}. The ports are as the role serial_ports returns them;
+"metrics" is where ttybridge should show its metrics. Devices are checked and probed if
+"probe_timeout" is given; else only those that were "present" before a change.
 
 It prints a JSON list with a finding for each port and for the metrics: {"about", "port", "listen",
 "result", "todo"}. An empty "todo" means that all is right.
@@ -27,13 +28,13 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ttybridge.setup.listeners import Connection, connections
+from ttybridge.setup.listeners import Connection, connections, listens, peers
 
 UNITS = {"bridge": "ttybridge", "ser2net": "ser2net"}
 GROUP = "dialout"  # both daemons run in this group
@@ -114,18 +115,6 @@ def last_words(name: str) -> str:
     return f": {answer.stdout.strip()}" if answer.stdout.strip() else ""
 
 
-def listens(listener: dict[str, Any], open_: list[Connection]) -> list[Connection]:
-    """The listening sockets at a listener's address and TCP port."""
-    wanted = listener["address"]
-    return [
-        one
-        for one in open_
-        if one.listening
-        and one.port == listener["port"]
-        and (one.address == ipaddress.ip_address(wanted) if wanted else one.address.is_unspecified)
-    ]
-
-
 def check_listeners(
     port: dict[str, Any], name: str, unit: dict[str, str], open_: list[Connection], why: str | None
 ) -> None:
@@ -150,7 +139,7 @@ def check_listener(
 
     `why` is the daemon's own reason for a listener that it cannot open.
     """
-    found = listens(listener, open_)
+    found = listens(listener["address"], listener["port"], open_)
     uid = unit["UID"]
     if not found:
         raise Fault(
@@ -362,6 +351,7 @@ def check_port(
     probe_timeout: float | None,
     bridge: Bridge,
     ports: list[dict[str, Any]],
+    present: Collection[str] = (),
 ) -> str:
     """Return the result for a port in words, or raise its first fault."""
     name = UNITS[port["engine"]]
@@ -372,6 +362,11 @@ def check_port(
         if listener["tls"]:
             check_tls(listener["tls"])
     if probe_timeout is None:
+        was_present = port["path"] in present
+        if was_present:
+            check_device(port["path"])
+        if port["engine"] == "bridge" and (was_present or port["name"] not in bridge.ports):
+            check_served(port["name"], bridge)
         return "listens" if port["listeners"] else "connects"
     check_device(port["path"])
     check_alone(port, ports)
@@ -381,7 +376,11 @@ def check_port(
         if problem:
             raise Fault(problem, "see that something listens there, or correct connect")
         return "connected, device is there"
-    users = sorted(user for listener in port["listeners"] for user in peers(listener, open_))
+    users = sorted(
+        user
+        for listener in port["listeners"]
+        for user in peers(listener["address"], listener["port"], open_)
+    )
     if users:
         return f"in use by {', '.join(users)}"
     if not port["probe"]:
@@ -393,18 +392,6 @@ def check_port(
             return probe(listener, port["probe"], probe_timeout)
         reasons.append(reason)
     return f"listens, device is there; not probed: {', '.join(dict.fromkeys(reasons))}"
-
-
-def peers(listener: dict[str, Any], open_: list[Connection]) -> list[str]:
-    """The clients of a listener."""
-    addresses = {one.address for one in listens(listener, open_)}
-    return [
-        one.peer
-        for one in open_
-        if not one.listening
-        and one.port == listener["port"]
-        and (one.address in addresses or any(address.is_unspecified for address in addresses))
-    ]
 
 
 def ask_bridge() -> Bridge:
@@ -452,6 +439,7 @@ def findings(
     ports: list[dict[str, Any]],
     metrics: dict[str, Any] | None = None,
     probe_timeout: float | None = None,
+    present: Collection[str] = (),
 ) -> Iterator[dict[str, str]]:
     """A finding for each port, and one for the metrics if they are or should be shown."""
     state = units({UNITS[port["engine"]] for port in ports})
@@ -462,7 +450,7 @@ def findings(
     def find(port: dict[str, Any]) -> dict[str, str]:
         unit = state[UNITS[port["engine"]]]
         about = {"about": f"port {port['name']}", "port": port["name"], "listen": port["endpoint"]}
-        return about | judged(check_port, port, unit, open_, probe_timeout, bridge, ports)
+        return about | judged(check_port, port, unit, open_, probe_timeout, bridge, ports, present)
 
     with ThreadPoolExecutor(max_workers=32) as pool:
         yield from pool.map(find, ports)
@@ -498,7 +486,12 @@ def main(argument: str) -> None:
         json.dumps(
             patiently(
                 lambda: list(
-                    findings(wanted["ports"], wanted.get("metrics"), wanted.get("probe_timeout"))
+                    findings(
+                        wanted["ports"],
+                        wanted.get("metrics"),
+                        wanted.get("probe_timeout"),
+                        wanted.get("present", ()),
+                    )
                 ),
                 wanted.get("patience", 0),
             )

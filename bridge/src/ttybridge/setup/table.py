@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 
-def table(rows: Sequence[Sequence[str]], optional: str = "") -> str:
+def table(rows: Sequence[Sequence[str]], optional: Collection[str] = ()) -> str:
     """Return rows of equally many cells as lines, none of which ends in spaces.
 
-    The first row is the head. The column with the head `optional` is left out if it has no text.
+    The first row is the head. A column whose head is in `optional` is left out if it has no text.
     """
     columns = [
-        column for column in zip(*rows, strict=True) if column[0] != optional or any(column[1:])
+        column for column in zip(*rows, strict=True) if column[0] not in optional or any(column[1:])
     ]
     widths = [max(map(len, column)) for column in columns]
     lines = (
