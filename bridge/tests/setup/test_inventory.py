@@ -299,6 +299,16 @@ def test_what_the_roles_run_is_not_in_the_way(engine: str) -> None:
     assert said_of(read(ser2net, units=[DROP_IN]), engine=engine) == []
 
 
+def test_listeners_of_a_daemon_that_starts_again_and_again_are_not_in_the_way() -> None:
+    kept = {**NGINX, "user": 61500, "program": "systemd", "units": []}
+    between_starts = {"ttybridge.service": "[not set]"}
+    installed = {**read(kept, units=["ttybridge.service"]), "users": between_starts}
+    assert said_of(installed) == []
+    assert len(said_of({**installed, "units": []})) == 1
+    of_a_socket_unit = {**kept, "user": 0}
+    assert len(said_of({**installed, "listening": [of_a_socket_unit]})) == 1
+
+
 def test_a_ser2net_that_somebody_else_set_up_stays_unless_it_gets_our_ports() -> None:
     ser2net = {**NGINX, "program": "ser2net", "units": ["ser2net.service"]}
     assert said_of(read(ser2net), engine="ser2net") == []

@@ -345,6 +345,10 @@ def _on_the_host(file: str) -> str:
     return file if file.startswith("/") else f"{TLS_DIRECTORY}/{file.rpartition('/')[2]}"
 
 
+# The numbers that systemd gives users of services with DynamicUser.
+_DYNAMIC_USERS = range(61184, 65520)
+
+
 def _is_ours(listener: Mapping[str, Any], ports: Sequence[Port], read: Mapping[str, Any]) -> bool:
     """Whether the roles stop a listener, or make it what its port says.
 
@@ -355,7 +359,14 @@ def _is_ours(listener: Mapping[str, Any], ports: Sequence[Port], read: Mapping[s
     if f"{_SER2NET}.d/ttyfleet.conf" in read["units"] or any(p.engine == "ser2net" for p in ports):
         ours.add(_SER2NET)
     users = {str(read["users"].get(unit)) for unit in ours} - {"0"}
-    return bool(ours & {*listener["units"]}) or str(listener["user"]) in users
+    # While ttybridge starts again and again it has no user, and systemd keeps its listeners. The
+    # sockets that systemd itself opens are root's.
+    is_kept = listener["program"] == "systemd" and int(listener["user"]) in _DYNAMIC_USERS
+    return (
+        bool(ours & {*listener["units"]})
+        or str(listener["user"]) in users
+        or (is_kept and _BRIDGE in read["units"])
+    )
 
 
 def _in_words(listener: Mapping[str, Any]) -> str:
