@@ -58,7 +58,8 @@ program=$(readlink /usr/local/bin/ttybridge 2>/dev/null)
 say program "${program##*/}"
 # The state of ser2net before the first run ("enabled active"), and its configurations: those of the user, those that
 # are kept to be put back, and ours.
-ours() { grep -qs '^# Written by ttyfleet' "$1"; }
+# A file that is none, such as a pipe, would never end.
+ours() { [ -f "$1" ] && grep -qs '^# Written by ttyfleet' "$1"; }
 echo 'ser2net: {'
 say '  before' "$(tr '\n' ' ' 2>/dev/null </var/lib/ttyfleet/ser2net.service)" ,
 for which in foreign kept ours; do
@@ -120,7 +121,8 @@ for unit in ttybridge.service ser2net.service ttyfleet-firewall.service; do
   echo '},'
 done
 echo '}'
-echo "configuration: '$(base64 --wrap=0 /etc/ttybridge/ttybridge.toml 2>/dev/null)'"
+configuration=/etc/ttybridge/ttybridge.toml
+echo "configuration: '$([ ! -f $configuration ] || base64 --wrap=0 $configuration)'"
 # Who listens on TCP, who is connected, and the users of our units: in a container root cannot see which process has a
 # socket.
 network=
