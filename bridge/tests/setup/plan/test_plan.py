@@ -172,10 +172,11 @@ PORTS = ports_of_host(
         {"name": "switch", "device": "/dev/ttyUSB1", "listen": 9999, "engine": "ser2net"},
     ]
 )
+ANY = {"address": "", "program": "x"}
 NETWORK: dict[str, Any] = {
     "listening": [
-        {"port": 9999, "user": 0, "units": ["ser2net.service"]},
-        {"port": 10001, "user": 0, "units": ["ttybridge.service"]},
+        {**ANY, "port": 9999, "user": 0, "units": ["ser2net.service"]},
+        {**ANY, "port": 10001, "user": 0, "units": ["ttybridge.service"]},
     ],
     "clients": [
         {"port": 9999, "peer": "192.0.2.1:4001"},
@@ -196,7 +197,7 @@ def test_a_restart_of_ser2net_names_whom_it_disconnects() -> None:
 
 def test_a_client_of_a_port_that_ser2net_loses_is_named_by_the_tcp_port() -> None:
     # In a container nobody sees the unit of a listener; the user tells.
-    listening = [{"port": 9999, "user": 61000, "units": []}]
+    listening = [{**ANY, "port": 9999, "user": 61000, "units": []}]
     there = read(**{**NETWORK, "listening": listening}, services=RUNS)
     there["users"] = {"ser2net.service": "61000"}
     wanted = {"service": "ser2net.service", "running": True, "files": FILES, "ports": []}
