@@ -61,6 +61,11 @@ def plan_summary(why: Mapping[str, str], again: str) -> str:
     return str(inert(rollout.summary(why, again)))
 
 
+def plan_why(result: Mapping[str, Any], task: str, host: str) -> str:
+    """Why a task has failed, on one line."""
+    return str(inert(rollout.why(result, task, host)))
+
+
 def rollout_batches(written: Any) -> list[int | str]:
     """A roll-out as `serial` takes it: its value, and what was cut off it on the command line."""
     return rollout.batches(*written)
@@ -87,6 +92,7 @@ class FilterModule:
             "plan_refusals": plan_refusals,
             "plan_stopped_at": plan_stopped_at,
             "plan_summary": plan_summary,
+            "plan_why": plan_why,
             "reading": read_host,
             "rollout_batches": rollout_batches,
         }

@@ -109,3 +109,34 @@ def test_the_summary_says_how_to_go_on() -> None:
         "pi1: off\npi2: a\npi2: b\n"
         "When that is corrected: ansible-playbook playbook.yml --limit pi1,pi2"
     )
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ({"msg": "pi: no such thing"}, "Do it: no such thing"),
+        ({}, "Do it: no reason given"),
+        ({"msg": "one\n  two"}, "Do it: one two"),
+        (
+            {"msg": "non-zero return code", "stderr": "Traceback\n  x\nOSError: full\n"},
+            "Do it: non-zero return code: OSError: full",
+        ),
+        ({"msg": "apt: full", "stderr": "full"}, "Do it: apt: full"),
+        (
+            {
+                "msg": "One or more items failed",
+                "results": [
+                    {"item": {"path": "/a"}},
+                    {"failed": True, "item": {"path": "/b"}, "msg": "no room", "stderr": ""},
+                ],
+            },
+            "Do it: /b: no room",
+        ),
+        (
+            {"msg": "x", "results": [{"failed": True, "item": "a", "msg": "\x1b[m"}]},
+            "Do it: \\x1b[m",
+        ),
+    ],
+)
+def test_why_a_task_has_failed_is_one_line(result: dict[str, Any], words: str) -> None:
+    assert rollout.why(result, "host : Do it", "pi") == words

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ttybridge.model.values import printable
 from ttybridge.setup.words import count
 
 # The canary, a quarter of the hosts, the rest.
@@ -119,6 +120,23 @@ def stopped_at(
     return [
         one for one in before if facts[one].get("plan_failed", "plan_outcome" not in facts[one])
     ]
+
+
+def why(result: Mapping[str, Any], task: str, host: str) -> str:
+    """Return why a task has failed on a host, on one line.
+
+    In a loop the first item that failed says it. Of what a command prints the last line counts: so
+    ends a traceback.
+    """
+    failed = (one for one in result.get("results", []) if one.get("failed"))
+    one = next(failed, result)
+    item = one.get("item")
+    path = str(item.get("path", "")) if isinstance(item, Mapping) else ""
+    message = " ".join(str(one.get("msg") or "no reason given").split())
+    lines = str(one.get("stderr") or "").split("\n")
+    last = next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
+    parts = [task.rpartition(" : ")[2], path, message.removeprefix(f"{host}: ")]
+    return printable(": ".join(filter(None, [*parts, "" if last in message else last])))
 
 
 def summary(why: Mapping[str, str], again: str) -> str:
