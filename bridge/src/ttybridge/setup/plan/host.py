@@ -53,7 +53,7 @@ class Todo:
     directories: list[Mapping[str, Any]] = field(default_factory=list)
     files: list[Mapping[str, Any]] = field(default_factory=list)
     links: list[Mapping[str, Any]] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
+    absent: list[Mapping[str, Any]] = field(default_factory=list)
     effect: str = ""
     start: bool = False
     stop: bool = False
@@ -178,7 +178,7 @@ def _add_files(todo: Todo, differing: Sequence[Difference]) -> None:
     }
     for one in differing:
         kind = str(one.item.get("kind", "file"))
-        lists[kind].append(one.path if kind == "absent" else one.item)
+        lists[kind].append(one.item)
         todo.lines.append(one.line)
         if one.item.get("fault"):
             todo.faults.append(str(one.item["fault"]))
