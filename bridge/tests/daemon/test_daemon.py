@@ -267,7 +267,10 @@ async def test_reloads_while_a_client_streams_lose_nothing(
     sending = asyncio.create_task(adapter.send(data))
     reading = asyncio.create_task(client.receive(len(data)))
     for number in range(10):
-        process.configure(sw, {**other, "baudrate": 300 + number})
+        process.configure(
+            {**sw, "baudrate": 300 + number, "keepalive": 1 + number, "replay": number},
+            {**other, "device": f"/nonexistent/{number}"},
+        )
         process.signal(signal.SIGHUP)
         with contextlib.suppress(ConnectionError):  # between the old listener and the new
             reset(process.socket_to(other))

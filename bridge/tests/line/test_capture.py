@@ -766,3 +766,23 @@ def test_a_disk_that_hangs_for_ever_does_not_keep_the_daemon_from_ending(path: P
     )
     assert ended.stdout == "True\n"
     assert "bytes are lost at the end: the disk does not answer" in ended.stderr
+
+
+@pytest.mark.parametrize("written_before", [True, False])
+async def test_another_form_begins_on_a_line_of_its_own(
+    written_before: bool, path: Path, fast: None
+) -> None:
+    log = make(path, timestamps=False)
+
+    async def says(words: bytes, **keys: Any) -> None:
+        log.device_sent(words)
+        if written_before:
+            await until(lambda: not log.state.pending, "it is written")
+        log.change(Log(file=str(path), **keys))
+
+    await says(b"plain", timestamps=True)
+    await says(b"at noon", timestamps=False, input=True)
+    await says(b"marked", timestamps=False)
+    log.device_sent(b"plain again")
+    await log.close()
+    assert path.read_text() == f"plain\n{STAMP} at noon\n< marked\nplain again"

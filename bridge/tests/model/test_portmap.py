@@ -956,10 +956,11 @@ def touched(model: type, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def test_every_key_says_what_a_change_of_it_touches() -> None:
-    """Only another device, or a listener's address or protocol, closes anything."""
+    """Only another device, or a listener's address, protocol or TLS, closes anything."""
     closing = {key: touches for key, touches in touched(Port) if touches != "live"}
     of_the_port = {"name", "engine", "device", "usb", *(f"usb.{key}" for key in kinds_of(UsbMatch))}
-    of_a_listener = {"listen", "listen.at", "listen.protocol", "connect", "protocol"}
+    of_tls = {f"{place}{key}" for place in ("", "listen.") for key in ("tls", "tls.client_ca")}
+    of_a_listener = {"listen", "listen.at", "listen.protocol", "connect", "protocol", *of_tls}
     assert closing == dict.fromkeys(of_the_port, "port") | dict.fromkeys(of_a_listener, "listener")
     assert {touches for _, touches in touched(Port)} == set(get_args(Touches))
 

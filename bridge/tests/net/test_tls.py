@@ -391,7 +391,8 @@ async def test_a_stop_or_reload_during_handshakes_is_clean(
     assert await process.end() == 0
 
 
-async def test_a_reload_keeps_the_clients_of_a_port_that_is_the_same(
+@on_each_loop
+async def test_a_reload_keeps_the_clients_but_where_it_changes_tls_itself(
     adapter: Adapter, files: Files, daemon: StartDaemon
 ) -> None:
     sw = entry(device=str(adapter.path), **files.keys)
@@ -402,11 +403,18 @@ async def test_a_reload_keeps_the_clients_of_a_port_that_is_the_same(
     await process.logs("reloaded: 2 ports")
     await adapter.send(b"x")
     assert await client.receive(1) == b"x"
-    process.configure({**sw, "idle_timeout": 5})
+    process.configure({**sw, "keepalive": 5, "allow": ["127.0.0.1"]})
+    process.signal(signal.SIGHUP)
+    await process.logs("reloaded: 1 ports")
+    await adapter.send(b"x")
+    assert await client.receive(1) == b"x"
+    ca = str(files.made / "ca.pem")
+    process.configure({**sw, "tls.client_ca": ca})
     process.signal(signal.SIGHUP)
     assert await client.rest() == b""
-    await process.logs("reloaded: 1 ports")
-    await works(process, adapter, sw, files.client())
+    await process.logs("reloaded: 1 ports", 2)
+    assert await fails(process, sw, files.client())
+    await works(process, adapter, sw, files.client(own="client"))
 
 
 @on_each_loop

@@ -168,7 +168,7 @@ async def test_a_reload_while_the_remote_does_not_answer(
         await see_bytes_both_ways(process, adapter, await remote.accept())
 
 
-async def test_a_reload_keeps_the_connection_of_a_port_that_is_the_same(
+async def test_a_reload_keeps_the_connection_while_it_leads_to_the_same_listener(
     adapter: Adapter, remote: Remote, daemon: StartDaemon
 ) -> None:
     sw = entry(remote.place, adapter)
@@ -178,7 +178,14 @@ async def test_a_reload_keeps_the_connection_of_a_port_that_is_the_same(
     await process.logs("reloaded: 2 ports")
     await see_bytes_both_ways(process, adapter, client)
     reload(process, {**sw, "baudrate": 19200})
-    assert await client.rest() == b""
+    await process.has_baudrate(19200)
+    await see_bytes_both_ways(process, adapter, client)
+    reload(process, {**sw, "protocol": "telnet"})
+    await client.rest()
+    client = await remote.accept()
+    await client.hear(b"\xff")
+    reload(process, sw)
+    await client.rest()
     client = await remote.accept()
     await see_bytes_both_ways(process, adapter, client)
     reload(process)

@@ -310,7 +310,7 @@ async def test_a_client_that_takes_nothing_misses_nothing(
     late.close()
 
 
-async def test_a_port_whose_entry_has_changed_begins_anew_and_the_others_go_on(
+async def test_a_restart_with_changed_entries_closes_what_a_reload_would(
     adapter: Adapter, tmp_path: Path, kept: StartKept
 ) -> None:
     sw = entry(device=str(adapter.path))
@@ -321,11 +321,16 @@ async def test_a_port_whose_entry_has_changed_begins_anew_and_the_others_go_on(
     other_client = await daemon.connect(other)
     gone_client = await daemon.connect(gone)
     await daemon.stop()
-    await daemon.serve(sw, {**other, "baudrate": 115200})
+    await daemon.serve(
+        {**sw, "baudrate": 115200, "sharing": "shared"},
+        {**other, "device": str(tmp_path / "another")},
+    )
     assert await other_client.is_closed()
     assert await gone_client.is_closed()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", tcp_port(gone))
+    await daemon.has_baudrate(115200)
+    await daemon.connect(sw)
     await adapter.send(b"x")
     assert await client.receive(1) == b"x"
     again = await daemon.connect(other)
@@ -425,6 +430,28 @@ async def test_a_client_that_ends_while_another_port_is_slow_costs_nobody_else(
     await daemon.restart()
     await adapter.send(b"x")
     assert await client.receive(1) == b"x"
+
+
+@on_each_loop
+async def test_a_stuck_device_keeps_the_clients_of_other_ports_waiting_for_nothing(
+    adapter: Adapter, make_adapter: MakeAdapter, kept: StartKept
+) -> None:
+    stuck_adapter = make_adapter("stuck")
+    sw = entry(device=str(adapter.path))
+    stuck = entry(device=str(stuck_adapter.path), name="stuck")
+    waits = dict.fromkeys(("DRAIN_SECONDS", "BLOCKED_SECONDS"), 2 * TIMEOUT)
+    daemon = await kept(sw, stuck, constants=waits)
+    client = await daemon.connect(sw)
+    _, data = await _more_than_it_takes(daemon, stuck)
+    stopping = asyncio.create_task(daemon.stop())
+    await daemon.logs("stopping")
+    for _ in range(5):
+        await asyncio.sleep(0.1)
+        await client.send(b"x")
+        assert await adapter.receive(1) == b"x"
+    assert not daemon.ended
+    await stuck_adapter.receive(len(data))
+    await stopping
 
 
 async def test_a_device_that_is_lost_after_a_restart_comes_back_though_a_sender_has_left(

@@ -112,7 +112,7 @@ class Capture:
         state: CaptureState | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        plain = not settings.timestamps and not settings.input
+        plain = _is_plain(settings)
         self.state = state or CaptureState(foreign=not plain)
         self._settings = settings
         self._name = name
@@ -128,6 +128,32 @@ class Capture:
         self._closed = False
         if self.state.pending:
             self._schedule()
+
+    def change(self, settings: Log) -> None:
+        """Go on in the same file with other settings."""
+        old, self._settings = self._settings, settings
+        if (old.timestamps, old.input) != (settings.timestamps, settings.input):
+            self._change_form()
+        self._pace = VOLATILE if settings.volatile else DURABLE
+        self._cancel_timer()
+        self._schedule()
+
+    def _change_form(self) -> None:
+        """Let what comes from now on begin a line of its own, in the form of the settings."""
+        state = self.state
+        was_plain = self._plain
+        self._plain = _is_plain(self._settings)
+        if not was_plain:
+            state.pending += self._end_line()
+        elif state.pending and not state.pending.endswith(b"\n"):
+            state.pending += b"\n"
+        else:
+            state.foreign = not state.pending
+
+    @property
+    def file(self) -> str:
+        """Where it is written."""
+        return self._settings.file
 
     @property
     def problem(self) -> str | None:
@@ -299,6 +325,11 @@ class Capture:
         self._idle.set()
         if not self._closed:
             self._schedule()
+
+
+def _is_plain(settings: Log) -> bool:
+    """Whether the file has the device's bytes as they came."""
+    return not settings.timestamps and not settings.input
 
 
 def _printable(data: bytes) -> bytes:

@@ -26,6 +26,8 @@ _PTY_MAJORS = range(136, 144)  # Linux, Documentation/admin-guide/devices.txt
 
 # asm-generic/ioctls.h
 _TIOCSBRK, _TIOCCBRK, _TIOCGICOUNT = 0x5427, 0x5428, 0x545D
+_TIOCSRS485 = 0x542F
+_NO_RS485 = bytes(32)  # struct serial_rs485 (linux/serial.h) without SER_RS485_ENABLED
 
 # struct termios2 (asm-generic/termbits.h): the flags for input, output, control and local, the line
 # discipline, the control characters, both speeds.
@@ -120,9 +122,33 @@ class Device:
         """The open tty's descriptor."""
         return self._fd
 
+    def change(self, port: Port) -> None:
+        """Go on with another entry, whose device is the same.
+
+        The line settings stay: line control (comport.py) knows when they may change. DTR and RTS
+        stay until the device is opened again.
+        """
+        before, self._port = self._port, port
+        if self._tty is None:
+            return
+        if port.rs485 != before.rs485:
+            self._refused_rs485 = not _change_rs485(self._tty, port.rs485)
+        with contextlib.suppress(OSError):  # gone: the next read says so
+            _set_other_flags(self._fd, hangup=port.hangup)
+
+    def _configure_modem_lines(self) -> None:
+        """DTR and RTS as the entry says now, where no client has set them otherwise."""
+        now, before = Line.of(self._port), self.configured
+        if self.line.dtr == before.dtr:
+            self.line.dtr = now.dtr
+        if self.line.rts == before.rts:
+            self.line.rts = now.rts
+        before.dtr, before.rts = now.dtr, now.rts
+
     def open(self) -> None:
         """Open the device and set the line; `DeviceError` where that fails."""
         path = self._port.path
+        self._configure_modem_lines()
         tty = serial.Serial()
         tty.port = path
         tty.exclusive = True
@@ -381,6 +407,16 @@ def _set_rs485(tty: serial.Serial, rs485: Rs485 | None) -> bool:
         tty.rs485_mode = None
         return False
     return True
+
+
+def _change_rs485(tty: serial.Serial, rs485: Rs485 | None) -> bool:
+    """Like `_set_rs485` for an open tty: without RS-485, the driver ends it."""
+    with contextlib.suppress(OSError, ValueError, termios.error):  # it has none, or is gone
+        if rs485 is not None:
+            return _set_rs485(tty, rs485)
+        tty.rs485_mode = None  # this leaves the driver as it is
+        fcntl.ioctl(tty.fileno(), _TIOCSRS485, _NO_RS485)
+    return rs485 is None
 
 
 def _near(name: str, actual: Any, wanted: Any) -> bool:

@@ -141,6 +141,17 @@ class WriteQueue:
                 self._watch()
             self._ask_to_wait(sender)
 
+    def take_turns(self, fair: bool) -> None:
+        """Let senders take turns from now on, or no more."""
+        if fair == self._fair:
+            return
+        lanes: dict[Hashable, _Lane] = {}
+        for sender, data in self.items():
+            lanes.setdefault(sender if fair else None, deque()).append((sender, data))
+        self._fair, self._lanes, self._serving = fair, lanes, None
+        self._pace.begin()
+        self.write()
+
     def _has_room(self, size: int) -> bool:
         """Whether the tty takes so many bytes without making other senders wait."""
         return self._device.is_open and self._pace.room() >= size

@@ -174,7 +174,7 @@ class Tls:
     client_ca: str | None = setting(
         _TLS_FILE,
         "PEM file of the CA that signs clients' certificates, which they then need",
-        touches="live",
+        touches="listener",
         default=None,
     )
 
@@ -255,7 +255,7 @@ class Listener:
     allow: tuple[str, ...] = setting(
         _ALLOW, "networks that may connect there", touches="live", inherited=True, default=()
     )
-    tls: Tls | None = setting(_TLS, "TLS there", touches="live", inherited=True, default=None)
+    tls: Tls | None = setting(_TLS, "TLS there", touches="listener", inherited=True, default=None)
     max_clients: int = setting(
         _MAX_CLIENTS,
         f"clients there at once; {SEVERAL_CLIENTS} with `access: watch`",
@@ -385,7 +385,7 @@ class Port:
     allow: tuple[str, ...] = setting(
         _ALLOW, "networks that may connect; empty = any", touches="live", default=()
     )
-    tls: Tls | None = setting(_TLS, "TLS of the listener", touches="live", default=None)
+    tls: Tls | None = setting(_TLS, "TLS of the listener", touches="listener", default=None)
     guard: bool = setting(
         Switch(),
         "close a client without TLS that begins with HTTP, TLS or SSH, as a web page's does",

@@ -455,6 +455,17 @@ class Networks:
             raise ValueError(f"{problem}: write {network}") from None
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def is_let_in(address: str, networks: Collection[Network]) -> bool:
+    """Whether a client may connect from an address: empty = from any."""
+    if not networks:
+        return True
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return any(ip in network for network in networks)
+
+
 # What a changed value of a key closes, from the least to the most: nothing, since it is applied to
 # the open port and its clients; one listener (or the connection that the port makes) with its
 # clients; the port with its device and all its clients.

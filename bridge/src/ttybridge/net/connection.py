@@ -12,7 +12,13 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from ttybridge.net.doorstep import Doorstep
-from ttybridge.net.sockets import TCP_CLOSE, TCP_ESTABLISHED, peer_name, tcp_info
+from ttybridge.net.sockets import (
+    TCP_CLOSE,
+    TCP_ESTABLISHED,
+    peer_name,
+    set_keepalive,
+    tcp_info,
+)
 
 # The transport reports "full" above the first and "takes more" below the second, in bytes.
 HIGH_WATER, LOW_WATER = 65536, 16384
@@ -207,6 +213,19 @@ class Connection(asyncio.Protocol):
         if tcp.state != TCP_ESTABLISHED:
             return tcp.state == TCP_CLOSE or blocked
         return bool(tcp.in_flight and self._keepalive and tcp.silent_for > 2 * self._keepalive)
+
+    def change_keepalive(self, seconds: int) -> None:
+        """Ask after so many seconds of silence from now on whether the peer is there; 0 = never."""
+        self._keepalive = seconds
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):  # reset already: asyncio says so next
+                set_keepalive(sock, seconds)
+        if self._watch:
+            self._watch.cancel()
+            self._watch = None
+        if seconds:
+            self._check_later(2 * seconds)
 
     def _check_later(self, seconds: float) -> None:
         """Check after `seconds` whether the peer has acknowledged what was sent."""

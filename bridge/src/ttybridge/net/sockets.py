@@ -156,6 +156,11 @@ def peer_name(address: str, tcp_port: int) -> str:
     return f"[{address}]:{tcp_port}" if ":" in address else f"{address}:{tcp_port}"
 
 
+def address_of(name: str) -> str:
+    """The address in a name that `peer_name` has made."""
+    return name.rpartition(":")[0].strip("[]")
+
+
 def plain_address(address: str) -> str:
     """192.0.2.1 for ::ffff:192.0.2.1, which is how a listener for both families sees it."""
     return address.removeprefix("::ffff:") if "." in address else address
@@ -168,6 +173,20 @@ def tune(sock: socket.socket, keepalive: int, raw: bool) -> None:
     # Keep urgent bytes in the stream: telnet marks some of its bytes as urgent (RFC 854, Synch).
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, int(not raw))
     if keepalive:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, keepalive // 4))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4)
+        set_keepalive(sock, keepalive)
+
+
+_KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+
+
+def set_keepalive(sock: socket.socket, seconds: int) -> None:
+    """Set when TCP keepalive asks; with 0 as a new connection has it."""
+    values = (seconds, max(1, seconds // 4), 4) if seconds else _kernel_keepalive()
+    for option, value in zip(_KEEPALIVE, values, strict=True):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _kernel_keepalive() -> tuple[int, ...]:
+    # The kernel does not take 0 for its own values (EINVAL).
+    with socket.socket() as new:
+        return tuple(new.getsockopt(socket.IPPROTO_TCP, option) for option in _KEEPALIVE)

@@ -44,6 +44,10 @@ class Certificate:
         self._seen = seen
         return self._context
 
+    def change(self, settings: Tls) -> None:
+        """Use other files for new connections; where they are unusable, the last usable ones."""
+        self._settings, self._seen = settings, []
+
     def _paths(self) -> dict[str, str]:
         settings = self._settings
         paths = {"certificate": settings.certificate, "key": settings.key}

@@ -100,6 +100,8 @@ class Client:
         now = self._loop.time()
         self.state = state or ClientState(connected_at=now, active_at=now)
         self.state.entrance = entrance.at
+        if self.state.watches is None:
+            self.state.watches = entrance.watches
         self.connection = Connection(
             self, host.port.keepalive, self.state.name if self._resumes else ""
         )
@@ -309,7 +311,7 @@ class Client:
     @property
     def only_watches(self) -> bool:
         """Whether the device never takes what it sends."""
-        return self.entrance.watches
+        return bool(self.state.watches)
 
     def may_write(self) -> bool:
         """Whether the device takes what it sends, and it may still send something."""
@@ -367,6 +369,21 @@ class Client:
         """
         port = self._host.port
         return port.half_close_timeout if self.state.finished else port.idle_timeout
+
+    def keepalive_changed(self) -> None:
+        """Use the keepalive that the port has now."""
+        self.connection.change_keepalive(self._host.port.keepalive)
+
+    def timeouts_changed(self) -> None:
+        """Use the timeouts that the port has now; silence counts from now on."""
+        if not self._is_in:
+            return
+        if self.state.finished:
+            self._wait(HALF_CLOSED_POLL_SECONDS)
+        elif self._silence:
+            self._wait(self._silence)
+        elif self._timer:
+            self._timer.cancel()
 
     def _wait(self, seconds: float) -> None:
         if self._timer:

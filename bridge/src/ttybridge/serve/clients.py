@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ttybridge.model.ports import SINGLE_CLIENT_SHARING, Port
 from ttybridge.net.connection import PeerDeadError
-from ttybridge.net.sockets import peer_name, plain_address
+from ttybridge.net.sockets import address_of, peer_name, plain_address
 from ttybridge.protocol.guard import stranger
 from ttybridge.serve.client import Client
 from ttybridge.serve.entrance import Entrance
@@ -84,9 +84,12 @@ class Clients:
         """Return why a client may not connect from an address, in words; None if it may."""
         if entrance.lets_in(address):
             return None
-        words = f"{plain_address(address)} may not connect to port {self._port.name}"
+        words = self._forbids(address)
         self._count_refusal(f"client {peer_name(address, tcp_port)}", words)
         return words
+
+    def _forbids(self, address: str) -> str:
+        return f"{plain_address(address)} may not connect to port {self._port.name}"
 
     def refuse_handshake(self, words: str) -> None:
         """A connection has not finished its TLS handshake."""
@@ -119,6 +122,8 @@ class Clients:
         if self._is_closed:
             return self._refuse(client, f"port {self._port.name} is no longer served")
         entrance = client.entrance
+        if not entrance.lets_in(address_of(client.name)):  # no more: its handshake took a while
+            return self._refuse(client, self._forbids(address_of(client.name)))
         if self._is_full(entrance) or (self._sharing.is_full and not entrance.watches):
             self._give_up_dead()
         if self._is_full(entrance):
@@ -140,7 +145,7 @@ class Clients:
     def readmit(self, client: Client) -> None:
         """Let a client in that was there before a restart."""
         log.info("%s: client %s is still connected", self._port.name, client.name)
-        self._sharing.readmit(client, client.entrance.watches, client.state.finished)
+        self._sharing.readmit(client, client.only_watches, client.state.finished)
         self._changed()
 
     def _let_in(self, client: Client, leave: tuple[Client, ...]) -> None:
@@ -152,7 +157,7 @@ class Clients:
         writer = self.writer
         if writer and writer is not client:
             client.notice(f"{self._port.name}: you watch {writer.name}, who writes")
-        elif client.entrance.watches:
+        elif client.only_watches:
             client.notice(f"{self._port.name}: you watch: nothing that you send is written")
 
     def _let_wait(self, client: Client, holder: Client, leave: tuple[Client, ...]) -> None:
@@ -273,15 +278,59 @@ class Clients:
 
     def kick(self, address: str | None) -> list[str]:
         """Close the client with an address, or all; return their addresses."""
-        # Candidates first: else one of them takes over.
-        here = (*self._sharing.waiting, *self.inside)
-        kicked = [client for client in here if address in (None, client.name)]
+        kicked = [client for client in self._here() if address in (None, client.name)]
         for client in kicked:
             log.warning("%s: client %s closed by ttybridge kick", self._port.name, client.name)
             client.notice(f"{self._port.name}: closed by the administrator")
             client.displace()
             self._remove(client, replaced=True)
         return [client.name for client in kicked]
+
+    def _here(self) -> tuple[Client, ...]:
+        """All clients, candidates first: to close, else one of them takes over."""
+        return (*self._sharing.waiting, *self.inside)
+
+    # Another entry.
+
+    def change(self, port: Port) -> None:
+        """Go on with another entry: its rules are for who comes from now on.
+
+        Only clients that may no longer connect are closed.
+        """
+        self._port = port
+        wrote = {client: client.writes for client in self.inside}
+        self._sharing.change(port.sharing, port.max_clients)
+        self._changed()
+        for client in self.inside:
+            if client.writes != wrote[client]:
+                self._tell_whether_it_writes(client)
+        self._close_forbidden()
+
+    def _tell_whether_it_writes(self, client: Client) -> None:
+        writer = self.writer
+        watches = f"you watch {writer.name}, who writes" if writer else "you watch"
+        words = "you write now" if client.writes else watches
+        client.notice(f"{self._port.name}: {words}")
+
+    def _close_forbidden(self) -> None:
+        for client in self._here():
+            address = address_of(client.name)
+            if not client.entrance.lets_in(address):
+                words = self._forbids(address)
+                log.warning("%s: client %s closed: %s", self._port.name, client.name, words)
+                client.notice(words)
+                client.displace()
+                self._remove(client, replaced=True)
+
+    def close_entrance(self, entrance: Entrance) -> None:
+        """Close who came by an entrance that closes; what they have sent still goes out."""
+        for client in self._here():
+            if client.entrance is entrance:
+                words = "its listener has changed" if entrance.at else "connect has changed"
+                log.info("%s: client %s closed: %s", self._port.name, client.name, words)
+                client.notice(f"{self._port.name}: {words}")
+                self._remove(client)
+                client.close()
 
     def refuse_all(self) -> None:
         """Refuse all newcomers from now on."""

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ttybridge.model.ports import LINE_SETTINGS, Listener, Port
+from ttybridge.model.values import Network, is_let_in
 from ttybridge.net.sockets import plain_address
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Entrance:
     """What holds for all clients that come this way; every value is filled in.
 
     `at` is the listener's address, "" if the port dials. With `guarded`, a client that begins like
-    a web browser is closed.
+    a web browser is closed. A reload changes the values for those who are there, too.
     """
 
     at: str
     protocol: str
     greeting: str
-    line: dict[str, Any] = field(hash=False)
+    line: dict[str, Any]
     watches: bool = False
     guarded: bool = False
     max_clients: int = 1
@@ -49,9 +49,11 @@ class Entrance:
         line = {name: getattr(port, name) for name in LINE_SETTINGS}
         return cls("", port.protocol, port.greeting, line, max_clients=port.max_clients)
 
+    def become(self, other: Entrance) -> None:
+        """Take over all values of another."""
+        for each in dataclasses.fields(self):
+            setattr(self, each.name, getattr(other, each.name))
+
     def lets_in(self, address: str) -> bool:
         """Whether a client may connect from an address."""
-        if not self.networks:
-            return True
-        ip = ipaddress.ip_address(plain_address(address).partition("%")[0])
-        return any(ip in network for network in self.networks)
+        return is_let_in(plain_address(address), self.networks)

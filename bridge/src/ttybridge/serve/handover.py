@@ -24,12 +24,23 @@ from typing import Any
 
 from ttybridge.line.capture import Capture
 from ttybridge.line.device import DeviceError
-from ttybridge.model.ports import Port
+from ttybridge.model.changes import closed
+from ttybridge.model.check import check_portmap
+from ttybridge.model.ports import Port, as_entry
 from ttybridge.serve.client import Client
 from ttybridge.serve.port import BLOCKED_SECONDS, DRAIN_SECONDS, ServedPort, wait_while
 from ttybridge.serve.state import PortState
 
 log = logging.getLogger(__name__)
+
+
+def is_busy(served: ServedPort) -> bool:
+    """Whether `settle` would wait for something of a port."""
+    return (
+        served.queue.breaking
+        or served.queue.is_moving(BLOCKED_SECONDS)
+        or any(one.has_to_do or not one.can_resume for one in served.clients.inside)
+    )
 
 
 async def settle(served: ServedPort) -> None:
@@ -46,14 +57,8 @@ async def settle(served: ServedPort) -> None:
         else:
             client.close()
 
-    def is_busy() -> bool:
-        return (
-            served.queue.breaking
-            or served.queue.is_moving(BLOCKED_SECONDS)
-            or any(one.has_to_do or not one.can_resume for one in served.clients.inside)
-        )
-
-    await wait_while(is_busy, DRAIN_SECONDS)
+    await wait_while(lambda: is_busy(served), DRAIN_SECONDS)
+    await served.finish_logs()
 
 
 async def freeze(served: ServedPort) -> None:
@@ -91,7 +96,7 @@ def leave(served: ServedPort, place: int) -> tuple[PortState, dict[str, int]]:
         client.state.unsent = client.connection.unsent()
         descriptors[client.state.connection] = client.connection.fileno()
     state = served.state
-    state.entry = plain(served.port)
+    state.entry, state.shortest = plain(served.port), plain(as_entry(served.port))
     state.clients = [client.state for client in clients]
     state.queue = [
         (places.get(sender), None if data is None else bytes(data))
@@ -158,14 +163,24 @@ class Resumption:
 
 
 def _take_over(served: ServedPort, record: PortState) -> None:
-    state = served.state
+    state, configured = served.state, served.device.configured
     settings = served.device.line.settings | record.line.settings
     served.device.line = state.line = dataclasses.replace(record.line, settings=settings)
+    if record.configured:
+        configured.dtr, configured.rts = record.configured.dtr, record.configured.rts
     for each in dataclasses.fields(record.counters):
         setattr(state.counters, each.name, getattr(record.counters, each.name))
     state.replay += record.replay
     state.written, state.dropped = record.written, record.dropped
     state.opened = record.opened
+
+
+def earlier_entry(record: PortState, port: Port) -> Port | None:
+    """Return the entry with which a record's port goes on; None if `port` closes it as a whole."""
+    if is_of(record, port):
+        return port
+    found, _ = check_portmap([record.shortest])
+    return found[0] if found and not closed(found[0], port).port else None
 
 
 def is_of(record: PortState, port: Port) -> bool:
@@ -188,16 +203,17 @@ class Inheritance:
         self._records = records
         self._descriptors = descriptors
 
-    def share_out(self, ports: Iterable[Port]) -> dict[str, tuple[PortState, dict[str, int]]]:
-        """Return the records of ports that have the same entry, with their descriptors.
+    def share_out(self, ports: Iterable[Port]) -> list[tuple[Port, PortState, dict[str, int]]]:
+        """Return the ports that go on: earlier entries, with their records and descriptors.
 
         All other descriptors are closed, so that their TCP ports are free.
         """
-        shares = {}
+        shares = []
         for port in ports:
             record = self._records.get(port.name)
-            if record and is_of(record, port):
-                shares[port.name] = record, self._take(record)
+            earlier = earlier_entry(record, port) if record else None
+            if record and earlier:
+                shares.append((earlier, record, self._take(record)))
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()

@@ -61,6 +61,10 @@ class Endpoint(abc.ABC):
         """Let clients connect, or keep trying to; `kept` is a listener of an earlier process."""
 
     @abc.abstractmethod
+    def change(self, port: model.Port) -> None:
+        """Go on with another entry of the port, which leaves this endpoint open."""
+
+    @abc.abstractmethod
     def client(self, state: ClientState | None = None) -> Client:
         """Return a new client, or with `state` one from before a restart."""
 
@@ -135,6 +139,15 @@ class Listener(Endpoint):
         """Connections that were told why they are refused."""
         served.acceptors.append(self._accept_now)
 
+    def change(self, port: model.Port) -> None:
+        """Go on with another entry of the port, which leaves this listener open."""
+        listener = next(one for one in port.listeners if one.at == self._listen)
+        self.entrance.become(Entrance.of(port, listener))
+        if self._certificate and listener.tls:
+            self._certificate.change(listener.tls)
+            with contextlib.suppress(CertificateError):  # not open yet: it says so at the next try
+                self._certificate.context()
+
     def _new_connection(self) -> Connection:
         return self.client().connection
 
@@ -150,6 +163,8 @@ class Listener(Endpoint):
 
     async def stop(self) -> None:
         """Close the listener."""
+        if self._accept_now in self.served.acceptors:
+            self.served.acceptors.remove(self._accept_now)
         self._pause()
         if self._sock:
             self._sock.close()
@@ -197,6 +212,7 @@ class Listener(Endpoint):
         self.problem = None
         log.info("%s: listening on %s", self.served.port.name, self._listen)
         self._go_on()
+        self.served.begin()
 
     async def _try_again(self) -> None:
         while not self.is_open:
@@ -305,7 +321,12 @@ class Dialer(Endpoint):
         """Dial, or first wait for the end of the connection from before a restart."""
         if not self.served.clients.inside:
             self.problem = f"not yet connected to {self._remote}"
+        self.served.begin()
         self._task = asyncio.create_task(self._keep_connected())
+
+    def change(self, port: model.Port) -> None:
+        """Go on with another entry of the port, which leaves this connection open."""
+        self.entrance.become(Entrance.dialled(port))
 
     async def settle(self) -> None:
         """Dial no more; finish what is under way."""

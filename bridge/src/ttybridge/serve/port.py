@@ -14,7 +14,7 @@ from ttybridge.line.comport import ComPort
 from ttybridge.line.departed import Departed, is_blocked, is_on_its_way
 from ttybridge.line.device import Device, DeviceError, DeviceLost
 from ttybridge.line.write_queue import WriteQueue
-from ttybridge.model.ports import LINE_SETTINGS, Port
+from ttybridge.model.ports import LINE_SETTINGS, Log, Port
 from ttybridge.net.connection import GOODBYE_SECONDS
 from ttybridge.protocol.terminal import without_questions
 from ttybridge.serve.client import Client
@@ -43,7 +43,7 @@ class ServedPort:
     def __init__(self, port: Port) -> None:
         self.port = port
         self.device = Device(port)
-        self.state = PortState(line=self.device.line)
+        self.state = PortState(line=self.device.line, configured=self.device.configured)
         self.queue = WriteQueue(
             self.device, self._lost, self._queue_full, port.sharing == "shared", self.state
         )
@@ -55,7 +55,8 @@ class ServedPort:
         """One for each listener: accepts the clients that have connected so far."""
         self.problem: str | None = None
         """Why the device is not open, in words, or None."""
-        self._line = {name: getattr(port, name) for name in LINE_SETTINGS}
+        self._closing: set[asyncio.Task[None]] = set()
+        """They write the rest of logs that are no more."""
         self.is_still = False
         """Whether the device is not read, because a restart hands it over."""
         self._loop = asyncio.get_running_loop()
@@ -65,6 +66,19 @@ class ServedPort:
         """When the device went away, by the loop's clock; -inf if it was never there."""
 
     # The device comes and goes.
+
+    def begin(self) -> None:
+        """Open the device, or begin to look for it, unless that is done already."""
+        if not self.device.is_open and self._look is None:
+            self.open_device()
+
+    def release_device(self, why: str) -> None:
+        """Leave the device to other programs until `begin`."""
+        if self._look:
+            self._look.cancel()
+            self._look = None
+        self._close_device()
+        self.problem = f"{self.port.path} is not opened: {why}"
 
     def open_device(self) -> None:
         """Open the device, or begin to look for it."""
@@ -132,6 +146,47 @@ class ServedPort:
         await wait_while(lambda: bool(self.clients.inside), 2 * GOODBYE_SECONDS)
         if self.capture:
             await self.capture.close()
+        await self.finish_logs()
+
+    async def finish_logs(self) -> None:
+        """Return once the logs that are no more are written."""
+        await asyncio.gather(*self._closing)
+
+    # Another entry.
+
+    def change(self, port: Port) -> None:
+        """Go on with another entry whose device is the same: it disconnects nobody.
+
+        But for `allow`, which is there to do so.
+        """
+        before, self.port = self.port, port
+        self.device.change(port)
+        self.queue.take_turns(port.sharing == "shared")
+        self._keep_replay()
+        if port.log != before.log:
+            self._change_log(port.log)
+        self.clients.change(port)  # sets the line, too
+        for client in self.clients.all:
+            if port.keepalive != before.keepalive:
+                client.keepalive_changed()
+            if _timeouts(port) != _timeouts(before):
+                client.timeouts_changed()
+
+    def _keep_replay(self) -> None:
+        """Keep no more than is shown."""
+        del self.state.replay[: max(0, len(self.state.replay) - self.port.replay)]
+
+    def _change_log(self, settings: Log | None) -> None:
+        old = self.capture
+        if old and settings and old.file == settings.file:
+            old.change(settings)
+            return
+        self.capture = Capture(settings, self.port.name) if settings else None
+        self.congestion_changed()
+        if old:
+            task = asyncio.create_task(old.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     def stop_timers(self) -> None:
         """Stop looking for the device, and checking what departed clients have sent."""
@@ -174,7 +229,11 @@ class ServedPort:
         if self.is_still:  # clients are still being reattached
             return
         alone = self.clients.alone
-        self.com_port.configure(alone.entrance.line if alone else self._line)
+        self.com_port.configure(alone.entrance.line if alone else self._line())
+
+    def _line(self) -> dict[str, Any]:
+        """The port's own line settings."""
+        return {name: getattr(self.port, name) for name in LINE_SETTINGS}
 
     def leaves_input(self, client: Client) -> None:
         """A client has left; some of what it has sent still goes out."""
@@ -338,6 +397,10 @@ class ServedPort:
             },
             "log": capture.status() if capture else None,
         }
+
+
+def _timeouts(port: Port) -> tuple[int, int]:
+    return port.idle_timeout, port.half_close_timeout
 
 
 async def wait_while(busy: Callable[[], bool], seconds: float) -> None:

@@ -44,40 +44,50 @@ class Server:
             raise ListenError(problems)
 
     async def apply(self, ports: Sequence[Port]) -> None:
-        """Serve `ports` from now on; ports with the same entry and device are not touched."""
+        """Serve `ports` from now on.
+
+        A port with another entry goes on with it, unless that is of another device; what the entry
+        leaves as it is, is not touched.
+        """
+        await self._go_on(ports)
         wanted = {port.name: port for port in ports}
-        stale = [
-            service
-            for name, service in self._services.items()
-            if service.served.port != wanted.get(name) or service.served.device.is_another()
-        ]
-        await asyncio.gather(*(self._stop(service) for service in stale))
-        inherited = self._inherited.share_out(ports) if self._inherited else {}
-        self._inherited = None
+        stale, changed = [], []
+        for name, service in self._services.items():
+            port = wanted.get(name)
+            if not port or service.is_other(port):
+                stale.append(service)
+            elif service.served.port != port:
+                changed.append((service, port))
+        # First all that closes: a TCP port may go from one to another.
+        await asyncio.gather(
+            *(self._stop(service) for service in stale),
+            *(service.change(port) for service, port in changed),
+        )
+        for service, _ in changed:
+            await service.start()
         for name, port in wanted.items():
             if name not in self._services:
                 service = self._services[name] = Service(port, self._urgent)
-                if name not in inherited:
-                    await service.start()
-                elif not await self._resume(service, *inherited[name]):
-                    service = self._services[name] = Service(port, self._urgent)
-                    await service.start()
+                await service.start()
 
-    async def _resume(
-        self, service: Service, record: PortState, descriptors: dict[str, int]
-    ) -> bool:
-        """Let a port go on from an earlier process; return whether it could."""
+    async def _go_on(self, ports: Sequence[Port]) -> None:
+        """Let ports go on from an earlier process, with the entries that they had there."""
+        shares = self._inherited.share_out(ports) if self._inherited else []
+        self._inherited = None
+        for port, record, descriptors in shares:
+            await self._resume(port, record, descriptors)
+
+    async def _resume(self, port: Port, record: PortState, descriptors: dict[str, int]) -> None:
+        service = self._services[port.name] = Service(port, self._urgent)
         try:
             await service.resume(record, descriptors)
         except Exception:  # a port that fails must not cost the others their clients
-            name = service.served.port.name
-            log.exception("%s: hand-over failed, clients are disconnected", name)
+            log.exception("%s: hand-over failed, clients are disconnected", port.name)
             await service.stop()
-            return False
+            del self._services[port.name]
         finally:
             for descriptor in descriptors.values():
                 os.close(descriptor)
-        return True
 
     async def leave(self) -> tuple[dict[str, PortState], dict[str, int]]:
         """Stop, but close nothing; return what the next process needs.
@@ -85,7 +95,11 @@ class Server:
         That is the record of each port by its name, and the descriptors by their names.
         """
         services = self._services.values()
-        await asyncio.gather(*(service.settle() for service in services))
+        # A stuck device keeps its own clients waiting only: those of the other ports are read on.
+        busy = [service for service in services if service.is_busy]
+        await asyncio.gather(*(service.settle() for service in busy))
+        rest = [service for service in services if service not in busy]
+        await asyncio.gather(*(service.settle() for service in rest))
         # Devices are not read from here on: for all of them at once, however slow one port is.
         await asyncio.gather(*(freeze(service.served) for service in services))
         # All in one moment: the next process would repeat what a port did after it.

@@ -1,10 +1,12 @@
-"""One port of the daemon with all its endpoints: started, handed over, stopped together."""
+"""One port of the daemon with all its endpoints: started, changed, handed over, stopped."""
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Any
 
+from ttybridge.model.changes import closed
 from ttybridge.model.ports import Port
 from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve import handover
@@ -13,17 +15,31 @@ from ttybridge.serve.listeners import Dialer, Endpoint, Listener
 from ttybridge.serve.port import ServedPort
 from ttybridge.serve.state import ClientState, PortState
 
+log = logging.getLogger(__name__)
+
 
 class Service:
     """A port, its device and clients, and its listeners or the connection that it dials."""
 
     def __init__(self, port: Port, urgent: FullModeWatch) -> None:
         self.served = ServedPort(port)
-        self.endpoints: list[Endpoint] = [
-            Listener(self.served, listener, urgent) for listener in port.listeners
+        self._urgent = urgent
+        self.endpoints: list[Endpoint] = []
+        self._new: list[Endpoint] = []
+        """Those that are not started yet."""
+        self._complete()
+
+    def _complete(self) -> None:
+        """Have the endpoints that the entry wants, in its order."""
+        port, there = self.served.port, {each.entrance.at: each for each in self.endpoints}
+        wanted: list[Endpoint] = [
+            there.get(str(one.at)) or Listener(self.served, one, self._urgent)
+            for one in port.listeners
         ]
         if port.connect:
-            self.endpoints.append(Dialer(self.served, port.connect, urgent))
+            wanted.append(there.get("") or Dialer(self.served, port.connect, self._urgent))
+        self._new = [each for each in wanted if each not in self.endpoints]
+        self.endpoints = wanted
 
     @property
     def is_open(self) -> bool:
@@ -37,16 +53,48 @@ class Service:
         return "; ".join(problems) or None
 
     async def start(self) -> None:
-        """Let clients connect, and open the device."""
+        """Let clients connect where they cannot yet, and open the device."""
+        while self._new:
+            await self._new.pop(0).start()
+        self._release_in_vain()
+
+    def _release_in_vain(self) -> None:
+        """Do not keep a device from other programs that nobody can reach."""
+        served = self.served
+        if not (self.is_open or served.port.connect or served.clients.inside):
+            served.release_device("the port does not listen")
+
+    def is_other(self, port: Port) -> bool:
+        """Whether an entry is of another device: then the port must stop and begin anew."""
+        return self.served.device.is_another() or closed(self.served.port, port).port
+
+    async def change(self, port: Port) -> None:
+        """Go on with another entry of this device: close what that closes, and nothing else.
+
+        `start` opens what it adds: another port may have to give up a listener first.
+        """
+        gone = closed(self.served.port, port).listeners
+        leaving = [each for each in self.endpoints if each.entrance.at in gone]
+        self.endpoints = [each for each in self.endpoints if each not in leaving]
         for endpoint in self.endpoints:
-            await endpoint.start()
-        self.served.open_device()
+            endpoint.change(port)
+        self.served.change(port)
+        self._complete()
+        for endpoint in leaving:
+            await endpoint.stop()
+            self.served.clients.close_entrance(endpoint.entrance)
+        log.info("%s: changed", port.name)
 
     async def stop(self) -> None:
         """Close endpoints, clients and device."""
         for endpoint in self.endpoints:
             await endpoint.stop()
         await self.served.stop()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `settle` would wait for something."""
+        return handover.is_busy(self.served)
 
     async def settle(self) -> None:
         """Let no more clients connect; finish what is under way."""
@@ -78,6 +126,8 @@ class Service:
         for endpoint, name in zip(self.endpoints, names, strict=False):
             listener = descriptors.pop(name, None)
             await endpoint.start(None if listener is None else socket.socket(fileno=listener))
+        self._new.clear()
+        self._release_in_vain()
 
     def _endpoint_of(self, client: ClientState) -> Endpoint:
         """The endpoint that a client came by; the first where an earlier version does not say."""

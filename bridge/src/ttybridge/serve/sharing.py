@@ -55,6 +55,10 @@ class Sharing(Generic[Who]):
         """Clients of a listener that only watches, in order of arrival."""
         self._finished: set[Who] = set()
 
+    def change(self, rule: str, max_clients: int) -> None:
+        """Use another rule for who comes from now on; who is in stays, and a candidate waits on."""
+        self._rule, self._max_clients = rule, max_clients
+
     @property
     def active(self) -> list[Who]:
         """Clients that may still send something; without watchers."""

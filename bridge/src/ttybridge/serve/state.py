@@ -30,6 +30,8 @@ class ClientState:
     """Its address."""
     received: int = 0
     sent: int = 0
+    watches: bool | None = None
+    """Whether it only watches: it keeps the `access` with which it came."""
     finished: bool = False
     """Whether it has closed its sending side."""
     suspended: bool = False
@@ -55,18 +57,22 @@ class Counters:
 class PortState(write_queue.QueueCounters):
     """A port, with what its write queue counts.
 
-    For a hand-over: `entry` is its entry in the port map, `listener` and `tty` name descriptors,
-    `queue` is what clients have sent and the device has not taken: the client's place in `clients`
-    (None where it has left), and the bytes (None for a break).
+    For a hand-over: `entry` is its entry in the port map with every key, and `shortest` the
+    shortest way to write it. `listener` and `tty` name descriptors. `queue` is what clients have
+    sent and the device has not taken: the client's place in `clients` (None where it has left), and
+    the bytes (None for a break).
     """
 
     line: Line = field(kw_only=True)
+    configured: Line | None = field(default=None, kw_only=True)
+    """The line without RFC 2217 clients. Its DTR and RTS are those of the last opening."""
     counters: Counters = field(default_factory=Counters)
     replay: bytearray = field(default_factory=bytearray)
     """The last bytes that the device has sent."""
     opened: bool = False
     """Whether its device has ever been open."""
     entry: dict[str, Any] = field(default_factory=dict)
+    shortest: dict[str, Any] = field(default_factory=dict)
     listener: str | None = None
     listeners: list[str] = field(default_factory=list)
     """The descriptors of all listeners; an earlier version wrote its only one as `listener`."""
