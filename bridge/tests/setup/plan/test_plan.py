@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+import pytest
+
+from process import toml
 from ttybridge.setup.inventory import ports_of_host
 from ttybridge.setup.plan import host
 
@@ -182,7 +185,12 @@ NETWORK: dict[str, Any] = {
         {"port": 9999, "peer": "192.0.2.1:4001"},
         {"port": 10001, "peer": "192.0.2.2:4002"},
     ],
-    "sessions": {"router": [{"address": "192.0.2.2:4002", "connected_for": 312.4}]},
+    "sessions": {
+        "router": [
+            {"address": "192.0.2.2:4002", "listener": "10001", "connected_for": 312.4},
+            {"address": "192.0.2.3:4003", "listener": "10002", "connected_for": 7},
+        ]
+    },
 }
 RUNS = {"daemon.service": UNIT, "ser2net.service": UNIT}
 
@@ -209,28 +217,58 @@ def configuration(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-SAME = configuration('[[port]]\nname="router"\ndevice="/dev/ttyUSB0"\nlisten="10001"\n')
-OTHER = configuration('[[port]]\nname="router"\ndevice="/dev/ttyUSB0"\nlisten="10002"\n')
-
-
-def cuts(there: dict[str, Any], **more: Any) -> list[str]:
-    todo = plan(there, bridge=bridge(ports=PORTS[:1], **more))["todo"]["bridge"]
+def cuts(old: dict[str, Any] | None, new: dict[str, Any], **more: Any) -> list[str]:
+    """Whom a change of the port disconnects; it is a reload unless `more` says otherwise."""
+    router = {"name": "router", "device": "/dev/ttyUSB0", "listen": ["10001", {"at": 10002}]}
+    text = "".join(f"{key} = {toml(value)}\n" for key, value in {**router, **(old or {})}.items())
+    written = configuration(f"[[port]]\n{text}" if old is not None else "not TOML")
+    there = read(**NETWORK, services=RUNS, configuration=written, **more.pop("has", {}))
+    ports = ports_of_host([{**router, **new}])
+    todo = plan(there, bridge=bridge(ports=ports, **more))["todo"]["bridge"]
     return list(todo["cuts"])
 
 
-def test_a_reload_disconnects_clients_of_changed_ports_only() -> None:
-    reloads = has(FILES[1])
-    there = read(**reloads, **NETWORK, services=RUNS, configuration=SAME)
-    assert cuts(there) == []
-    there = read(**reloads, **NETWORK, services=RUNS, configuration=OTHER)
-    assert cuts(there) == ["router: 192.0.2.2:4002 (for 5 min)"]
+RELOADS = {"has": has(FILES[1])}
+FIRST, SECOND = "192.0.2.2:4002 (for 5 min)", "192.0.2.3:4003 (for 7 s)"
+BOTH = f"router: {FIRST}, {SECOND}"
+PEM = {"certificate": "/etc/ssl/pi.pem", "key": "/etc/ssl/private/pi.key"}
+
+
+@pytest.mark.parametrize("more", [RELOADS, {}])  # a reload, and a restart
+@pytest.mark.parametrize(
+    ("old", "new", "cut"),
+    [
+        ({}, {}, []),
+        ({}, {"baudrate": 115200, "sharing": "shared", "log": {"file": "/var/log/x"}}, []),
+        ({}, {"device": "/dev/ttyUSB1"}, [BOTH]),
+        ({}, {"protocol": "telnet"}, [BOTH]),
+        ({}, {"listen": 10001}, [f"router: {SECOND}"]),
+        ({}, {"listen": [10003, 10002]}, [f"router: {FIRST}"]),
+        ({}, {"listen": ["10001", {"at": 10002, "protocol": "telnet"}]}, [f"router: {SECOND}"]),
+        ({}, {"listen": [10003, {"at": 10002, "banner": "hi"}, 10001]}, []),
+        ({}, {"listen": ["10001", {"at": 10002, "tls": PEM}]}, [f"router: {SECOND}"]),
+        ({}, {"allow": ["192.0.2.2", "198.51.100.0/24"]}, [f"router: {SECOND}"]),
+        (None, {}, [BOTH]),
+        ({"key_of_an_older_version": "1"}, {}, [BOTH]),
+    ],
+)
+def test_a_change_disconnects_whom_the_model_says(
+    old: dict[str, Any] | None, new: dict[str, Any], cut: list[str], more: dict[str, Any]
+) -> None:
+    assert cuts(old, new, **more) == cut
+
+
+def test_a_port_that_goes_disconnects_its_clients() -> None:
+    there = read(**NETWORK, services=RUNS, **has(FILES[1]))
+    todo = plan(there, bridge=bridge(ports=[]))["todo"]["bridge"]
+    assert todo["cuts"] == [BOTH]
 
 
 def test_a_restart_keeps_clients_without_tls() -> None:
-    there = read(**NETWORK, services=RUNS, configuration=SAME)
-    assert cuts(there) == []
+    tls = {"listen": ["10001", {"at": 10002, "tls": PEM}]}
+    assert cuts(tls, tls) == [f"router: {SECOND}"]
+    assert cuts(tls, tls, **RELOADS) == []
 
 
 def test_a_stop_disconnects_everybody() -> None:
-    there = read(**NETWORK, services=RUNS, configuration=SAME)
-    assert cuts(there, running=False, files=[]) == ["router: 192.0.2.2:4002 (for 5 min)"]
+    assert cuts({}, {}, running=False, files=[]) == [BOTH]

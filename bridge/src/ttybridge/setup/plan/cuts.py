@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from ttybridge.model import ports as model
+from ttybridge.model.changes import closed
+from ttybridge.model.check import check_portmap
+from ttybridge.model.values import is_let_in
 
 Port = Mapping[str, Any]
 
@@ -38,21 +44,20 @@ def _is_ser2nets(listener: Mapping[str, Any], read: Mapping[str, Any]) -> bool:
 def cut_by_bridge(effect: str, ports: Sequence[Port], read: Mapping[str, Any]) -> list[str]:
     """Return the clients that ttybridge's new state ends, a text for each port.
 
-    Every change ends the clients of the ports whose entry it changes. A restart also ends those
-    with TLS, whose keys stay in the old process; a stop ends all.
+    The new entry of a port ends those that `model.changes` says, and those that its `allow` no
+    longer lets in. A restart also ends those with TLS, whose keys stay in the old process; a stop
+    ends all.
     """
-    sessions = read["sessions"]
-    wanted = {port["name"]: port for port in ports}
-    before = _entries(read)
+    wanted = {port["name"]: _parsed(_entry(port)) for port in ports}
+    before = {name: _parsed(entry) for name, entry in _entries(read).items()}
     texts = []
-    for name, clients in sessions.items():
-        port = wanted.get(name)
-        if effect == "stop" or port is None or before.get(name) != _entry(port):
+    for name, clients in read["sessions"].items():
+        old, new = before.get(name), wanted.get(name)
+        if effect == "stop" or not old or not new:
             ended = clients
-        elif effect == "restart":
-            ended = [one for one in clients if _has_tls(one, port, read)]
         else:
-            ended = []
+            places = closed(old, new).listeners | (_secured(old) if effect == "restart" else set())
+            ended = [one for one in clients if _at(one) in places or _is_forbidden(one, new)]
         if text := _named(name, (_aged(one) for one in ended)):
             texts.append(text)
     return texts
@@ -72,10 +77,30 @@ def _aged(client: Mapping[str, Any]) -> str:
     return f"{client['address']} (for {seconds} s)"
 
 
-def _has_tls(client: Mapping[str, Any], port: Port, read: Mapping[str, Any]) -> bool:
-    secured = {one["port"] for one in port["listeners"] if one["tls"]}
-    connected = {one["peer"]: one["port"] for one in read["clients"]}
-    return connected.get(client["address"]) in secured
+def _secured(port: model.Port) -> set[str]:
+    """The listeners of a port that have TLS."""
+    return {str(one.at) for one in port.listeners if one.tls}
+
+
+def _at(client: Mapping[str, Any]) -> str:
+    """The listener of a client, "" if the port has dialled."""
+    return client.get("listener") or ""
+
+
+def _is_forbidden(client: Mapping[str, Any], port: model.Port) -> bool:
+    """Whether `allow` of the listener of a client no longer lets it in."""
+    allow = next((one.allow for one in port.listeners if str(one.at) == _at(client)), ())
+    address = client["address"].rpartition(":")[0].strip("[]")
+    try:
+        return not is_let_in(address, [ipaddress.ip_network(each) for each in allow])
+    except ValueError:  # a host can say what it likes
+        return False
+
+
+def _parsed(entry: Mapping[str, Any]) -> model.Port | None:
+    """A port of the daemon's configuration; None where this version cannot read it."""
+    found, _ = check_portmap([entry])
+    return found[0] if found else None
 
 
 def _entries(read: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
