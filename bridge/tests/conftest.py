@@ -14,6 +14,8 @@ import os
 import pty
 import socket
 import struct
+import subprocess
+import time
 import tty
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -220,6 +222,28 @@ def uart(adapter: Adapter, monkeypatch: pytest.MonkeyPatch) -> Uart:
     monkeypatch.setattr("ttybridge.line.comport.LINE_POLL_SECONDS", 0.02)
     monkeypatch.setattr("ttybridge.line.write_queue.BREAK_SECONDS", 0.05)
     return Uart(adapter, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def lock_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tests of this process write no lock files where other programs look."""
+    folder = tmp_path / "lock"
+    folder.mkdir()
+    monkeypatch.setattr("ttybridge.line.lock.LOCK_DIRECTORY", str(folder))
+    return folder
+
+
+@contextlib.contextmanager
+def another_program(**keys: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """`sleep`, as long as a block."""
+    with subprocess.Popen(["sleep", "1000"], **keys) as process:
+        # It has its own name a moment after Popen returns.
+        while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
+            time.sleep(0.001)
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ class Process:
         out: int,
         err: int,
         given: Sequence[int] = (),
-        constants: Mapping[str, float] | None = None,
+        constants: Mapping[str, float | str] | None = None,
     ) -> None:
         """Run `ttybridge WORDS`; `given` are its descriptors from 3 on.
 
@@ -203,6 +203,9 @@ class Daemon(Watched):
         self.process: Process | subprocess.Popen[bytes] | None = None
         self.given: dict[str, int] = {}
         """Descriptors that it starts with, by their names."""
+        self.locks = folder / "lock"
+        """Where it writes its lock files."""
+        self.locks.mkdir()
         self.constants: dict[str, float] = {}
         """Names in its modules, and what they are for this process."""
         self.forgiven = False
@@ -255,7 +258,11 @@ class Daemon(Watched):
                 whole += command(*words, loop=self._loop)
                 return subprocess.Popen(whole, env=env, stderr=log)
             given = list(self.given.values())
-            return Process(words, env, self._loop, 1, log.fileno(), given, self.constants)
+            constants: dict[str, float | str] = {
+                "LOCK_DIRECTORY": str(self.locks),
+                **self.constants,
+            }
+            return Process(words, env, self._loop, 1, log.fileno(), given, constants)
 
     async def _answers_or_has_ended(self) -> bool:
         with contextlib.suppress(OSError):

@@ -6,12 +6,14 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from ttybridge import BUILD
 from ttybridge.daemon import control
+from ttybridge.line.lock import Holder, program_of, who_has_open
 from ttybridge.model import config
 from ttybridge.model.ports import about
 from ttybridge.model.values import Listen, printable
@@ -83,6 +85,24 @@ def _parser() -> argparse.ArgumentParser:
     kick.add_argument("client", metavar="CLIENT", nargs="?", help="address:port as status shows it")
     kick.set_defaults(run=_kick)
 
+    release = commands.add_parser(
+        "release", help="give the device of a port to another program; its clients stay"
+    )
+    release.add_argument("port", metavar="PORT", help="the port's name")
+    release.add_argument(
+        "seconds",
+        metavar="SECONDS",
+        nargs="?",
+        type=_seconds,
+        default=600,
+        help="after so many it is taken back, once nobody uses it (default: 600)",
+    )
+    release.set_defaults(run=_release)
+
+    reclaim = commands.add_parser("reclaim", help="take back what release has given away")
+    reclaim.add_argument("port", metavar="PORT", help="the port's name")
+    reclaim.set_defaults(run=_reclaim)
+
     find = commands.add_parser("discover", help="show adapters and UARTs here, as port map entries")
     form = find.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="every fact, for programs")
@@ -110,6 +130,12 @@ def _metrics(text: str) -> Listen | None:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) not in control.RELEASE_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text}: {control.RELEASE_SECONDS_WORDS}")
+    return int(text)
+
+
 def _check(options: argparse.Namespace) -> None:
     ports = config.load(options.config).ports
     _say(f"{options.config}: {len(ports)} {'port' if len(ports) == 1 else 'ports'}, no faults")
@@ -121,12 +147,38 @@ def _status(options: argparse.Namespace) -> int:
     status, problem = _asked()
     if ser2net := served.status():
         status["ser2net"] = ser2net
+    _name_holders(status)
     if problem and not ser2net:
         raise control.ControlError(problem)
     _say(json.dumps(status, indent=2) if options.json else _status_table(status))
     if problem:
         _say(problem, sys.stderr)
     return int(bool(problem))
+
+
+def _name_holders(status: dict[str, Any]) -> None:
+    """Name the programs that have a device, as far as this process may know them.
+
+    It may know more than the daemon, whose unit hides other users' processes from it.
+    """
+    devices = [port["device"] for port in status["ports"] if "holder" in port["device"]]
+    if not devices:  # also those of a daemon of an earlier version
+        return
+    users = who_has_open(device["path"] for device in devices)
+    for device in devices:
+        # systemd keeps what a process of ours leaves to the next one.
+        ours = (status["pid"], 1)
+        others = [one for one in users[device["path"]] if one.pid not in ours]
+        known = Holder(**device["holder"]) if device["holder"] else None
+        if known and not known.program:
+            named = Holder(known.pid, program_of(known.pid)) if known.pid else known
+            better = named if named.program else next(iter(others), known)
+            device["holder"] = {"pid": better.pid, "program": better.program}
+            device["problem"] = str(device["problem"]).replace(
+                f"in use by {known}", f"in use by {better}"
+            )
+        elif device["present"]:
+            device["also_open_in"] = [{"pid": one.pid, "program": one.program} for one in others]
 
 
 def _asked() -> tuple[dict[str, Any], str]:
@@ -139,14 +191,21 @@ def _asked() -> tuple[dict[str, Any], str]:
         return {"version": None, "ports": []}, str(error) if expected else ""
 
 
-def _kick(options: argparse.Namespace) -> int:
+def _ask_of_port(
+    options: argparse.Namespace, command: str, of_ser2net: str, **arguments: str | float | None
+) -> dict[str, Any]:
+    """Return the daemon's answer; where ser2net serves the port, say what to do instead."""
     try:
-        answer = control.ask(
-            control.system_or_own_path(), "kick", port=options.port, client=options.client
-        )
+        path = control.system_or_own_path()
+        return control.ask(path, command, port=options.port, **arguments)
     except control.ControlError:
-        _refuse_if_ser2net_serves(options.port)
+        _refuse_if_ser2net_serves(options.port, of_ser2net)
         raise
+
+
+def _kick(options: argparse.Namespace) -> int:
+    instead = "cannot close a single client: sudo systemctl restart ser2net closes all clients"
+    answer = _ask_of_port(options, "kick", instead, client=options.client)
     for client in answer["kicked"]:
         _say(f"{options.port}: {client} closed")
     if not answer["kicked"]:
@@ -155,14 +214,33 @@ def _kick(options: argparse.Namespace) -> int:
     return int(not answer["kicked"])
 
 
-def _refuse_if_ser2net_serves(port: str) -> None:
+# ser2net has a device open only while a client is there.
+_SER2NET_RELEASES = "uses it only while a client is there: sudo systemctl stop ser2net frees those"
+
+
+def _release(options: argparse.Namespace) -> int:
+    answer = _ask_of_port(options, "release", _SER2NET_RELEASES, seconds=options.seconds)
+    _say(f"{options.port}: {answer['released']}")
+    return 0
+
+
+def _reclaim(options: argparse.Namespace) -> int:
+    answer = _ask_of_port(options, "reclaim", _SER2NET_RELEASES)
+    said = "taken back" if answer["reclaimed"] else "it is not released"
+    if problem := answer["problem"]:
+        _say(f"{options.port}: {said}: {problem}", sys.stderr)
+        return 1
+    _say(f"{options.port}: {said}")
+    return 0
+
+
+def _refuse_if_ser2net_serves(port: str, instead: str) -> None:
     from ttybridge.setup.ser2net import served  # the daemon starts faster without it
 
     names = served.names()
     if port in names:
         raise control.ControlError(
-            f"{port}: ser2net serves it, and cannot close a single client: sudo systemctl restart "
-            f"ser2net closes all clients of all its ports ({', '.join(names)})"
+            f"{port}: ser2net serves it, and {instead} of all its ports ({', '.join(names)})"
         )
 
 
@@ -197,6 +275,12 @@ def _status_table(status: dict[str, Any]) -> str:
         for problem in (port["listen_problem"], port["device"]["problem"])
         if problem
     ]
+    lines += [
+        f"{port['name']}: {port['device']['path']} is also open in {Holder(**other)}: "
+        "each byte reaches one of both"
+        for port in status["ports"]
+        for other in port["device"].get("also_open_in", ())
+    ]
     if ser2net["state"] not in ("active", ""):
         state = ser2net["state"]
         lines.append(f"ser2net.service is {state}: systemctl status ser2net says why")
@@ -211,13 +295,22 @@ def _row(port: dict[str, Any], engine: str) -> tuple[str, ...]:
     return (
         port["name"],
         _endpoint(port),
-        port["device"]["path"] if port["device"]["present"] else "absent",
+        _device(port["device"]),
         ", ".join(_client(port, client) for client in port["clients"]) or "-",
         str(counters.get("from_device", "-")),
         str(counters.get("to_device", "-")),
         engine,
         _about(port),
     )
+
+
+def _device(device: dict[str, Any]) -> str:
+    if device["present"]:
+        return str(device["path"])
+    released = device.get("released")
+    if not released:
+        return "absent"
+    return time.strftime("released until %H:%M:%S", time.localtime(released["at"]))
 
 
 def _about(port: dict[str, Any]) -> str:

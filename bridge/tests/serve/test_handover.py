@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -271,6 +272,42 @@ async def test_what_waits_for_an_absent_device_is_still_written(
     adapter.plug()
     assert await adapter.receive(5) == b"later"
     assert (await daemon.port())["counters"]["reconnects"] == 1
+
+
+async def test_a_released_device_stays_released_and_comes_back_in_time(
+    adapter: Adapter, kept: StartKept
+) -> None:
+    sw = entry(device=str(adapter.path), protocol="telnet")
+    daemon = await kept(sw)
+    client = await daemon.connect(sw)
+    await daemon.say(b'{"command": "release", "port": "sw", "seconds": 600}\n')
+    before = (await daemon.port())["device"]["released"]
+    await daemon.restart()
+    port = await daemon.port()
+    assert (port["device"]["present"], port["device"]["released"]) == (False, before)
+    assert len(port["clients"]) == 1
+    await daemon.say(b'{"command": "release", "port": "sw", "seconds": 1}\n')
+    await daemon.restart()
+    await daemon.has_device()
+    assert "device taken back: its time is over" in daemon.log
+    client.write(b"x")
+    assert await adapter.receive(1) == b"x"
+
+
+async def test_the_lock_file_is_that_of_the_process_that_serves(
+    adapter: Adapter, kept: StartKept
+) -> None:
+    daemon = await kept(entry(device=str(adapter.path)))
+    (lock,) = daemon.locks.iterdir()
+    assert lock.read_text() == f"{daemon.pid:10d}\n"
+    await daemon.stop()
+    assert not lock.exists()
+    await daemon.serve(*daemon.entries)
+    assert lock.read_text() == f"{daemon.pid:10d}\n"
+    await daemon.end(SIGKILL)
+    assert lock.exists()
+    await daemon.serve(*daemon.entries)
+    assert lock.read_text() == f"{daemon.pid:10d}\n"
 
 
 async def test_a_device_that_was_changed_for_another_meanwhile_is_opened_anew(

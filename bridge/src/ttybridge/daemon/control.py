@@ -6,7 +6,9 @@ import asyncio
 import errno
 import json
 import os
+import pwd
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,10 @@ from typing import Any
 NAME = "control.sock"
 SYSTEM_DIRECTORY = Path("/run/ttybridge")
 ANSWER_SECONDS = 5.0
+
+# How long `ttybridge release` may give a device away, in seconds.
+RELEASE_SECONDS = range(1, 86_401)
+RELEASE_SECONDS_WORDS = "write a whole number from 1 to 86400"
 
 
 class ControlError(Exception):
@@ -40,8 +46,9 @@ def system_or_own_path() -> Path:
     return own_path()
 
 
-Commands = Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]]
-"""For each command the function that answers a request; the asker sees a `CommandError`."""
+Commands = Mapping[str, Callable[[dict[str, Any], str], dict[str, Any]]]
+"""For each command the function that answers a request of somebody; the asker sees a
+`CommandError`."""
 
 
 class CommandError(Exception):
@@ -55,7 +62,8 @@ async def serve(path: Path, commands: Commands) -> asyncio.Server:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 request = await reader.readline()
-                writer.write(json.dumps(_answer(request, commands)).encode() + b"\n")
+                uid = _user(writer.get_extra_info("socket"))
+                writer.write(json.dumps(_answer(request, uid, commands)).encode() + b"\n")
                 await writer.drain()
         except (TimeoutError, OSError, ValueError, asyncio.CancelledError):
             # The asker hung, left or sent a line that is too long, or the daemon ends.
@@ -82,7 +90,24 @@ def _bind(path: Path) -> socket.socket:
     return sock
 
 
-def _answer(request: bytes, commands: Commands) -> dict[str, Any]:
+def _user(sock: socket.socket) -> int:
+    """Return the user id of who asks (SO_PEERCRED, unix(7))."""
+    pid_uid_gid = struct.Struct("iII")
+    said = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, pid_uid_gid.size)
+    return int(pid_uid_gid.unpack(said)[1])
+
+
+def _asker(uid: int, asked: dict[str, Any]) -> str:
+    """Return who asks, for the journal; root may say for whom."""
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = f"uid {uid}"
+    sudo = asked.get("sudo_user")
+    return f"{sudo} ({name})" if uid == 0 and isinstance(sudo, str) and sudo else name
+
+
+def _answer(request: bytes, uid: int, commands: Commands) -> dict[str, Any]:
     try:
         asked = json.loads(request)
         command = commands[str(asked["command"])]
@@ -90,18 +115,19 @@ def _answer(request: bytes, commands: Commands) -> dict[str, Any]:
         words = " or ".join(f'{{"command": "{name}"}}' for name in commands)
         return {"error": f"write {words}"}
     try:
-        return command(asked)
+        return command(asked, _asker(uid, asked))
     except CommandError as error:
         return {"error": str(error)}
 
 
-def ask(path: Path, command: str, **arguments: str | None) -> dict[str, Any]:
+def ask(path: Path, command: str, **arguments: str | float | None) -> dict[str, Any]:
     """Return the daemon's answer to a command; `ControlError` where there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(ANSWER_SECONDS)
         try:
             sock.connect(str(path))
-            sock.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
+            sudo = {"sudo_user": os.environ["SUDO_USER"]} if "SUDO_USER" in os.environ else {}
+            sock.sendall(json.dumps({"command": command, **sudo, **arguments}).encode() + b"\n")
             with sock.makefile("rb") as stream:
                 answer = json.loads(stream.readline())
         except PermissionError:

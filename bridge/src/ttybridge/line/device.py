@@ -6,9 +6,11 @@ import array
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import struct
 import termios
+import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,13 +18,11 @@ import serial
 from serial.rs485 import RS485Settings
 from serial.serialposix import CMSPAR, TCGETS2, TCSETS2
 
+from ttybridge.line.lock import PTY_MAJORS, Holder, Lock, who_has_open
 from ttybridge.model.ports import LINE_SETTINGS, Port, Rs485
 
 # One read takes all that the line discipline holds; a larger buffer would stay empty.
 READ_SIZE = 65536
-
-# A pty stays exclusive while its other end is open, so a killed daemon would lock out the next one.
-_PTY_MAJORS = range(136, 144)  # Linux, Documentation/admin-guide/devices.txt
 
 # asm-generic/ioctls.h
 _TIOCSBRK, _TIOCCBRK, _TIOCGICOUNT = 0x5427, 0x5428, 0x545D
@@ -55,6 +55,11 @@ _COUNTS = {"frame": 6, "overrun": 7, "parity": 8, "break": 9, "buffer_overrun": 
 ModemLine = Literal["dtr", "rts"]
 _MODEM_LINES = {"dtr": termios.TIOCM_DTR, "rts": termios.TIOCM_RTS}
 
+# Seconds between two searches for who has a device open that cannot be opened: each looks at every
+# process.
+SEARCH_SECONDS = 10.0
+
+_BUSY = (errno.EBUSY, errno.EAGAIN)
 _GONE = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO)
 
 _PARITIES = {
@@ -104,6 +109,10 @@ class Device:
         self.is_open = False
         """Whether it can be read and written."""
         self._refused_rs485 = False
+        self._lock = Lock()
+        self.holder: Holder | None = None
+        """Who uses the device, if it cannot be opened because another program uses it."""
+        self._searched_at = -math.inf
         self.line = Line.of(port)
         self.configured = Line.of(port)
         """How the line is while no RFC 2217 client changes it."""
@@ -148,6 +157,10 @@ class Device:
     def open(self) -> None:
         """Open the device and set the line; `DeviceError` where that fails."""
         path = self._port.path
+        # Before the tty is touched: to open it may reset what is at its other end.
+        if holder := self._lock.take(path):
+            self.holder = holder
+            raise DeviceError(_busy_words(path, holder))
         self._configure_modem_lines()
         tty = serial.Serial()
         tty.port = path
@@ -160,10 +173,32 @@ class Device:
             _keep_to_ourselves(tty.fileno())
         except (OSError, ValueError, termios.error) as error:
             tty.close()
-            raise DeviceError(_words(path, error)) from error
+            self._not_opened(path, error)
+            raise DeviceError(_words(path, error, self.holder)) from error
+        self.holder = None
         self._tty, self._fd, self.is_open = tty, tty.fileno(), True
         if self.line.break_on:
             self._ioctl(_TIOCSBRK)
+
+    def _not_opened(self, path: str, error: Exception) -> None:
+        """Give up its lock file; find out who has the tty, if somebody has."""
+        self._lock.give_up()
+        if _code(error) not in _BUSY:
+            self.holder = None
+            return
+        now, known = time.monotonic(), self.holder is not None and not self.holder.is_gone
+        if not known or now - self._searched_at > SEARCH_SECONDS:
+            self._searched_at = now
+            self.holder = next(iter(who_has_open([path])[path]), Holder())
+
+    @property
+    def lock_problem(self) -> str:
+        """Why other programs cannot see that the device is in use; "" where they can."""
+        return self._lock.problem if self.is_open else ""
+
+    def hand_over(self) -> None:
+        """The next process goes on with the open tty, and writes a lock file of its own."""
+        self._lock.release()
 
     def adopt(self, fd: int) -> None:
         """Go on with the open tty of an earlier process, which has left it as `line` says.
@@ -180,10 +215,12 @@ class Device:
             self.is_open = True
         except OSError as error:
             os.close(fd)
-            raise DeviceError(_words(path, error)) from error
+            raise DeviceError(_words(path, error, None)) from error
         except BaseException:
             os.close(fd)
             raise
+        if holder := self._lock.take(path):
+            self._lock.problem = f"{holder} has written one"
         self._refused_rs485 = not _set_rs485(self._tty, self._port.rs485)
 
     @property
@@ -314,7 +351,7 @@ class Device:
     @property
     def tells_unsent(self) -> bool:
         """Whether `unsent` is right: a pty says that it holds nothing, whatever it holds."""
-        return os.major(os.fstat(self._fd).st_rdev) not in _PTY_MAJORS
+        return os.major(os.fstat(self._fd).st_rdev) not in PTY_MAJORS
 
     def unsent(self) -> int:
         """Bytes that the tty took and the line has not yet carried (TIOCOUTQ)."""
@@ -335,7 +372,11 @@ class Device:
             self.purge(received=False, unsent=True)
         tty, self._tty, self.is_open = self._tty, None, False
         with contextlib.suppress(OSError):
+            # If another program has it open too, it stays exclusive when this one closes it.
+            fcntl.ioctl(self._fd, termios.TIOCNXCL)
+        with contextlib.suppress(OSError):
             tty.close()
+        self._lock.release()
 
 
 def _pyserial_settings(line: dict[str, Any]) -> dict[str, Any]:
@@ -427,8 +468,9 @@ def _near(name: str, actual: Any, wanted: Any) -> bool:
 
 
 def _keep_to_ourselves(fd: int) -> None:
-    """Keep other programs out (TIOCEXCL), also those that ignore pyserial's lock."""
-    if os.major(os.fstat(fd).st_rdev) not in _PTY_MAJORS:
+    """Keep other programs out (TIOCEXCL), also those that ignore locks."""
+    # A pty stays so while its other end is open: a killed daemon would lock the next one out.
+    if os.major(os.fstat(fd).st_rdev) not in PTY_MAJORS:
         fcntl.ioctl(fd, termios.TIOCEXCL)
 
 
@@ -472,18 +514,29 @@ def _line_settings(fd: int) -> dict[str, Any]:
     }
 
 
-def _words(path: str, error: Exception) -> str:
+def _code(error: Exception) -> int:
     # pyserial wraps a termios.error, which is not an OSError, in an exception without errno.
     causes = (error, error.__context__)
-    code = next((c.args[0] for c in causes if c and c.args and isinstance(c.args[0], int)), 0)
+    return next((c.args[0] for c in causes if c and c.args and isinstance(c.args[0], int)), 0)
+
+
+def _busy_words(path: str, holder: Holder) -> str:
+    words = f"{path} is in use by {holder}"
+    if holder.pid:
+        return f"{words}: it is opened once that has ended"
+    return f"{words}: end it (sudo ttybridge status names it)"
+
+
+def _words(path: str, error: Exception, holder: Holder | None) -> str:
+    code = _code(error)
     if code in _GONE:
         return f"{path} does not answer: {os.strerror(code)}"
     if code == errno.EACCES:
         return f"{path}: permission denied: the daemon's user must be in the device's group"
     if code == errno.EPERM:
         return f"{path}: not permitted: the unit's DeviceAllow= must name this kind of device"
-    if code in (errno.EBUSY, errno.EAGAIN):
-        return f"{path} is in use by another program: end it (fuser {path} shows it)"
+    if code in _BUSY:
+        return _busy_words(path, holder or Holder())
     if code in (errno.ENOTTY, errno.EISDIR):
         return f"{path} is not a serial device"
     return f"{path}: {os.strerror(code) if code else error}"

@@ -106,6 +106,7 @@ def leave(served: ServedPort, place: int) -> tuple[PortState, dict[str, int]]:
     state.tty = f"{place}.tty" if served.device.is_open else None
     if state.tty:
         descriptors[state.tty] = served.device.fileno()
+        served.device.hand_over()
     return state, descriptors
 
 
@@ -137,6 +138,7 @@ class Resumption:
             served.open_device()
         else:
             log.info("%s: device %s is still open", served.port.name, served.port.path)
+            served.tell_lock_problem()
 
     def finish(self) -> None:
         """Called once all clients are reattached, except those that have left."""
@@ -172,7 +174,7 @@ def _take_over(served: ServedPort, record: PortState) -> None:
         setattr(state.counters, each.name, getattr(record.counters, each.name))
     state.replay += record.replay
     state.written, state.dropped = record.written, record.dropped
-    state.opened = record.opened
+    state.opened, state.released = record.opened, record.released
 
 
 def earlier_entry(record: PortState, port: Port) -> Port | None:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import math
+import time
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -19,7 +20,7 @@ from ttybridge.net.connection import GOODBYE_SECONDS
 from ttybridge.protocol.terminal import without_questions
 from ttybridge.serve.client import Client
 from ttybridge.serve.clients import Clients
-from ttybridge.serve.state import PortState
+from ttybridge.serve.state import PortState, Release
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class ServedPort:
         """Open the device, or begin to look for it."""
         self._look = None
         try:
+            self._keep_away_while_released()
             if not self.device.exists():
                 raise DeviceError(f"{self.port.path} does not exist")
             self.device.open()
@@ -99,21 +101,72 @@ class ServedPort:
         self.state.opened = True
         for setting in self.device.refused_settings():
             log.warning("%s: the device refuses %s", self.port.name, setting)
+        self.tell_lock_problem()
         self.problem = None
         self.tell_all(f"{self.port.name}: the device is here")
         self.com_port.device_changed()
         self.congestion_changed()
         self.queue.write()
 
+    def tell_lock_problem(self) -> None:
+        """Say so if other programs cannot see that the device is in use."""
+        if problem := self.device.lock_problem:
+            log.warning("%s: no lock file of ours: %s", self.port.name, problem)
+
     def _lost(self, reason: DeviceLost) -> None:
+        problem = f"{self.port.path} went away: {reason}"
+        log.warning("%s: device lost: %s", self.port.name, problem)
+        self._goes_away(problem, "the device has gone")
+
+    def _goes_away(self, problem: str, notice: str) -> None:
+        """Close the device, tell the clients, and look for it from now on."""
         self._close_device()
         self.forget_departed_input()
         self.device_is_away()
-        self.problem = f"{self.port.path} went away: {reason}"
-        log.warning("%s: device lost: %s", self.port.name, self.problem)
-        self.tell_all(f"{self.port.name}: the device has gone")
+        self.problem = problem
+        self.tell_all(f"{self.port.name}: {notice}")
         self.com_port.device_changed()
         self._look = self._loop.call_later(DEVICE_POLL_SECONDS, self.open_device)
+
+    # Another program has the device for a while.
+
+    def release(self, seconds: float, by: str) -> Release:
+        """Close the device for so many seconds; the clients stay."""
+        now = self._loop.time()
+        released = self.state.released = Release(now + seconds, time.time() + seconds, by)
+        log.warning("%s: device %s", self.port.name, released)
+        if self.device.is_open:
+            lost = self.device.unsent()  # close() discards it
+            self.state.dropped += lost
+            if lost:
+                log.warning("%s: %d bytes in the tty are dropped", self.port.name, lost)
+            self._goes_away(self._released_words(released), f"the device is {released}")
+        else:
+            self.problem = self._released_words(released)
+        return released
+
+    def reclaim(self, by: str) -> bool:
+        """Take the device back, at once if nobody uses it; return whether it was released."""
+        if not self.state.released:
+            return False
+        log.warning("%s: device taken back by %s", self.port.name, by)
+        self.state.released = None
+        if self._look:
+            self._look.cancel()
+        self.open_device()
+        return True
+
+    def _keep_away_while_released(self) -> None:
+        released = self.state.released
+        if not released:
+            return
+        if self._loop.time() < released.until:
+            raise DeviceError(self._released_words(released))
+        log.info("%s: device taken back: its time is over", self.port.name)
+        self.state.released = None
+
+    def _released_words(self, released: Release) -> str:
+        return f"{self.port.path} is {released}: ttybridge reclaim {self.port.name} takes it back"
 
     def device_is_away(self) -> None:
         """Note that the device is away from now on."""
@@ -373,7 +426,7 @@ class ServedPort:
     def status(self) -> dict[str, Any]:
         """The port as `ttybridge status --json` shows it; times in seconds."""
         counters = dataclasses.asdict(self.state.counters)
-        capture = self.capture
+        capture, released, holder = self.capture, self.state.released, self.device.holder
         return {
             "name": self.port.name,
             "protocol": self.port.protocol,
@@ -386,6 +439,8 @@ class ServedPort:
                 "present": self.device.is_open,
                 "problem": self.problem,
                 "refused_settings": self.device.refused_settings(),
+                "released": dataclasses.asdict(released) if released else None,
+                "holder": dataclasses.asdict(holder) if holder else None,
             },
             "line_settings": self.device.line_settings(),
             "line_errors": self.device.line_errors(),

@@ -12,7 +12,7 @@ from ttybridge.model.ports import Port
 from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve.handover import Inheritance, freeze
 from ttybridge.serve.service import Service
-from ttybridge.serve.state import PortState
+from ttybridge.serve.state import PortState, Release
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +125,15 @@ class Server:
     def kick(self, port_name: str, client: str | None) -> list[str]:
         """Close a client of a port, or all; return their addresses. `KeyError`: unknown port."""
         return self._services[port_name].served.kick(client)
+
+    def release(self, port_name: str, seconds: float, by: str) -> Release:
+        """Give a port's device to another program for a while. `KeyError`: unknown port."""
+        return self._services[port_name].served.release(seconds, by)
+
+    def reclaim(self, port_name: str, by: str) -> tuple[bool, str | None]:
+        """Take a port's device back; return whether it was away for that, and what is wrong."""
+        served = self._services[port_name].served
+        return served.reclaim(by), served.problem
 
     def summary(self) -> str:
         """One line for `systemctl status`."""

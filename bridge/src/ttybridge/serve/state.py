@@ -5,6 +5,7 @@ A restart hands the records over as they are (handover.py). Some fields are fill
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,22 @@ class Counters:
 
 
 @dataclass
+class Release:
+    """The device is another program's for a while."""
+
+    until: float
+    """By CLOCK_MONOTONIC, in seconds."""
+    at: float
+    """The same moment in seconds since the epoch, for people."""
+    by: str
+    """Who has asked for it."""
+
+    def __str__(self) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(self.at))
+        return f"released until {clock} by {self.by}"
+
+
+@dataclass
 class PortState(write_queue.QueueCounters):
     """A port, with what its write queue counts.
 
@@ -71,6 +88,7 @@ class PortState(write_queue.QueueCounters):
     """The last bytes that the device has sent."""
     opened: bool = False
     """Whether its device has ever been open."""
+    released: Release | None = None
     entry: dict[str, Any] = field(default_factory=dict)
     shortest: dict[str, Any] = field(default_factory=dict)
     listener: str | None = None
