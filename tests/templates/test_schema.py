@@ -94,6 +94,7 @@ VALUES: dict[str, list[Any]] = {
     + [{"certificate": "/a", "key": "/b", "cert": "/c"}],
     "guard": ["on", "off", True, "http", 1],
     "idle_timeout": [0, 600, -1],
+    "away": ["keep", "refuse", "drop", "wait", False],
     "half_close_timeout": [0, 1, 86401],
     "keepalive": [0, 60, 32768],
     "replay": [0, 4096, "1k"],

@@ -67,8 +67,8 @@ NETWORKS = "write a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
 KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
-    "max_clients, allow, tls, guard, idle_timeout, half_close_timeout, keepalive, replay, log, "
-    "banner, probe, description, location, tags"
+    "max_clients, allow, tls, guard, idle_timeout, away, half_close_timeout, keepalive, replay, "
+    "log, banner, probe, description, location, tags"
 )
 
 # What is written over a good entry, and what is said of it, in full.
@@ -293,6 +293,7 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         ("tls.cert: '/x': unknown key; the keys are certificate, key, client_ca"),
     ),
     ({"guard": "http"}, ("guard: 'http': write on or off")),
+    ({"away": "wait"}, ("away: 'wait': write keep, refuse or drop")),
     ({"idle_timeout": -1}, ("idle_timeout: -1: write a whole number from 0 to 31536000")),
     ({"keepalive": 32768}, ("keepalive: 32768: write a whole number from 0 to 32767")),
     ({"replay": "1k"}, ("replay: '1k': write a whole number from 0 to 16777216")),
@@ -394,6 +395,10 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     (
         {"engine": "ser2net", "guard": "on"},
         ("guard: 'on': engine ser2net cannot honour it: write engine: bridge, or guard: off"),
+    ),
+    (
+        {"engine": "ser2net", "away": "keep"},
+        ("away: 'keep': engine ser2net cannot honour it: write engine: bridge, or away: refuse"),
     ),
     (
         {"engine": "ser2net", "keepalive": 60},
@@ -502,6 +507,9 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({}, "guard", True),
         ({"guard": "off"}, "guard", False),
         ({"engine": "ser2net", "guard": False}, "guard", False),
+        ({}, "away", "keep"),
+        ({"away": "drop"}, "away", "drop"),
+        ({"engine": "ser2net", "away": "refuse"}, "away", "refuse"),
         ({}, "idle_timeout", 0),
         ({}, "keepalive", 60),
         ({}, "replay", 0),
@@ -1018,6 +1026,7 @@ every_port = st.fixed_dictionaries(
         "tls": st.none() | st.builds(Tls, tls_files, tls_files, st.none() | tls_files),
         "guard": st.booleans(),
         "idle_timeout": st.integers(0, 31_536_000),
+        "away": st.sampled_from(["keep", "refuse", "drop"]),
         "keepalive": st.integers(0, 32_767),
         "replay": st.integers(0, 16_777_216),
         "log": st.none()

@@ -274,6 +274,27 @@ async def test_what_waits_for_an_absent_device_is_still_written(
     assert (await daemon.port())["counters"]["reconnects"] == 1
 
 
+async def test_what_waits_for_an_absent_device_survives_however_much_it_is(
+    adapter: Adapter, kept: StartKept
+) -> None:
+    sw = entry(device=str(adapter.path))
+    daemon = await kept(sw)
+    client = await daemon.connect(sw)
+    adapter.unplug()
+    await daemon.has_no_device()
+    data = os.urandom(4_000_000)
+    sending = asyncio.create_task(client.send(data))
+    await daemon.has_taken(65536)
+    for restarts in range(1, 3):
+        await daemon.restart()
+        (there,) = (await daemon.port())["clients"]
+        # uvloop reads a client once before it can be told not to.
+        assert there["received"] <= 65536 + (1 + restarts) * 256 * 1024
+    adapter.plug()
+    assert await adapter.receive(len(data)) == data
+    await sending
+
+
 async def test_a_released_device_stays_released_and_comes_back_in_time(
     adapter: Adapter, kept: StartKept
 ) -> None:

@@ -257,24 +257,6 @@ async def test_what_a_departed_client_typed_does_not_wait_for_a_device_that_was_
     assert await adapter.receive(5) == b"hello"
 
 
-async def test_a_client_that_overfilled_an_absent_device_does_not_hold_the_port_for_ever(
-    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch, serve: Serve
-) -> None:
-    monkeypatch.setattr("ttybridge.line.departed.STUCK_SECONDS", 0.5)
-    port = make_port()
-    adapter.unplug()
-    bench = await serve(port)
-    gone = await bench.connect(port)
-    gone.write(bytes(1024 * 1024))
-    await asyncio.sleep(0.2)
-    gone.writer.transport.abort()
-    await bench.has_clients(0)
-    client = await bench.connect(port)
-    await client.send(b"hello")
-    adapter.plug()
-    assert await adapter.receive(5) == b"hello"
-
-
 async def test_idle_clients_are_closed_and_busy_ones_are_not(
     adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
@@ -480,15 +462,6 @@ async def test_a_listener_without_an_address_takes_ipv4_and_ipv6(
         "127.0.0.1",
         "[::1]",
     ]
-
-
-async def test_the_device_is_locked_against_other_programs(
-    adapter: Adapter, make_port: MakePort, caplog: pytest.LogCaptureFixture, serve: Serve
-) -> None:
-    port, rival = make_port(), make_port(name="rival")
-    bench = await serve(port, rival)
-    problem = bench.status("rival")["device"]["problem"]
-    assert "is in use by another program" in problem
 
 
 async def test_the_queue_stays_right_when_the_device_is_lost_in_the_middle_of_a_write(

@@ -54,6 +54,12 @@ PORT_METRICS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
         lambda port: port["counters"]["to_device"],
     ),
     (
+        "ttybridge_dropped_bytes_total",
+        "Bytes that clients sent and the serial device never got: the client had left, was "
+        "replaced or kicked, or the device was away and the port has `away: drop`.",
+        lambda port: port["counters"]["dropped"],
+    ),
+    (
         "ttybridge_device_reconnects_total",
         "How often the serial device was opened again after it had gone away.",
         lambda port: port["counters"]["reconnects"],

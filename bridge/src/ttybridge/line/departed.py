@@ -91,7 +91,8 @@ class Departed:
 
 def is_blocked(queue: WriteQueue) -> bool:
     """Whether senders wait for a device that has taken nothing for long."""
-    return queue.full and queue.idle_for() > STUCK_SECONDS
+    waiting = queue.full or queue.is_full_while_away
+    return waiting and queue.idle_for() > STUCK_SECONDS
 
 
 def is_on_its_way(queue: WriteQueue, sender: Hashable, away_since: float) -> bool:

@@ -18,6 +18,9 @@ HIGH_WATER, LOW_WATER = 65536, 16384
 # nothing: a FIN comes only after the bytes before it.
 MOST_AHEAD = 8 * 1024 * 1024
 
+# Bytes that wait for a device that is away before no sender is read any more.
+AWAY_SIZE = 65536
+
 # Bytes that a full pty may hold; it does not say how many (measured: 15 to 30 KiB).
 PTY_SIZE = 65536
 
@@ -63,7 +66,7 @@ class WriteQueue:
     piece that fits in it. Without `fair` all bytes go out in order of arrival.
 
     `on_lost` is called when the device goes away in a write, `on_full` with a sender and whether it
-    must wait.
+    must wait, `on_full_while_away` when no sender may go on before the device is back.
     """
 
     def __init__(
@@ -73,10 +76,14 @@ class WriteQueue:
         on_full: Callable[[Hashable, bool], None],
         fair: bool = False,
         state: QueueCounters | None = None,
+        on_full_while_away: Callable[[], None] = lambda: None,
     ) -> None:
         self._device = device
         self._on_lost = on_lost
         self._on_full = on_full
+        self._on_full_while_away = on_full_while_away
+        self.drops_while_away = False
+        """Whether what comes while the device is away is dropped."""
         self._fair = fair
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[Hashable, _Lane] = {}
@@ -112,6 +119,11 @@ class WriteQueue:
         return bool(self._waiting)
 
     @property
+    def is_full_while_away(self) -> bool:
+        """Whether no sender may go on before the device is back."""
+        return self.size >= AWAY_SIZE and not self._device.is_open
+
+    @property
     def has_device(self) -> bool:
         """Whether the device is there."""
         return self._device.is_open
@@ -131,7 +143,9 @@ class WriteQueue:
         idle = not (self.size or self._breaks or self._break)
         if idle and (not self._fair or self._has_room(len(data))):
             rest = self._write(sender, rest)
-        if rest:
+        if rest and self.drops_while_away and not self._device.is_open:
+            self.state.dropped += len(rest)
+        elif rest:
             if not self.size:
                 self.moved_at = self._loop.time()
             self._append(sender, rest)
@@ -449,6 +463,8 @@ class WriteQueue:
         if much and sender not in self._waiting:
             self._waiting.add(sender)
             self._on_full(sender, True)
+        if self.is_full_while_away:
+            self._on_full_while_away()
 
     def _may_go_on(self, sender: Hashable) -> bool:
         return self.holds(sender) < LOW_WATER or self.size < MOST_AHEAD // 2

@@ -398,6 +398,13 @@ class Port:
         touches="live",
         default=0,
     )
+    away: str = setting(
+        Choice(("keep", "refuse", "drop")),
+        "what becomes of clients and their input while the device is away: both wait for it; "
+        "clients are refused and closed; input is thrown away",
+        touches="live",
+        default="keep",
+    )
     half_close_timeout: int = setting(
         Integer(0, 86_400),
         "seconds that the device must be silent before a client that will send no more (nc -N) "
@@ -511,6 +518,8 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         "dtr": ("on",),
         "rts": ("on",),
         "tls": (None,),
+        # Always: it opens the device for a client, and closes that when it cannot.
+        "away": ("refuse",),
         "half_close_timeout": (0,),
         "guard": (False,),
         "keepalive": (0,),

@@ -344,6 +344,14 @@ class Client:
         """Tell a client that is not let in why, and close."""
         self.connection.refuse(words)
 
+    def dismiss(self, words: str) -> None:
+        """Tell a client that was in why it cannot stay, and close; drop what is in its inbox."""
+        self._drop_input()
+        self._is_in = False
+        if self._timer:
+            self._timer.cancel()
+        self.connection.refuse(words)
+
     def close(self) -> None:
         """Take nothing more; close once everything is sent, or after GOODBYE_SECONDS."""
         self._is_in = False

@@ -46,6 +46,9 @@ class ClientsHost(Protocol):
     def drops_input(self, client: Client) -> None:
         """A client was replaced or kicked: nothing more of what it has sent goes out."""
 
+    def refusal(self) -> str | None:
+        """Return why nobody may come in now, in words, or None."""
+
     def is_blocked(self) -> bool:
         """Whether the device has taken nothing for so long that dead clients are not noticed."""
 
@@ -97,7 +100,7 @@ class Clients:
 
     def has_room(self, entrance: Entrance) -> bool:
         """Whether a newcomer would not be refused."""
-        if self._is_closed or self._is_full(entrance):
+        if self._is_closed or self._is_full(entrance) or self._host.refusal():
             return False
         return entrance.watches or self._sharing.has_room
 
@@ -121,6 +124,8 @@ class Clients:
         """Let a client in, let it wait, or refuse it and say why; return whether it stays."""
         if self._is_closed:
             return self._refuse(client, f"port {self._port.name} is no longer served")
+        if words := self._host.refusal():
+            return self._refuse(client, words)
         entrance = client.entrance
         if not entrance.lets_in(address_of(client.name)):  # no more: its handshake took a while
             return self._refuse(client, self._forbids(address_of(client.name)))
@@ -331,6 +336,14 @@ class Clients:
                 client.notice(f"{self._port.name}: {words}")
                 self._remove(client)
                 client.close()
+
+    def dismiss_all(self, words: str) -> None:
+        """Close all clients, and tell them why."""
+        for client in self._here():
+            log.warning("%s: client %s closed: %s", self._port.name, client.name, words)
+            client.dismiss(words)
+            self._refused.add(client)
+            self._remove(client)
 
     def refuse_all(self) -> None:
         """Refuse all newcomers from now on."""

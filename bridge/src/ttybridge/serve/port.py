@@ -46,8 +46,14 @@ class ServedPort:
         self.device = Device(port)
         self.state = PortState(line=self.device.line, configured=self.device.configured)
         self.queue = WriteQueue(
-            self.device, self._lost, self._queue_full, port.sharing == "shared", self.state
+            self.device,
+            self._lost,
+            self._queue_full,
+            port.sharing == "shared",
+            self.state,
+            self._hold_back,
         )
+        self.queue.drops_while_away = port.away == "drop"
         self.com_port = ComPort(self.device, self.queue, self._purge)
         self.capture = Capture(port.log, port.name) if port.log else None
         self.departed = Departed(port.name, self.device, self.queue)
@@ -65,6 +71,8 @@ class ServedPort:
         self._reading = False
         self._away_since = -math.inf
         """When the device went away, by the loop's clock; -inf if it was never there."""
+        self._dropped_before = 0
+        """Bytes that had been dropped when it went away."""
 
     # The device comes and goes.
 
@@ -94,7 +102,7 @@ class ServedPort:
                 self.problem = str(error)
                 log.warning("%s: no device: %s", self.port.name, error)
             self._look = self._loop.call_later(DEVICE_POLL_SECONDS, self.open_device)
-            self._close_stuck()
+            self._close_departed()
             return
         log.info("%s: device %s is open", self.port.name, self.port.path)
         self.state.counters.reconnects += self.state.opened
@@ -102,11 +110,20 @@ class ServedPort:
         for setting in self.device.refused_settings():
             log.warning("%s: the device refuses %s", self.port.name, setting)
         self.tell_lock_problem()
+        self._tell_what_was_dropped()
         self.problem = None
         self.tell_all(f"{self.port.name}: the device is here")
         self.com_port.device_changed()
         self.congestion_changed()
+        self._hold_back()
         self.queue.write()
+
+    def _tell_what_was_dropped(self) -> None:
+        dropped = self.state.dropped - self._dropped_before
+        if self.port.away == "drop" and dropped:
+            log.warning(
+                "%s: %d bytes came while the device was away: dropped", self.port.name, dropped
+            )
 
     def tell_lock_problem(self) -> None:
         """Say so if other programs cannot see that the device is in use."""
@@ -122,8 +139,8 @@ class ServedPort:
         """Close the device, tell the clients, and look for it from now on."""
         self._close_device()
         self.forget_departed_input()
-        self.device_is_away()
         self.problem = problem
+        self.device_is_away()
         self.tell_all(f"{self.port.name}: {notice}")
         self.com_port.device_changed()
         self._look = self._loop.call_later(DEVICE_POLL_SECONDS, self.open_device)
@@ -169,8 +186,17 @@ class ServedPort:
         return f"{self.port.path} is {released}: ttybridge reclaim {self.port.name} takes it back"
 
     def device_is_away(self) -> None:
-        """Note that the device is away from now on."""
+        """The device is away from now on."""
         self._away_since = self._loop.time() if self.state.opened else -math.inf
+        self._dropped_before = self.state.dropped
+        self._apply_away()
+
+    def _apply_away(self) -> None:
+        """Do with clients and their input what `away` says, as the device is away."""
+        if self.port.away == "drop":
+            self.queue.keep_only(set())
+        if words := self.refusal():
+            self.clients.dismiss_all(words)
 
     def _close_device(self) -> None:
         if self.device.is_open:
@@ -218,7 +244,10 @@ class ServedPort:
         self._keep_replay()
         if port.log != before.log:
             self._change_log(port.log)
+        self.queue.drops_while_away = port.away == "drop"
         self.clients.change(port)  # sets the line, too
+        if port.away != before.away and not self.device.is_open:
+            self._apply_away()
         for client in self.clients.all:
             if port.keepalive != before.keepalive:
                 client.keepalive_changed()
@@ -279,6 +308,7 @@ class ServedPort:
     def changed(self) -> None:
         """The clients that are in have changed."""
         self.congestion_changed()
+        self._hold_back()
         if self.is_still:  # clients are still being reattached
             return
         alone = self.clients.alone
@@ -295,6 +325,12 @@ class ServedPort:
     def drops_input(self, client: Client) -> None:
         """A client was replaced or kicked: nothing more of what it has sent goes out."""
         self.departed.drop({client}, "it was replaced or kicked")
+
+    def refusal(self) -> str | None:
+        """Return why nobody may come in now, in words, or None."""
+        if self.port.away != "refuse" or self.device.is_open:
+            return None
+        return f"port {self.port.name} has no device now: {self.problem}"
 
     def is_blocked(self) -> bool:
         """Whether the device has taken nothing for so long that dead clients are not noticed."""
@@ -395,19 +431,24 @@ class ServedPort:
             self.queue.keep_only(set())
         self.device.purge(received, unsent)
 
-    def _close_stuck(self) -> None:
-        """Close clients that have sent an absent device more than can wait for it.
+    def _hold_back(self) -> None:
+        """Read no client that writes while as much waits for an absent device as may wait."""
+        full = self.queue.is_full_while_away
+        for client in self.clients.inside:
+            if full and client.writes:
+                client.connection.pause_reading("away")
+            else:
+                client.connection.resume_reading("away")
 
-        They are not read any more, so the port would not notice that they have left, and would stay
-        in use until the device comes back.
+    def _close_departed(self) -> None:
+        """Close clients that have left while they were not read, as the device is away.
+
+        Else they would hold the port until it is back, and then it would get what they sent.
         """
-        if self.is_blocked():
-            for client in [one for one in self.clients.inside if self.queue.holds(one)]:
-                log.warning(
-                    "%s: client %s closed: the device is away and its input cannot wait longer",
-                    self.port.name,
-                    client.name,
-                )
+        if not self.is_blocked():
+            return
+        for client in self.clients.inside:
+            if client.writes and client.connection.is_dead(blocked=True):
                 client.abort()
 
     def forget_departed_input(self) -> None:
