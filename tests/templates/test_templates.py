@@ -56,6 +56,13 @@ def test_as_it_was(rendered: Path, portmap: str, file: str) -> None:
     assert now == golden.read_text()
 
 
+def test_ttybridge_may_open_no_more_than_systemd_keeps(rendered: Path) -> None:
+    lines = (rendered / "every-key" / "ttybridge.service").read_text().splitlines()
+    unit = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+    assert unit["LimitNOFILE"] == unit["FileDescriptorStoreMax"]
+    assert unit["Environment"] == f"FDSTORE={unit['FileDescriptorStoreMax']}"
+
+
 def test_the_articles_line(rendered: Path) -> None:
     lines = (rendered / "article" / "ser2net.conf").read_text().splitlines()
     assert "9999:raw:600:/dev/serial/by-name/core-switch:9600 8DATABITS NONE 1STOPBIT" in lines

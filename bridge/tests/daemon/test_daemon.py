@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -202,26 +203,46 @@ def test_a_device_without_permission_is_named(
 
 
 @on_each_loop
-async def test_a_daemon_out_of_file_descriptors_waits_and_goes_on(
+async def test_a_daemon_out_of_file_descriptors_refuses_and_goes_on(
     adapter: Adapter, daemon: StartDaemon
 ) -> None:
     keys = {"sharing": "shared", "max_clients": 1024, "half_close_timeout": 0}
     sw = entry(device=str(adapter.path), **keys)
     process = await daemon(sw, before="ulimit -n 48")
     clients = [process.socket_to(sw) for _ in range(100)]
-    await until(lambda: process.descriptors() >= 47, "it has no descriptor left")
+    assert b"takes no more clients" in await asyncio.to_thread(clients[-1].recv, 200)
+    inside = len((await process.port())["clients"])  # so it still answers
+    assert 10 < inside < 42
+    await process.has_refused(100 - inside)
     used = process.cpu_seconds()
     await asyncio.sleep(1.5)
     assert process.cpu_seconds() - used < 0.5
-    assert len(process.log) < 100_000
+    assert process.log.count("takes no more clients") <= 20
     for client in clients:
         client.close()
-    # Those that waited to be accepted come once there is room, and leave as well.
-    await until(lambda: process.log.count(" left") == len(clients), "all clients leave")
+    await process.has_clients(0)
     last = await process.connect(sw)
-    await process.has_clients(1)
     await adapter.send(b"x")
     assert await last.receive(1) == b"x"
+
+
+@on_each_loop
+async def test_without_any_descriptor_it_says_so_once_a_minute(
+    adapter: Adapter, daemon: StartDaemon
+) -> None:
+    sw = entry(device=str(adapter.path))
+    process = await daemon(sw, constants={"RETRY_SECONDS": 0.01, "MINUTE_SECONDS": 2})
+    first = await process.connect(sw)
+    limit = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    # The status cannot be asked now, as that takes a descriptor too.
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (process.descriptors(), limit[1]))
+    waiting = process.socket_to(sw)
+    await process.logs("sw: cannot accept clients: Too many open files (and ")
+    assert process.log.count("cannot accept clients") <= 4
+    await adapter.send(b"x")
+    assert await first.receive(1) == b"x"
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limit)
+    assert b"in use by" in await asyncio.to_thread(waiting.recv, 200)
 
 
 async def test_a_soft_limit_of_file_descriptors_does_not_count(daemon: StartDaemon) -> None:

@@ -271,6 +271,18 @@ def test_a_name_that_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch) -> No
         asyncio.run(sockets.open_connection(values.Remote("pc", 1)))
 
 
+async def test_where_no_thread_can_be_started_that_is_said_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    with pytest.raises(OSError, match="TasksMax=") as caught:
+        await sockets.open_connection(values.Remote("pc", 1))
+    assert "TasksMax=" in sockets.connect_words(caught.value)
+
+
 async def test_a_stop_does_not_wait_for_a_name_server_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

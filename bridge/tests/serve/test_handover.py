@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import socket
 import tempfile
 import threading
@@ -272,6 +273,26 @@ async def test_what_waits_for_an_absent_device_is_still_written(
     adapter.plug()
     assert await adapter.receive(5) == b"later"
     assert (await daemon.port())["counters"]["reconnects"] == 1
+
+
+@on_each_loop
+async def test_a_daemon_that_is_full_hands_over_all_the_same(
+    adapter: Adapter, kept: StartKept
+) -> None:
+    sw = entry(device=str(adapter.path), sharing="shared", max_clients=1024)
+    daemon = await kept(sw)
+    limit = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (64, limit[1]))
+    clients = [daemon.socket_to(sw) for _ in range(64)]
+    assert b"takes no more clients" in await asyncio.to_thread(clients[-1].recv, 200)
+    inside = len((await daemon.port())["clients"])
+    await daemon.restart()
+    await daemon.has_clients(inside)
+    await adapter.send(b"x")
+    heard = await asyncio.gather(
+        *(asyncio.to_thread(client.recv, 1) for client in clients[:inside])
+    )
+    assert heard == [b"x"] * inside
 
 
 async def test_what_waits_for_an_absent_device_survives_however_much_it_is(

@@ -329,6 +329,13 @@ async def shows_what_was_said(scene: Scene) -> None:
     assert await (await scene.newcomer()).receive(11) == b"said before"
 
 
+async def drops_while_away(scene: Scene) -> None:
+    scene.adapter.unplug()
+    await scene.bench.until(lambda port: not port["device"]["present"], "unplugged")
+    await scene.raw.send(b"to nobody")
+    await scene.bench.until(lambda port: port["counters"]["dropped"] == 9, "dropped")
+
+
 async def is_welcome(scene: Scene) -> None:
     assert "welcome" in await scene.said()
 
@@ -464,6 +471,7 @@ CHANGES = {
     "tls.client_ca": own_tls(wants_a_certificate, client_ca="other.pem"),
     "guard": Change({}, {"guard": False}, lets_strangers_in),
     "idle_timeout": Change({}, {"idle_timeout": 3}, closes_the_silent),
+    "away": Change({}, {"away": "drop"}, drops_while_away),
     "half_close_timeout": Change(
         {"half_close_timeout": 86_400}, {"half_close_timeout": 0}, closes_the_finished
     ),

@@ -238,7 +238,7 @@ async def test_the_line_stays_as_it_is_in_a_restart(
     await baudrate(adapter, 115200)
     ports, descriptors = await bench.server.leave()
     kept = {name: os.dup(descriptor) for name, descriptor in descriptors.items()}
-    state = dump(ports)
+    state = b"".join(dump(ports))
     bench.server.abandon()
     after = Server(Inheritance(load(state), kept))
     await after.start([port])

@@ -13,6 +13,7 @@ from typing import Any
 
 from ttybridge import BUILD
 from ttybridge.daemon import control, metrics, systemd
+from ttybridge.daemon.limiter import Limiter
 from ttybridge.model.config import Config, ConfigError
 from ttybridge.serve import handover
 from ttybridge.serve.server import ListenError, Server
@@ -115,7 +116,7 @@ async def _leave(server: Server) -> bool:
 
 def _keep(ports: dict[str, PortState], descriptors: dict[str, int]) -> None:
     with open(os.memfd_create(_STATE), "wb") as file:
-        file.write(handover.dump(ports))
+        file.writelines(handover.dump(ports))
         file.flush()
         systemd.keep({_STATE: file.fileno(), **descriptors})
 
@@ -223,6 +224,7 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _log_to_stderr() -> None:
     """Log to standard error; the journal gets the priority as sd-daemon(3) says."""
     handler = logging.StreamHandler()
+    handler.addFilter(Limiter())
     handler.setFormatter(
         _JournalFormatter() if "JOURNAL_STREAM" in os.environ else logging.Formatter("%(message)s")
     )

@@ -18,6 +18,9 @@ HIGH_WATER, LOW_WATER = 65536, 16384
 # nothing: a FIN comes only after the bytes before it.
 MOST_AHEAD = 8 * 1024 * 1024
 
+# The same for all devices together: a Pi with many ports has no more memory than one with few.
+MOST_AHEAD_OF_ALL = 64 * 1024 * 1024
+
 # Bytes that wait for a device that is away before no sender is read any more.
 AWAY_SIZE = 65536
 
@@ -54,6 +57,18 @@ class QueueCounters:
     """Bytes for the device that were dropped."""
 
 
+@dataclass
+class Waiting:
+    """What waits for all devices together, in bytes."""
+
+    size: int = 0
+
+    @property
+    def is_much(self) -> bool:
+        """Whether it is more than may wait."""
+        return self.size > MOST_AHEAD_OF_ALL
+
+
 _Lane = deque[tuple[Hashable, memoryview | None]]
 """What waits, in order of arrival: each piece with its sender, None for a break."""
 
@@ -77,11 +92,13 @@ class WriteQueue:
         fair: bool = False,
         state: QueueCounters | None = None,
         on_full_while_away: Callable[[], None] = lambda: None,
+        of_all: Waiting | None = None,
     ) -> None:
         self._device = device
         self._on_lost = on_lost
         self._on_full = on_full
         self._on_full_while_away = on_full_while_away
+        self._of_all = of_all or Waiting()
         self.drops_while_away = False
         """Whether what comes while the device is away is dropped."""
         self._fair = fair
@@ -173,6 +190,7 @@ class WriteQueue:
     def _append(self, sender: Hashable, data: memoryview) -> None:
         lane = self._lane(sender)
         self.size += len(data)
+        self._of_all.size += len(data)
         self._held[sender] = self._held.get(sender, 0) + len(data)
         if lane:
             other, last = lane[-1]
@@ -244,6 +262,7 @@ class WriteQueue:
         if size < len(data):
             lane.appendleft((sender, data[size:]))
         self.size -= size
+        self._of_all.size -= size
         self._release(sender, size)
         self._turn -= size
         if self._turn <= 0 or not lane:
@@ -381,6 +400,7 @@ class WriteQueue:
         if not lane and self._serving is lane:
             self._end_turn(lane)
         self.size -= excess
+        self._of_all.size -= excess
         self.state.dropped += excess
         self._release(sender, excess)
         self._watch()
@@ -459,7 +479,9 @@ class WriteQueue:
             self._loop.remove_writer(self._device.fileno())
 
     def _ask_to_wait(self, sender: Hashable) -> None:
-        much = self.size > MOST_AHEAD and self.holds(sender) > HIGH_WATER
+        much = (self.size > MOST_AHEAD or self._of_all.is_much) and (
+            self.holds(sender) > HIGH_WATER
+        )
         if much and sender not in self._waiting:
             self._waiting.add(sender)
             self._on_full(sender, True)
@@ -467,7 +489,8 @@ class WriteQueue:
             self._on_full_while_away()
 
     def _may_go_on(self, sender: Hashable) -> bool:
-        return self.holds(sender) < LOW_WATER or self.size < MOST_AHEAD // 2
+        much = self.size >= MOST_AHEAD // 2 or self._of_all.is_much
+        return self.holds(sender) < LOW_WATER or not much
 
 
 def _whole_pieces(lane: _Lane, most: int) -> int:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import functools
 import os
+import resource
 import socket
 import struct
 import threading
@@ -24,6 +25,10 @@ CONNECT_SECONDS = 10.0
 
 # Connections that the kernel holds for a listener until they are accepted.
 BACKLOG = 128
+
+# File descriptors that no client gets: a restart needs some to hand over, `status` to answer, and
+# an adapter that comes back to be opened. Of a low limit it is an eighth.
+RESERVED = 64
 
 _IP_FREEBIND = 15  # linux/in.h
 _IPV6_FREEBIND = 78  # linux/in6.h
@@ -103,7 +108,10 @@ async def _resolve(remote: Remote) -> list[Any]:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(lambda: None if found.done() else settle())
 
-    threading.Thread(target=look_up, daemon=True).start()
+    try:
+        threading.Thread(target=look_up, daemon=True).start()
+    except RuntimeError:
+        raise OSError("cannot start a thread: raise the unit's TasksMax=") from None
     return await found
 
 
@@ -117,6 +125,12 @@ def connect_words(error: OSError) -> str:
 
 def _dual(listen: Listen) -> bool:
     return not listen.address and socket.has_dualstack_ipv6()
+
+
+def is_reserved(descriptor: int) -> bool:
+    """Whether a descriptor is one of the last: the kernel gives the lowest that is free."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return descriptor >= limit - min(RESERVED, limit // 8)
 
 
 def listen_words(listen: Listen, error: OSError) -> str:

@@ -12,6 +12,7 @@ from ttybridge.line.write_queue import WriteQueue
 from ttybridge.model.ports import Port
 from ttybridge.net.connection import Connection, PeerDeadError
 from ttybridge.protocol import rfc2217, telnet
+from ttybridge.serve.bounds import STEP
 from ttybridge.serve.entrance import Entrance
 from ttybridge.serve.inbox import Inbox
 from ttybridge.serve.session import (
@@ -74,8 +75,11 @@ class Host(Protocol):
     def idle(self, client: Client) -> None:
         """A client is closed because nothing was sent or received."""
 
-    def too_slow(self, client: Client) -> None:
-        """A client is too far behind."""
+    def is_behind(self, client: Client, size: int) -> None:
+        """A client is so many bytes behind, or no more."""
+
+    def too_slow(self, client: Client, words: str) -> None:
+        """A client is too far behind, as `words` say."""
 
 
 class Client:
@@ -114,6 +118,8 @@ class Client:
         """Replies that go out at the end of the turn."""
         self._timer: asyncio.TimerHandle | None = None
         self._is_in = self._will_leave = False
+        self._told_behind = 0
+        """How far behind it was when it last said so."""
         self.writes = False
         """Whether the device takes what this client sends. The port sets it."""
         self.has_left = False
@@ -182,6 +188,7 @@ class Client:
 
     def writable(self, connection: Connection) -> None:
         """The connection takes more again, or no more."""
+        self._catch_up()
         self._host.congestion_changed()
 
     def finished(self, connection: Connection) -> bool:
@@ -196,6 +203,7 @@ class Client:
 
     def gone(self, connection: Connection, error: Exception | None) -> None:
         """The connection has ended."""
+        self._catch_up()
         if self._timer:
             self._timer.cancel()
         if isinstance(error, PeerDeadError):
@@ -243,8 +251,24 @@ class Client:
             self.put(self.session.encode(f"\r\n[ttybridge: {words}]\r\n".encode()))
 
     def _close_if_too_slow(self) -> None:
-        if self.connection.is_open and self.backlog > LAG_LIMIT + self._host.port.replay:
-            self._host.too_slow(self)
+        if not self.connection.is_open:
+            return
+        behind = self.backlog
+        if behind > LAG_LIMIT + self._host.port.replay:
+            self._host.too_slow(self, f"it is {behind} bytes behind")
+        elif behind >= self._told_behind + STEP:
+            self._told_behind = behind
+            self._host.is_behind(self, behind)
+
+    def _catch_up(self) -> None:
+        if self._told_behind:
+            self._told_behind = 0
+            self._host.is_behind(self, 0)
+
+    def close_as_last(self, together: int) -> None:
+        """Close, because all clients are `together` bytes behind, and this one most of all."""
+        words = f"all clients are {together} bytes behind, and this one most: {self.backlog}"
+        self._host.too_slow(self, words)
 
     def _flush(self) -> None:
         if self._output:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -27,8 +26,8 @@ REFUSED_AT_ONCE = 32
 # scan (`nc -z`) has left by then.
 CANDIDATE_SECONDS = 2.0
 
-# The journal gets at most one line about refused clients in this many seconds.
-REFUSALS_LOGGED_SECONDS = 1.0
+# Who is refused is told of so many that hold the port; the others are counted.
+HOLDERS_NAMED = 3
 
 
 class ClientsHost(Protocol):
@@ -73,8 +72,6 @@ class Clients:
         """Clients that are in, in order of arrival."""
         self.all: tuple[Client, ...] = ()
         """All who get what the device sends: clients that are in, then candidates."""
-        self._refusal_logged_at = -math.inf
-        self._refusals_not_logged = 0
 
     @property
     def writer(self) -> Client | None:
@@ -93,6 +90,12 @@ class Clients:
 
     def _forbids(self, address: str) -> str:
         return f"{plain_address(address)} may not connect to port {self._port.name}"
+
+    def no_descriptor(self, address: str, tcp_port: int) -> str:
+        """Return why no more clients may connect, in words: file descriptors run out."""
+        words = f"port {self._port.name} takes no more clients: the host has no room for them"
+        self._count_refusal(f"client {peer_name(address, tcp_port)}", f"{words} (LimitNOFILE=)")
+        return words
 
     def refuse_handshake(self, words: str) -> None:
         """A connection has not finished its TLS handshake."""
@@ -190,7 +193,10 @@ class Clients:
                 client.connection.give_up()
 
     def _refuse_in_favour_of(self, client: Client, holders: Sequence[Client]) -> bool:
-        held = " and ".join(self._held_since(other) for other in holders)
+        named = [self._held_since(other) for other in holders[:HOLDERS_NAMED]]
+        if len(holders) > HOLDERS_NAMED:
+            named.append(f"{len(holders) - HOLDERS_NAMED} more")
+        held = " and ".join(named)
         return self._refuse(client, f"port {self._port.name} is in use by {held}")
 
     def _refuse(self, client: Client, words: str) -> bool:
@@ -203,15 +209,8 @@ class Clients:
         return False
 
     def _count_refusal(self, who: str, words: str) -> None:
-        """Count a refusal. A client that tries again and again does not fill the journal."""
         self._counters.refused_clients += 1
-        now = self._loop.time()
-        if now - self._refusal_logged_at < REFUSALS_LOGGED_SECONDS:
-            self._refusals_not_logged += 1
-            return
-        more = f" (and {self._refusals_not_logged} before)" if self._refusals_not_logged else ""
-        log.warning("%s: %s refused%s: %s", self._port.name, who, more, words)
-        self._refusal_logged_at, self._refusals_not_logged = now, 0
+        log.warning("%s: %s refused: %s", self._port.name, who, words)
 
     def _held_since(self, client: Client) -> str:
         return f"{client.name} (for {self._loop.time() - client.state.connected_at:.0f} s)"

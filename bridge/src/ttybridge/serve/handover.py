@@ -18,7 +18,7 @@ import logging
 import os
 import types
 import typing
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -227,9 +227,16 @@ class Inheritance:
         return {name: self._descriptors.pop(name) for name in names if name in self._descriptors}
 
 
-def dump(records: Mapping[str, PortState]) -> bytes:
-    """Return the records of ports, by name, as bytes."""
-    return json.dumps({name: plain(record) for name, record in records.items()}).encode()
+def dump(records: Mapping[str, PortState]) -> Iterator[bytes]:
+    """Yield the records of ports, by name, as bytes.
+
+    Port by port: each takes several times its size while it is made.
+    """
+    before = "{"
+    for name, record in records.items():
+        yield f"{before}{json.dumps(name)}: {json.dumps(plain(record))}".encode()
+        before = ", "
+    yield b"}" if records else b"{}"
 
 
 def load(data: bytes) -> dict[str, PortState]:

@@ -17,6 +17,7 @@ from ttybridge.net.connection import GOODBYE_SECONDS, Connection
 from ttybridge.net.sockets import (
     RETRY_SECONDS,
     connect_words,
+    is_reserved,
     listen_words,
     open_connection,
     open_listener,
@@ -246,11 +247,15 @@ class Listener(Endpoint):
             except ConnectionError:
                 continue
             except OSError as error:
-                log.error("%s: cannot accept clients: %s", self.served.port.name, error.strerror)
+                name, once = self.served.port.name, {"most_a_minute": 1}
+                log.error("%s: cannot accept clients: %s", name, error.strerror, extra=once)
                 self._pause()
                 self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._go_on)
                 return
             sock.setblocking(False)
+            if is_reserved(sock.fileno()):
+                self._turn_away_at_once(sock, self.served.clients.no_descriptor(address, tcp_port))
+                continue
             # First of all: then a flood from a forbidden address costs next to nothing.
             refusal = self.served.clients.turn_away(self.entrance, address, tcp_port)
             if refusal:
@@ -277,6 +282,12 @@ class Listener(Endpoint):
             sock.shutdown(socket.SHUT_WR)
         timer = asyncio.get_running_loop().call_later(GOODBYE_SECONDS, self._close_turned_away)
         self._turned_away.append((sock, timer))
+
+    def _turn_away_at_once(self, sock: socket.socket, words: str) -> None:
+        """The same without time to read, so that no descriptor is used."""
+        with sock, contextlib.suppress(OSError):
+            if not self._certificate:
+                sock.send(f"ttybridge: {words}\r\n".encode())
 
     def _close_turned_away(self) -> None:
         sock, _ = self._turned_away.popleft()  # all wait equally long

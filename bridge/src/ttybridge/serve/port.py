@@ -18,6 +18,7 @@ from ttybridge.line.write_queue import WriteQueue
 from ttybridge.model.ports import LINE_SETTINGS, Log, Port
 from ttybridge.net.connection import GOODBYE_SECONDS
 from ttybridge.protocol.terminal import without_questions
+from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.client import Client
 from ttybridge.serve.clients import Clients
 from ttybridge.serve.state import PortState, Release
@@ -41,8 +42,9 @@ class ServedPort:
     Clients to device: in the order of arrival. While the device takes nothing, clients wait.
     """
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, bounds: Bounds | None = None) -> None:
         self.port = port
+        self._bounds = bounds or Bounds()
         self.device = Device(port)
         self.state = PortState(line=self.device.line, configured=self.device.configured)
         self.queue = WriteQueue(
@@ -52,6 +54,7 @@ class ServedPort:
             port.sharing == "shared",
             self.state,
             self._hold_back,
+            self._bounds.waiting,
         )
         self.queue.drops_while_away = port.away == "drop"
         self.com_port = ComPort(self.device, self.queue, self._purge)
@@ -341,13 +344,14 @@ class ServedPort:
         seconds = self.port.idle_timeout
         log.info("%s: client %s closed after %d idle seconds", self.port.name, client.name, seconds)
 
-    def too_slow(self, client: Client) -> None:
-        """A client is too far behind."""
+    def is_behind(self, client: Client, size: int) -> None:
+        """A client is so many bytes behind, or no more."""
+        self._bounds.behind.note(client, size)
+
+    def too_slow(self, client: Client, words: str) -> None:
+        """A client is too far behind, as `words` say."""
         self.state.counters.closed_slow_clients += 1
-        behind = client.backlog
-        log.warning(
-            "%s: client %s closed: it is %d bytes behind", self.port.name, client.name, behind
-        )
+        log.warning("%s: client %s closed: %s", self.port.name, client.name, words)
         client.abort()
 
     def kick(self, address: str | None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ttybridge.model.ports import Port
 from ttybridge.net.trueport import FullModeWatch
+from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.handover import Inheritance, freeze
 from ttybridge.serve.service import Service
 from ttybridge.serve.state import PortState, Release
@@ -28,6 +29,7 @@ class Server:
         self._inherited = inherited
         self._services: dict[str, Service] = {}
         self._urgent = FullModeWatch()
+        self._bounds = Bounds()
 
     async def start(self, ports: Sequence[Port]) -> None:
         """Serve `ports`; on return each listens, or its fault is logged and the port keeps trying.
@@ -67,7 +69,7 @@ class Server:
             await service.start()
         for name, port in wanted.items():
             if name not in self._services:
-                service = self._services[name] = Service(port, self._urgent)
+                service = self._services[name] = Service(port, self._urgent, self._bounds)
                 await service.start()
 
     async def _go_on(self, ports: Sequence[Port]) -> None:
@@ -78,7 +80,7 @@ class Server:
             await self._resume(port, record, descriptors)
 
     async def _resume(self, port: Port, record: PortState, descriptors: dict[str, int]) -> None:
-        service = self._services[port.name] = Service(port, self._urgent)
+        service = self._services[port.name] = Service(port, self._urgent, self._bounds)
         try:
             await service.resume(record, descriptors)
         except Exception:  # a port that fails must not cost the others their clients

@@ -10,6 +10,7 @@ from ttybridge.model.changes import closed
 from ttybridge.model.ports import Port
 from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve import handover
+from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.client import Client
 from ttybridge.serve.listeners import Dialer, Endpoint, Listener
 from ttybridge.serve.port import ServedPort
@@ -21,8 +22,8 @@ log = logging.getLogger(__name__)
 class Service:
     """A port, its device and clients, and its listeners or the connection that it dials."""
 
-    def __init__(self, port: Port, urgent: FullModeWatch) -> None:
-        self.served = ServedPort(port)
+    def __init__(self, port: Port, urgent: FullModeWatch, bounds: Bounds) -> None:
+        self.served = ServedPort(port, bounds)
         self._urgent = urgent
         self.endpoints: list[Endpoint] = []
         self._new: list[Endpoint] = []
