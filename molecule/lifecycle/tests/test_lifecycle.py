@@ -6,112 +6,31 @@ The fixtures go through it once; each test looks at what they noted on the way.
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from playbook import run_playbook
+import state
+from playbook import ROOT, other_clone, run_playbook
+from state import Run, State, ssh, states
 
-ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = ROOT / "molecule" / "lifecycle"
-SSH_CONFIG = str(ROOT / ".lab" / "ssh_config")
 STEPPED = "stepped-trixie"  # goes through all maps of ../steps
 FRESH = "fresh-trixie"  # gets the last map only
 FOUND = "found-bookworm"  # gets the last map only, and had the user's own ser2net
 HOSTS = [STEPPED, FRESH, FOUND]
 
-# Every file, link and folder, with mode, owner and content, except what the system itself writes;
-# units; packages; processes.
-READ = r"""
-cd /
-find etc boot usr/local var/lib \
-  \( -path var/lib/systemd -o -path var/lib/private -o -path var/lib/apt -o -path var/lib/dpkg \
-     -o -path etc/resolv.conf -o -path etc/ld.so.cache \) -prune \
-  -o -printf '%p|%M %u:%g %l|' \( -type f -exec sha256sum {} \; -o -printf '\n' \) |
-  sed 's/  [^ ]*$//'
-echo ---
-list() { systemctl --no-legend --no-pager --plain "$@"; }
-list list-unit-files 'ser2net*' 'ttybridge*' 'ttyfleet*' 'nftables*' '*getty*' 'hciuart*' |
-  sed 's/^\([^ ]*\) *\([^ ]*\).*/\1|\2/'
-list list-units --state=active 'ser2net*' 'ttybridge*' 'ttyfleet*' | sed 's/ .*/ now|active/'
-echo ---
-dpkg-query --show --showformat='${Package}|${db:Status-Status}\n'
-echo ---
-for unit in ttybridge ser2net; do
-  echo "$unit|$(systemctl show --property=MainPID --value $unit.service)"
-done
-"""
-
 # What the packages put into the folders that READ looks at.
 OF_SER2NET = r"etc/(default|init\.d|rc[0-6]\.d)/[SK0-9]*ser2net|etc/ser2net\.yaml|ser2net\.service"
 OF_NFTABLES = r"etc/nftables\.conf|nftables\.service"
 
-Tree = dict[str, str]
-
-
-@dataclass
-class State:
-    """The state of a host at one moment."""
-
-    files: Tree
-    units: Tree
-    packages: Tree
-    pids: Tree
-
-    def changes(self, later: State) -> dict[str, tuple[str, str]]:
-        """Files and units that differ, each with its old and its new state; "" = not there."""
-        found = {}
-        for before, after in ((self.files, later.files), (self.units, later.units)):
-            for name in before.keys() | after.keys():
-                was, became = before.get(name, ""), after.get(name, "")
-                if was != became:
-                    found[name] = (was, became)
-        return found
-
-
-@dataclass
-class Run:
-    """A run of a playbook, with its result."""
-
-    status: int
-    output: str
-    after: dict[str, State]
-    echo: bytes = b""
-
-
-def ssh(host: str, script: str) -> str:
-    """Run a shell script as root."""
-    done = subprocess.run(
-        ["ssh", "-F", SSH_CONFIG, host, "sudo sh -s"],
-        input=script,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
-
-
-def state_of(host: str) -> State:
-    parts = ssh(host, READ).split("---\n")
-    return State(*(dict(line.split("|", 1) for line in part.splitlines()) for part in parts))
-
-
-def states(hosts: Sequence[str]) -> dict[str, State]:
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(hosts, pool.map(state_of, hosts), strict=True))
-
 
 def playbook(name: str, *arguments: str, hosts: Sequence[str] = HOSTS, clone: Path = ROOT) -> Run:
     """Run a playbook, and note its result."""
-    limit = f"--limit={','.join(hosts)}"
-    done = run_playbook(name, SCENARIO / "inventory", limit, *arguments, clone=clone)
-    return Run(done.returncode, done.stdout + done.stderr, states(hosts))
+    return state.playbook(name, SCENARIO / "inventory", *arguments, hosts=hosts, clone=clone)
 
 
 def echo(client: socket.socket) -> bytes:
@@ -139,16 +58,25 @@ def bare(before: dict[str, State]) -> Run:
 
 @pytest.fixture(scope="session")
 def steps(bare: Run) -> list[Run]:
-    """The five steps; a client of the port loop stays connected from the first to the last."""
+    """The five steps, each with a second run; a client of the port loop stays connected."""
     runs = [playbook("playbook.yml")]
     assert runs[0].status == 0, runs[0].output
+    runs[0].again = again()
     address = ssh(STEPPED, "hostname -I").split()[0]
     with socket.create_connection((address, 10001), 10) as client:
         for step in range(2, 6):
-            run = playbook("playbook.yml", "-e", f"step={step}", hosts=[STEPPED])
+            extra = ("-e", f"step={step}")
+            run = playbook("playbook.yml", *extra, hosts=[STEPPED])
             run.echo = echo(client)
+            run.again = again(*extra, hosts=[STEPPED])
             runs.append(run)
     return runs
+
+
+def again(*arguments: str, hosts: Sequence[str] = HOSTS) -> str:
+    """What a run prints for which nothing should be left to do."""
+    limit = f"--limit={','.join(hosts)}"
+    return run_playbook("playbook.yml", SCENARIO / "inventory", limit, *arguments).stdout
 
 
 @pytest.fixture(scope="session")
@@ -168,10 +96,7 @@ def rolled_back(
     In between, what verify.yml says of the other version, without and with bridge_version. A client
     of the port loop stays connected all the time.
     """
-    clone = tmp_path_factory.mktemp("clone") / "ttyfleet"
-    shutil.copytree(ROOT, clone, symlinks=True, ignore=shutil.ignore_patterns(".*", "molecule"))
-    init = clone / "bridge" / "src" / "ttybridge" / "__init__.py"
-    init.write_text(re.sub('__version__ = ".*"', '__version__ = "99.0"', init.read_text()))
+    clone = other_clone(tmp_path_factory.mktemp("clone"), "99.0")
     versions = ["1.2.3", version(steps[0]), version(steps[0])]
     address = ssh(FRESH, "hostname -I").split()[0]
     with socket.create_connection((address, 10001), 10) as client:
@@ -225,8 +150,12 @@ def is_not_provisioned_yet(run: Run, host: str) -> bool:
     """Whether verify.yml says so of each port and of the host, and nothing else of the host."""
     words = "not provisioned yet: run playbook.yml"
     rows = re.findall(rf"^ *{host} +\S+ +\d+ +(.+)", run.output, re.MULTILINE)
-    faults = re.findall(rf"^ *{host}: (?!ok=)(.*)", run.output, re.MULTILINE)
-    return len(rows) >= 4 and {*rows} == {*faults} == {words}
+    return len(rows) >= 4 and {*rows} == {*faults(run, host)} == {words}
+
+
+def faults(run: Run, host: str) -> list[str]:
+    """What verify.yml says of a host below its table."""
+    return re.findall(rf"^ *{host}: (?!ok=)(.*)", run.output, re.MULTILINE)
 
 
 def test_a_pi_that_was_never_provisioned_is_told_so(bare: Run) -> None:
@@ -245,9 +174,9 @@ def test_a_pi_with_a_uart_port_is_green_once_it_was_rebooted(verified: Run) -> N
 
 def test_a_pi_that_was_not_rebooted_is_told_so(broken: list[Run]) -> None:
     assert (
-        f"\n{STEPPED}: has not been rebooted since its UARTs changed; run sudo reboot there, or "
-        "playbook.yml with -e uart_reboot=true\n"
-    ) in broken[0].output
+        "has not been rebooted since its UARTs changed; run sudo reboot there, or playbook.yml "
+        "with -e uart_reboot=true"
+    ) in faults(broken[0], STEPPED)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +199,12 @@ def test_a_step_touches_only_what_it_names(
     # ttybridge reads a new configuration while it runs; ser2net is restarted.
     assert now.pids["ttybridge"] == last.pids["ttybridge"]
     assert (now.pids["ser2net"] != last.pids["ser2net"]) == bool(ser2net)
+
+
+def test_after_each_step_nothing_is_left_to_do(steps: list[Run]) -> None:
+    for run, hosts in zip(steps, ["3 hosts: 3 as they", *["1 host: 1 as it"] * 4], strict=True):
+        assert f"{hosts} should be" in run.again, run.again
+        assert not re.search("changed=[1-9]", run.again), run.again
 
 
 def test_a_client_of_an_unchanged_port_stays_connected(steps: list[Run]) -> None:
@@ -314,8 +249,7 @@ def test_verify_leaves_the_choice_between_two_programs(
 ) -> None:
     newer, told, kept, *_ = rolled_back
     assert told.status != 0
-    faults = re.findall(rf"^ *{FRESH}: (.*)", told.output, re.MULTILINE)
-    assert {*faults} == {
+    assert {*faults(told, FRESH)} == {
         f"runs ttybridge {version(newer)}, and this clone has {version(steps[0])}; "
         f"run playbook.yml to use that, or set bridge_version: {version(newer)} to keep the one "
         "that runs"
@@ -329,15 +263,17 @@ def test_verify_names_all_that_is_lost_and_the_playbook_brings_it_back(
     verify, repaired = broken
     assert verify.status != 0
     assert "Traceback" not in verify.output
+    said = faults(verify, STEPPED)
     missing = "ttybridge does not say what it serves: /usr/local/bin/ttybridge: No such file or"
-    assert f"\n{STEPPED}: port loop: {missing} directory; run playbook.yml\n" in verify.output
-    gone = f"\n{STEPPED}: port core-switch: ser2net is not installed; run playbook.yml\n"
-    assert gone in verify.output, verify.output
+    assert f"port loop: {missing} directory; run playbook.yml" in said
+    assert "port core-switch: ser2net is not installed; run playbook.yml" in said
+    program = f"/usr/local/lib/ttybridge/ttybridge-{version(steps[0])}"
     assert (
-        f"\n{STEPPED}: not as the inventory says: the package python3-serial, which is not "
-        "installed, ttybridge's program, ttybridge's configuration, the package ser2net, which is "
-        "not installed, ser2net's configuration; run playbook.yml"
-    ) in verify.output, verify.output
+        "not as the inventory says: the package ser2net, which is not installed, /etc/ser2net.yaml "
+        "(missing), the package python3-serial, which is not installed, /usr/local/lib/ttybridge "
+        f"(missing), {program} (missing), /etc/ttybridge (missing), /etc/ttybridge/ttybridge.toml "
+        "(missing); run playbook.yml (--diff shows what it writes)"
+    ) in said
     assert repaired.status == 0, repaired.output
     assert steps[-1].after[STEPPED].changes(repaired.after[STEPPED]) == {}
 
