@@ -76,6 +76,18 @@ def test_all_that_can_be_wrong_with_a_host() -> None:
     ]
 
 
+class Lazy(dict[str, Any]):
+    """A dictionary as Ansible gives it: what `values` returns can be walked through once."""
+
+    def values(self) -> Any:
+        return iter(super().values())
+
+
+def test_a_plan_that_ansible_gives_is_read_whole() -> None:
+    todo = Lazy(bridge={"differs": [], "faults": ["runs another program; stop it"]})
+    assert found(pi=noted(SOUND, todo=todo))["faults"] == ["pi: runs another program; stop it"]
+
+
 def test_a_host_that_was_not_read_back() -> None:
     made = found(pi=noted(fault="cannot be reached\nsee that it is on"))
     assert made["table"].splitlines()[1:] == [

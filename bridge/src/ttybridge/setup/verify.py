@@ -102,7 +102,8 @@ def host(name: str, plan: Mapping[str, Any], said: Mapping[str, Any] | None) -> 
         ports = [Found(one["name"], one["endpoint"], one["about"], shown) for one in plan["ports"]]
         return Host(name, ports, unread)
     about = {port["name"]: port["about"] for port in plan["ports"]}
-    todo = plan["todo"].values()
+    # A tuple: what Ansible gives can be walked through once.
+    todo = tuple(plan["todo"].values())
     return Host(
         name,
         [_found(one, about) for one in findings],
