@@ -1,7 +1,8 @@
 """Serial adapters, servers and clients for the tests; all of them close themselves.
 
-Ptys stand in for the tty, TCP is on loopback. Daemons as processes are in process.py, ttys with
-modem lines in simtty.py, clients that speak RFC 2217 in rfc2217_client.py.
+Ptys stand in for the tty, TCP is on loopback. Daemons as processes are in process.py, and under a
+stand-in for systemd in kept.py; ttys with modem lines are in simtty.py, clients that speak RFC 2217
+in rfc2217_client.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pty
 import socket
 import struct
 import subprocess
+import tempfile
 import time
 import tty
 from abc import ABC, abstractmethod
@@ -31,6 +33,7 @@ from ttybridge.model.ports import Port
 from ttybridge.serve.server import Server
 
 if TYPE_CHECKING:
+    from kept import StartKept
     from process import StartDaemon
     from simtty import Uart
 
@@ -553,5 +556,22 @@ async def daemon(loop: str) -> AsyncIterator[StartDaemon]:
 
         async def start(*entries: dict[str, Any], **keys: Any) -> Any:
             return await stack.enter_async_context(running(*entries, loop=loop, **keys))
+
+        yield start
+
+
+@pytest.fixture
+async def kept(loop: str) -> AsyncIterator[StartKept]:
+    """Start a daemon whose descriptors are kept; it ends with the test."""
+    from kept import Kept  # which needs what is above
+
+    with contextlib.ExitStack() as stack:
+
+        async def start(*entries: dict[str, Any], **constants: Any) -> Kept:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            made = stack.enter_context(contextlib.closing(Kept(Path(folder), loop)))
+            made.constants = constants.get("constants") or {}
+            await made.serve(*entries)
+            return made
 
         yield start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import ssl
@@ -22,6 +23,22 @@ from ttybridge.serve.server import Server
 
 def at() -> str:
     return f"127.0.0.1:{free_tcp_port()}"
+
+
+class DictStore:
+    """Keeps descriptors in this process."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, int] = {}
+        self._numbers = itertools.count()
+
+    def put(self, kind: str, descriptor: int) -> str:
+        name = f"{kind}{next(self._numbers)}"
+        self.kept[name] = os.dup(descriptor)
+        return name
+
+    def drop(self, name: str) -> None:
+        os.close(self.kept.pop(name))
 
 
 async def baudrate(adapter: Adapter, wanted: int) -> None:
@@ -232,15 +249,16 @@ async def test_the_line_stays_as_it_is_when_a_client_of_the_same_listener_replac
 async def test_the_line_stays_as_it_is_in_a_restart(
     adapter: Adapter, make_port: MakePort, speeds: list[int], serve: Serve
 ) -> None:
-    port = make_port(listen=[at(), {"at": at(), "baudrate": 115200}])
-    bench = await serve(port)
+    port, store = make_port(listen=[at(), {"at": at(), "baudrate": 115200}]), DictStore()
+    bench = await serve()
+    await bench.server.stop()
+    bench.server = Server(None, store)
+    await bench.server.start([port])
     client = await bench.connect(port, listener=1)
     await baudrate(adapter, 115200)
-    ports, descriptors = await bench.server.leave()
-    kept = {name: os.dup(descriptor) for name, descriptor in descriptors.items()}
-    state = b"".join(dump(ports))
+    state = b"".join(dump(await bench.server.leave()))
     bench.server.abandon()
-    after = Server(Inheritance(load(state), kept))
+    after = Server(Inheritance(load(state), store.kept))
     await after.start([port])
     await client.send(b"x")
     assert await adapter.receive(1) == b"x"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import resource
@@ -12,12 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ttybridge import BUILD
-from ttybridge.daemon import control, metrics, systemd
+from ttybridge.daemon import control, earlier, metrics, systemd
 from ttybridge.daemon.limiter import Limiter
+from ttybridge.daemon.store import Store
 from ttybridge.model.config import Config, ConfigError
-from ttybridge.serve import handover
 from ttybridge.serve.server import ListenError, Server
-from ttybridge.serve.state import PortState
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +43,14 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     loop = asyncio.get_running_loop()
     for each, event in ((signal.SIGTERM, stop), (signal.SIGINT, stop), (signal.SIGHUP, reload)):
         loop.add_signal_handler(each, event.set)
-    server = Server(_inherited())
+    store, left = earlier.earlier()
+    server = Server(left.inheritance, store)
     try:
         await (server.apply if wait_for_listeners else server.start)(config.ports)
     except ListenError as error:
         log.critical("no port can be served:\n%s", error)
         return 1
+    left.forget()
     reloader = _Reloader(server, load)
     await reloader.exporter.move(config.metrics)
     commands = await _answer_commands(server, reloader.status)
@@ -64,7 +64,9 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     log.info("stopping")
     for task in background:
         task.cancel()
-    if not await _leave(server):
+    if store:
+        await _leave(server, store)
+    else:
         await server.stop()
     await reloader.exporter.leave()
     if commands:
@@ -72,53 +74,17 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     return 0
 
 
-# The name of the record's descriptor. The record says what the other descriptors are.
-_STATE = "state"
-
-
-def _inherited() -> handover.Inheritance | None:
-    """Return what an earlier process has handed over, if there was one."""
-    kept = systemd.kept()
-    # Remove all from the store now, the record first: if this process fails with some of it, the
-    # next start does not try again.
-    for name in sorted(kept, key=_STATE.__ne__):
-        systemd.remove(name)
-    if kept:  # a TCP port or tty that this process opens again is free once systemd has closed it
-        with contextlib.suppress(OSError):
-            systemd.wait_until_read()
-    state = kept.pop(_STATE, None)
-    ports: dict[str, PortState] = {}
-    if state is not None:
-        with open(state, "rb") as file:
-            file.seek(0)
-            try:
-                ports = handover.load(file.read())
-            except ValueError as error:
-                log.error("hand-over failed, clients are disconnected: %s", error)
-    return handover.Inheritance(ports, kept) if kept else None
-
-
-async def _leave(server: Server) -> bool:
-    """Hand all over to the next process; return False where systemd stores no descriptors.
+async def _leave(server: Server, store: Store) -> None:
+    """Leave all to the next process.
 
     If systemd stops the unit for good, it closes everything itself.
     """
-    if not systemd.keeps_descriptors():
-        return False
     try:
-        _keep(*await server.leave())
+        earlier.leave(await server.leave(), store)
     except OSError as error:
-        log.error("hand-over failed, clients are disconnected: systemd: %s", error.strerror)
-        return False
+        words = "hand-over failed, what was in memory may be lost: systemd: %s"
+        log.error(words, error.strerror or error)
     server.abandon()
-    return True
-
-
-def _keep(ports: dict[str, PortState], descriptors: dict[str, int]) -> None:
-    with open(os.memfd_create(_STATE), "wb") as file:
-        file.writelines(handover.dump(ports))
-        file.flush()
-        systemd.keep({_STATE: file.fileno(), **descriptors})
 
 
 async def _answer_commands(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
@@ -11,7 +10,7 @@ import select
 import socket
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -35,24 +34,15 @@ def keeps_descriptors() -> bool:
     return bool(os.environ.get("NOTIFY_SOCKET")) and os.environ.get("FDSTORE", "0") != "0"
 
 
-def keep(descriptors: Mapping[str, int]) -> None:
-    """Store descriptors by their names for the next process.
-
-    On return the service manager has them. If it does not confirm that, it keeps
-    none: `OSError`.
-    """
-    try:
-        for name, descriptor in descriptors.items():
-            # Do not poll connections: one that has been reset may still hold unread bytes.
-            polled = not stat.S_ISSOCK(os.fstat(descriptor).st_mode)
-            _send(["FDSTORE=1", f"FDNAME={name}", f"FDPOLL={polled:d}"], [descriptor])
-        wait_until_read()
-    except OSError:
-        # systemd may still store them, and then the next process would repeat what this one does.
-        with contextlib.suppress(OSError):
-            for name in descriptors:
-                _send(["FDSTOREREMOVE=1", f"FDNAME={name}"])
-        raise
+def send_to_store(sock: socket.socket, name: str, descriptor: int | None) -> None:
+    """Have a descriptor kept by a name for the next process; with None keep it no more."""
+    if descriptor is None:
+        sock.send(f"FDSTOREREMOVE=1\nFDNAME={name}".encode())
+        return
+    # Do not poll connections: one that has been reset may still hold unread bytes.
+    polled = not stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    words = f"FDSTORE=1\nFDNAME={name}\nFDPOLL={polled:d}"
+    socket.send_fds(sock, [words.encode()], [descriptor])
 
 
 def wait_until_read() -> None:
@@ -84,19 +74,24 @@ def kept() -> dict[str, int]:
     return found
 
 
-def remove(name: str) -> None:
-    """Remove a descriptor from the store; it is closed once no process has it open."""
-    notify("FDSTOREREMOVE=1", f"FDNAME={name}")
+def connected() -> socket.socket:
+    """Return a socket on which the service manager listens ($NOTIFY_SOCKET)."""
+    path = os.environ["NOTIFY_SOCKET"]
+    if path.startswith("@"):  # abstract socket
+        path = "\0" + path[1:]
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _send(lines: Sequence[str], descriptors: Sequence[int] = ()) -> None:
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
+    if not os.environ.get("NOTIFY_SOCKET"):
         return
-    if path.startswith("@"):  # abstract socket
-        path = "\0" + path[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.connect(path)
+    with connected() as sock:
         socket.send_fds(sock, ["\n".join(lines).encode()], descriptors)
 
 

@@ -211,13 +211,17 @@ class Device:
                 raise DeviceError(f"{path} is another device now")
             # The earlier process may be an older version.
             _set_other_flags(fd, hangup=self._port.hangup)
-            self._tty, self._fd = _opened(fd, _pyserial_settings(self.line.settings)), fd
-            self.is_open = True
-        except OSError as error:
+            self._fd, self.is_open = fd, True
+            # A process that was killed may have set the line and not said so.
+            actual = {name: self.setting(name) for name in LINE_SETTINGS}
+            self._tty = _opened(fd, _pyserial_settings(actual))
+            # A break ends in time only while somebody counts: the earlier process may be dead.
+            self._ioctl(_TIOCSBRK if self.line.break_on else _TIOCCBRK)
+        except BaseException as error:
+            self.is_open = False
             os.close(fd)
-            raise DeviceError(_words(path, error, None)) from error
-        except BaseException:
-            os.close(fd)
+            if isinstance(error, OSError):
+                raise DeviceError(_words(path, error, None)) from error
             raise
         if holder := self._lock.take(path):
             self._lock.problem = f"{holder} has written one"
@@ -371,12 +375,20 @@ class Device:
         if self.unsent():
             self.purge(received=False, unsent=True)
         tty, self._tty, self.is_open = self._tty, None, False
-        with contextlib.suppress(OSError):
-            # If another program has it open too, it stays exclusive when this one closes it.
-            fcntl.ioctl(self._fd, termios.TIOCNXCL)
+        unlock(self._fd)
         with contextlib.suppress(OSError):
             tty.close()
         self._lock.release()
+
+
+def unlock(fd: int) -> None:
+    """Let other programs use a tty that is about to be closed."""
+    with contextlib.suppress(OSError):
+        # If another program has it open too, it stays exclusive when this one closes it.
+        fcntl.ioctl(fd, termios.TIOCNXCL)
+    with contextlib.suppress(OSError):
+        # The service manager may keep it open for a moment, and with it the lock.
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def _pyserial_settings(line: dict[str, Any]) -> dict[str, Any]:

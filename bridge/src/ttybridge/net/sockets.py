@@ -63,6 +63,12 @@ def open_listener(listen: Listen) -> socket.socket:
     return sock
 
 
+def stop_listening(sock: socket.socket) -> None:
+    """Free the TCP port of a listener now, though the service manager may keep its descriptor."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
 async def open_connection(remote: Remote) -> socket.socket:
     """Return a socket that is connected to a listener elsewhere; `OSError` where none answers."""
     failure: OSError = socket.gaierror(socket.EAI_NONAME, "no such host")

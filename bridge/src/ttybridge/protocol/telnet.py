@@ -108,6 +108,10 @@ class TelnetState:
     sent_cr: bool = False
     """Whether the last byte sent was CR, outside of BINARY."""
 
+    def agreed(self) -> TelnetState:
+        """Return what both sides have agreed on, with nothing half received."""
+        return TelnetState(self.ours, self.theirs)
+
 
 class Telnet:
     """One connection, seen from the server.

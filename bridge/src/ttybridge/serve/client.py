@@ -51,6 +51,12 @@ class Host(Protocol):
     def readmit(self, client: Client) -> None:
         """Let a client in that was there before a restart."""
 
+    def noted(self) -> None:
+        """A client has agreed on something, or set the line."""
+
+    def about_to_answer(self) -> None:
+        """A client is about to be told so."""
+
     def heard(self, client: Client, first: bytes) -> bool:
         """Return whether a client's first bytes are meant for a device."""
 
@@ -272,6 +278,7 @@ class Client:
 
     def _flush(self) -> None:
         if self._output:
+            self._host.about_to_answer()
             self.put(bytes(self._output))
             self._output.clear()
 
@@ -283,17 +290,20 @@ class Client:
                 self._host.from_client(self, data)
             case Reply(data):
                 self._output += data
+                self._host.noted()
             case telnet.Break():
                 self._host.send_break(self)
             case telnet.AreYouThere():
                 self._show_life()
             case ComPortOn():
                 self._host.com_port.join(self)
+                self._host.noted()
             case ComPortOff():
                 self.suspend(False)
                 self._host.com_port.leave(self)
             case _:
                 self._host.com_port.answer(self, event)
+                self._host.noted()
 
     def _must_wait(self, event: Event) -> bool:
         """Whether an event changes the line and bytes before it have not left yet."""

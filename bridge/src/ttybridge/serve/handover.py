@@ -1,12 +1,15 @@
-"""The hand-over: what one process leaves to the next in a restart, and how the next one goes on.
+"""The hand-over: what one process leaves to the next, and how the next one goes on.
 
 The descriptors of listeners, clients and ttys stay open in systemd's file-descriptor store. The
 records of state.py go with them, as JSON. A reader takes the keys that it knows and fills in what
 is missing, so the two processes may be of different versions.
 
-The earlier process stops reading clients (`settle`), then devices (`freeze`); then it records
-everything in one moment (`leave`). The next process begins each port with its record
-(`Resumption`), reattaches its clients, and lets the bytes flow (`Resumption.finish`).
+In a restart the earlier process stops reading clients (`settle`), then devices (`freeze`); then it
+records everything in one moment (`leave`). A process that is killed leaves what `small` has
+recorded of each port while it ran (keeper.py): everything but the bytes that were in its memory.
+
+The next process begins each port with its record (`Resumption`), reattaches its clients, and lets
+the bytes flow (`Resumption.finish`).
 """
 
 from __future__ import annotations
@@ -16,20 +19,24 @@ import dataclasses
 import json
 import logging
 import os
+import socket
+import stat
 import types
 import typing
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from ttybridge.line.capture import Capture
-from ttybridge.line.device import DeviceError
+from ttybridge.line.capture import Capture, CaptureState
+from ttybridge.line.device import DeviceError, unlock
 from ttybridge.model.changes import closed
 from ttybridge.model.check import check_portmap
-from ttybridge.model.ports import Port, as_entry
+from ttybridge.model.ports import Port
+from ttybridge.net.sockets import stop_listening
 from ttybridge.serve.client import Client
+from ttybridge.serve.keeper import Store
 from ttybridge.serve.port import BLOCKED_SECONDS, DRAIN_SECONDS, ServedPort, wait_while
-from ttybridge.serve.state import PortState
+from ttybridge.serve.state import ClientState, PortState
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +83,8 @@ async def freeze(served: ServedPort) -> None:
         await served.capture.leave()
 
 
-def leave(served: ServedPort, place: int) -> tuple[PortState, dict[str, int]]:
-    """Return a port's record, and the descriptors by the names in it.
-
-    The names are short, with the port's place instead of its name: all of them go into one variable
-    of the environment, and with more than 128 KiB the next process could not start.
+def leave(served: ServedPort) -> PortState:
+    """Return a port's record, with all that its memory holds.
 
     From now on nothing is written to the device: the next process does that.
     """
@@ -89,25 +93,35 @@ def leave(served: ServedPort, place: int) -> tuple[PortState, dict[str, int]]:
     served.com_port.leave_all()
     clients = [client for client in served.clients.inside if client.can_resume]
     places: dict[Hashable, int] = {client: n for n, client in enumerate(clients)}
-    descriptors = {}
-    for client, index in places.items():
-        assert isinstance(client, Client)
-        client.state.connection = f"{place}.client{index}"
+    for client in clients:
         client.state.unsent = client.connection.unsent()
-        descriptors[client.state.connection] = client.connection.fileno()
     state = served.state
-    state.entry, state.shortest = plain(served.port), plain(as_entry(served.port))
     state.clients = [client.state for client in clients]
     state.queue = [
         (places.get(sender), None if data is None else bytes(data))
         for sender, data in served.queue.items()
     ]
     state.log = served.capture.state if served.capture else None
-    state.tty = f"{place}.tty" if served.device.is_open else None
-    if state.tty:
-        descriptors[state.tty] = served.device.fileno()
+    served.keeper.leave()
+    if served.device.is_open:
         served.device.hand_over()
-    return state, descriptors
+    return state
+
+
+def small(served: ServedPort) -> PortState:
+    """Return a port's record without the bytes that its memory holds."""
+    capture = served.capture
+    return dataclasses.replace(
+        served.state,
+        replay=bytearray(),
+        clients=[_small(one.state) for one in served.clients.inside if one.state.connection],
+        log=CaptureState(foreign=True, lost=capture.lost) if capture else None,
+    )
+
+
+def _small(state: ClientState) -> ClientState:
+    agreed = state.telnet.agreed() if state.telnet else None
+    return dataclasses.replace(state, held=bytearray(), telnet=agreed)
 
 
 class Resumption:
@@ -135,8 +149,11 @@ class Resumption:
                 raise DeviceError("it was not open")
             served.device.adopt(tty)
         except DeviceError:
+            if tty is not None:
+                served.keeper.drop(record.tty)
             served.open_device()
         else:
+            served.state.tty = record.tty
             log.info("%s: device %s is still open", served.port.name, served.port.path)
             served.tell_lock_problem()
 
@@ -199,11 +216,20 @@ def _as_today(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 class Inheritance:
-    """What an earlier process has handed over: records of ports, and descriptors."""
+    """What an earlier process has left: records of ports, and descriptors by their names.
 
-    def __init__(self, records: dict[str, PortState], descriptors: dict[str, int]) -> None:
+    They stay in the `store`, but for those that nobody takes.
+    """
+
+    def __init__(
+        self,
+        records: dict[str, PortState],
+        descriptors: dict[str, int],
+        store: Store | None = None,
+    ) -> None:
         self._records = records
         self._descriptors = descriptors
+        self._store = store
 
     def share_out(self, ports: Iterable[Port]) -> list[tuple[Port, PortState, dict[str, int]]]:
         """Return the ports that go on: earlier entries, with their records and descriptors.
@@ -216,15 +242,32 @@ class Inheritance:
             earlier = earlier_entry(record, port) if record else None
             if record and earlier:
                 shares.append((earlier, record, self._take(record)))
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
+        self.close(self._descriptors)
         return shares
+
+    def close(self, descriptors: dict[str, int]) -> None:
+        """Close descriptors, here and in the store."""
+        for name, descriptor in descriptors.items():
+            if self._store:
+                self._store.drop(name)
+            _free(descriptor)
+            os.close(descriptor)
+        descriptors.clear()
 
     def _take(self, record: PortState) -> dict[str, int]:
         clients = (client.connection for client in record.clients)
         names = (record.listener, record.tty, *record.listeners, *clients)
         return {name: self._descriptors.pop(name) for name in names if name in self._descriptors}
+
+
+def _free(descriptor: int) -> None:
+    """Let others use a TCP port or tty now: the store closes its descriptor a moment later."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        unlock(descriptor)
+        return
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            stop_listening(sock)
 
 
 def dump(records: Mapping[str, PortState]) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from ttybridge.net.sockets import (
     listen_words,
     open_connection,
     open_listener,
+    stop_listening,
     tune,
 )
 from ttybridge.net.tls import Certificate, CertificateError
@@ -58,8 +59,11 @@ class Endpoint(abc.ABC):
         return self.problem is None
 
     @abc.abstractmethod
-    async def start(self, kept: socket.socket | None = None) -> None:
-        """Let clients connect, or keep trying to; `kept` is a listener of an earlier process."""
+    async def start(self, kept: socket.socket | None = None, kept_as: str = "") -> None:
+        """Let clients connect, or keep trying to.
+
+        `kept` is a listener of an earlier process, `kept_as` its name in the store.
+        """
 
     @abc.abstractmethod
     def change(self, port: model.Port) -> None:
@@ -79,9 +83,10 @@ class Endpoint(abc.ABC):
         """Close."""
         await self.settle()
 
-    def listener(self) -> int | None:
-        """Return the descriptor of an open listener."""
-        return None
+    @property
+    def kept_as(self) -> str:
+        """The name of an open listener in the store, "" where there is none."""
+        return ""
 
     async def connect_again(self, client: Client, sock: socket.socket) -> None:
         """Go on with the connection of a client from before a restart."""
@@ -92,6 +97,7 @@ class Endpoint(abc.ABC):
                 lambda: client.connection, sock
             )
         except OSError as error:
+            self.served.keeper.drop(client.state.connection)
             sock.close()
             log.info("%s: client left in a restart: %s", self.served.port.name, error)
 
@@ -132,6 +138,7 @@ class Listener(Endpoint):
             make = self._new_connection
             self._door = TlsDoor(self._certificate, make, self._begin, refuse)
         self._sock: socket.socket | None = None
+        self._kept_as = ""
         self._accepts = False
         self._retry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -156,9 +163,9 @@ class Listener(Endpoint):
     def is_open(self) -> bool:
         return self._sock is not None
 
-    async def start(self, kept: socket.socket | None = None) -> None:
+    async def start(self, kept: socket.socket | None = None, kept_as: str = "") -> None:
         """Listen, or begin to try again where another program holds the TCP port."""
-        self._open(kept)
+        self._open(kept, kept_as)
         if not self.is_open:
             self._task = asyncio.create_task(self._try_again())
 
@@ -168,6 +175,8 @@ class Listener(Endpoint):
             self.served.acceptors.remove(self._accept_now)
         self._pause()
         if self._sock:
+            self.served.keeper.drop(self._kept_as)
+            stop_listening(self._sock)
             self._sock.close()
             self._sock = None  # a stop may overtake a reload
         await self._accept_no_more()
@@ -179,9 +188,10 @@ class Listener(Endpoint):
         await self._accept_no_more()
         await super().settle()
 
-    def listener(self) -> int | None:
-        """Return the descriptor of the open listener."""
-        return self._sock.fileno() if self._sock else None
+    @property
+    def kept_as(self) -> str:
+        """The name of an open listener in the store, "" where there is none."""
+        return self._kept_as if self._sock else ""
 
     def client(self, state: ClientState | None = None) -> Client:
         """Return a new client, or with `state` one from before a restart."""
@@ -199,7 +209,7 @@ class Listener(Endpoint):
         self._turned_away.clear()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _open(self, kept: socket.socket | None = None) -> None:
+    def _open(self, kept: socket.socket | None = None, kept_as: str = "") -> None:
         try:
             if self._certificate:
                 self._certificate.context()
@@ -211,6 +221,7 @@ class Listener(Endpoint):
             self._set_problem(listen_words(self._listen, error))
             return
         self.problem = None
+        self._kept_as = kept_as or self.served.keeper.put("listener", self._sock.fileno())
         log.info("%s: listening on %s", self.served.port.name, self._listen)
         self._go_on()
         self.served.begin()
@@ -328,7 +339,7 @@ class Dialer(Endpoint):
         self._lost = asyncio.Event()
         self._arrival: asyncio.Task[None] | None = None
 
-    async def start(self, kept: socket.socket | None = None) -> None:
+    async def start(self, kept: socket.socket | None = None, kept_as: str = "") -> None:
         """Dial, or first wait for the end of the connection from before a restart."""
         if not self.served.clients.inside:
             self.problem = f"not yet connected to {self._remote}"

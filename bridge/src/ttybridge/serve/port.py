@@ -21,6 +21,7 @@ from ttybridge.protocol.terminal import without_questions
 from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.client import Client
 from ttybridge.serve.clients import Clients
+from ttybridge.serve.keeper import Keeper
 from ttybridge.serve.state import PortState, Release
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,12 @@ class ServedPort:
     Clients to device: in the order of arrival. While the device takes nothing, clients wait.
     """
 
-    def __init__(self, port: Port, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, port: Port, bounds: Bounds | None = None, keeper: Keeper | None = None
+    ) -> None:
         self.port = port
         self._bounds = bounds or Bounds()
+        self.keeper = keeper or Keeper()
         self.device = Device(port)
         self.state = PortState(line=self.device.line, configured=self.device.configured)
         self.queue = WriteQueue(
@@ -108,6 +112,7 @@ class ServedPort:
             self._close_departed()
             return
         log.info("%s: device %s is open", self.port.name, self.port.path)
+        self.state.tty = self.keeper.put("tty", self.device.fileno())
         self.state.counters.reconnects += self.state.opened
         self.state.opened = True
         for setting in self.device.refused_settings():
@@ -154,6 +159,7 @@ class ServedPort:
         """Close the device for so many seconds; the clients stay."""
         now = self._loop.time()
         released = self.state.released = Release(now + seconds, time.time() + seconds, by)
+        self.keeper.note()
         log.warning("%s: device %s", self.port.name, released)
         if self.device.is_open:
             lost = self.device.unsent()  # close() discards it
@@ -171,6 +177,7 @@ class ServedPort:
             return False
         log.warning("%s: device taken back by %s", self.port.name, by)
         self.state.released = None
+        self.keeper.note()
         if self._look:
             self._look.cancel()
         self.open_device()
@@ -206,6 +213,8 @@ class ServedPort:
             self._loop.remove_reader(self.device.fileno())
             self._reading = False
             self.queue.device_closed()
+            self.keeper.drop(self.state.tty)
+            self.state.tty = None
             self.device.close()
 
     def tell_all(self, words: str) -> None:
@@ -216,7 +225,6 @@ class ServedPort:
     async def stop(self) -> None:
         """Let the device and the clients take what was sent to them, then close all."""
         self.clients.refuse_all()
-        self.queue.write()  # a hand-over that failed has stopped writing
         await wait_while(lambda: self.queue.is_moving(BLOCKED_SECONDS), DRAIN_SECONDS)
         lost = self.queue.keep_only(set())
         if lost:
@@ -283,14 +291,26 @@ class ServedPort:
 
     def enter(self, client: Client) -> bool:
         """Let a new client in; return False if it is refused."""
-        return self.clients.enter(client)
+        stays = self.clients.enter(client)
+        if stays and not client.connection.has_tls:  # its keys end with this process
+            client.state.connection = self.keeper.put("client", client.connection.fileno())
+        return stays
 
     def readmit(self, client: Client) -> None:
         """Let a client in that was there before a restart."""
         self.clients.readmit(client)
 
+    def noted(self) -> None:
+        """A client has agreed on something, or set the line."""
+        self.keeper.note()
+
+    def about_to_answer(self) -> None:
+        """A client is about to be told so."""
+        self.keeper.write_noted()
+
     def heard(self, client: Client, first: bytes) -> bool:
         """Return whether a client's first bytes are meant for a device."""
+        self.keeper.note()
         return self.clients.heard(client, first)
 
     def finished(self, client: Client) -> bool:
@@ -300,6 +320,7 @@ class ServedPort:
     def left(self, client: Client, error: Exception | None) -> None:
         """A client's connection has ended."""
         self.clients.left(client, error)
+        self.keeper.drop(client.state.connection)
 
     def greet(self, client: Client) -> None:
         """Show a new client the banner, what the device said before, and what is wrong."""
@@ -310,6 +331,7 @@ class ServedPort:
 
     def changed(self) -> None:
         """The clients that are in have changed."""
+        self.keeper.note()
         self.congestion_changed()
         self._hold_back()
         if self.is_still:  # clients are still being reattached

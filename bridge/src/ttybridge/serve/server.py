@@ -12,10 +12,14 @@ from ttybridge.model.ports import Port
 from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.handover import Inheritance, freeze
+from ttybridge.serve.keeper import Store
 from ttybridge.serve.service import Service
 from ttybridge.serve.state import PortState, Release
 
 log = logging.getLogger(__name__)
+
+# How old the counters may be with which a port goes on after a kill.
+COUNT_SECONDS = 1.0
 
 
 class ListenError(Exception):
@@ -25,8 +29,10 @@ class ListenError(Exception):
 class Server:
     """All ports of the daemon."""
 
-    def __init__(self, inherited: Inheritance | None = None) -> None:
+    def __init__(self, inherited: Inheritance | None = None, store: Store | None = None) -> None:
         self._inherited = inherited
+        self._store = store
+        self._counting: asyncio.TimerHandle | None = None
         self._services: dict[str, Service] = {}
         self._urgent = FullModeWatch()
         self._bounds = Bounds()
@@ -69,33 +75,44 @@ class Server:
             await service.start()
         for name, port in wanted.items():
             if name not in self._services:
-                service = self._services[name] = Service(port, self._urgent, self._bounds)
+                service = self._services[name] = self._service(port)
                 await service.start()
+        if self._store and not self._counting:
+            self._count()
+
+    def _service(self, port: Port) -> Service:
+        return Service(port, self._urgent, self._bounds, self._store)
+
+    def _count(self) -> None:
+        """Have the counters in the records of all ports now and then."""
+        for service in self._services.values():
+            service.count()
+        self._counting = asyncio.get_running_loop().call_later(COUNT_SECONDS, self._count)
 
     async def _go_on(self, ports: Sequence[Port]) -> None:
         """Let ports go on from an earlier process, with the entries that they had there."""
-        shares = self._inherited.share_out(ports) if self._inherited else []
-        self._inherited = None
-        for port, record, descriptors in shares:
-            await self._resume(port, record, descriptors)
+        inherited, self._inherited = self._inherited, None
+        if inherited:
+            for port, record, descriptors in inherited.share_out(ports):
+                await self._resume(port, record, descriptors)
+                inherited.close(descriptors)
 
     async def _resume(self, port: Port, record: PortState, descriptors: dict[str, int]) -> None:
-        service = self._services[port.name] = Service(port, self._urgent, self._bounds)
+        service = self._services[port.name] = self._service(port)
         try:
             await service.resume(record, descriptors)
         except Exception:  # a port that fails must not cost the others their clients
             log.exception("%s: hand-over failed, clients are disconnected", port.name)
             await service.stop()
             del self._services[port.name]
-        finally:
-            for descriptor in descriptors.values():
-                os.close(descriptor)
 
-    async def leave(self) -> tuple[dict[str, PortState], dict[str, int]]:
-        """Stop, but close nothing; return what the next process needs.
+    async def leave(self) -> dict[str, PortState]:
+        """Stop, but close nothing; return the record of each port by its name.
 
-        That is the record of each port by its name, and the descriptors by their names.
+        The descriptors that the next process needs are in the store.
         """
+        if self._counting:
+            self._counting.cancel()
         services = self._services.values()
         # A stuck device keeps its own clients waiting only: those of the other ports are read on.
         busy = [service for service in services if service.is_busy]
@@ -105,9 +122,7 @@ class Server:
         # Devices are not read from here on: for all of them at once, however slow one port is.
         await asyncio.gather(*(freeze(service.served) for service in services))
         # All in one moment: the next process would repeat what a port did after it.
-        parts = [service.leave(place) for place, service in enumerate(services)]
-        descriptors = {name: fd for _, each in parts for name, fd in each.items()}
-        return dict(zip(self._services, (record for record, _ in parts), strict=True)), descriptors
+        return {name: service.leave() for name, service in self._services.items()}
 
     def abandon(self) -> None:
         """The next process owns what `leave` returned: drop it without writing."""
@@ -117,6 +132,8 @@ class Server:
     async def stop(self) -> None:
         """Stop serving all ports."""
         await self.apply([])
+        if self._counting:
+            self._counting.cancel()
         self._urgent.close()
 
     async def _stop(self, service: Service) -> None:

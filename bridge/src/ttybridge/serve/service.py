@@ -7,11 +7,12 @@ import socket
 from typing import Any
 
 from ttybridge.model.changes import closed
-from ttybridge.model.ports import Port
+from ttybridge.model.ports import Port, as_entry
 from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve import handover
 from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.client import Client
+from ttybridge.serve.keeper import Keeper, Store
 from ttybridge.serve.listeners import Dialer, Endpoint, Listener
 from ttybridge.serve.port import ServedPort
 from ttybridge.serve.state import ClientState, PortState
@@ -22,12 +23,15 @@ log = logging.getLogger(__name__)
 class Service:
     """A port, its device and clients, and its listeners or the connection that it dials."""
 
-    def __init__(self, port: Port, urgent: FullModeWatch, bounds: Bounds) -> None:
-        self.served = ServedPort(port, bounds)
+    def __init__(
+        self, port: Port, urgent: FullModeWatch, bounds: Bounds, store: Store | None = None
+    ) -> None:
+        self.served = ServedPort(port, bounds, Keeper(store))
         self._urgent = urgent
         self.endpoints: list[Endpoint] = []
         self._new: list[Endpoint] = []
         """Those that are not started yet."""
+        self._is_kept = False
         self._complete()
 
     def _complete(self) -> None:
@@ -41,6 +45,8 @@ class Service:
             wanted.append(there.get("") or Dialer(self.served, port.connect, self._urgent))
         self._new = [each for each in wanted if each not in self.endpoints]
         self.endpoints = wanted
+        state = self.served.state
+        state.entry, state.shortest = handover.plain(port), handover.plain(as_entry(port))
 
     @property
     def is_open(self) -> bool:
@@ -58,6 +64,24 @@ class Service:
         while self._new:
             await self._new.pop(0).start()
         self._release_in_vain()
+        self._keep()
+
+    def _keep(self) -> None:
+        """Keep the port for the next process, from now on."""
+        if not self._is_kept:
+            self._is_kept = True
+            self.served.keeper.begin(self._record)
+
+    def _record(self) -> bytes:
+        """Return what the next process needs if this one is killed, as bytes."""
+        state = handover.small(self.served)
+        state.listeners = [endpoint.kept_as for endpoint in self.endpoints]
+        return b"".join(handover.dump({self.served.port.name: state}))
+
+    def count(self) -> None:
+        """Note what the port has counted since it was last noted."""
+        state = self.served.state
+        self.served.keeper.count((state.counters.from_device, state.written))
 
     def _release_in_vain(self) -> None:
         """Do not keep a device from other programs that nobody can reach."""
@@ -91,6 +115,7 @@ class Service:
         for endpoint in self.endpoints:
             await endpoint.stop()
         await self.served.stop()
+        self.served.keeper.end()
 
     @property
     def is_busy(self) -> bool:
@@ -103,16 +128,11 @@ class Service:
             await endpoint.settle()
         await handover.settle(self.served)
 
-    def leave(self, place: int) -> tuple[PortState, dict[str, int]]:
-        """Return what the next process needs; `place` distinguishes the ports' descriptors."""
-        state, descriptors = handover.leave(self.served, place)
-        state.listeners = []
-        for index, endpoint in enumerate(self.endpoints):
-            name, listener = f"{place}.listener{index}", endpoint.listener()
-            state.listeners.append(name)
-            if listener is not None:
-                descriptors[name] = listener
-        return state, descriptors
+    def leave(self) -> PortState:
+        """Return what the next process needs."""
+        state = handover.leave(self.served)
+        state.listeners = [endpoint.kept_as for endpoint in self.endpoints]
+        return state
 
     async def resume(self, record: PortState, descriptors: dict[str, int]) -> None:
         """Go on from an earlier process; remove the descriptors that are taken."""
@@ -126,9 +146,11 @@ class Service:
         names = record.listeners or [record.listener or ""]
         for endpoint, name in zip(self.endpoints, names, strict=False):
             listener = descriptors.pop(name, None)
-            await endpoint.start(None if listener is None else socket.socket(fileno=listener))
+            kept = None if listener is None else socket.socket(fileno=listener)
+            await endpoint.start(kept, name)
         self._new.clear()
         self._release_in_vain()
+        self._keep()
 
     def _endpoint_of(self, client: ClientState) -> Endpoint:
         """The endpoint that a client came by; the first where an earlier version does not say."""
