@@ -61,7 +61,10 @@ async def test_a_line_may_bring_its_own_limit(journal: list[str]) -> None:
     assert journal == ["sw: cannot accept"]
 
 
-async def test_slow_lines_are_all_written(journal: list[str]) -> None:
+async def test_slow_lines_are_all_written(
+    journal: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiter, "MINUTE_SECONDS", 0.3)
     for number in range(2 * MOST_LINES):
         log.warning("%s: %d", "sw", number)
         await asyncio.sleep(0.02)
