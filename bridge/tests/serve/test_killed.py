@@ -191,6 +191,24 @@ async def test_a_log_begins_a_line_of_its_own_after_a_kill(
     assert [line.split()[-1] for line in file.read_text().splitlines()] == ["l", "next"]
 
 
+@on_each_loop
+async def test_the_replay_outlives_kills_and_restarts(adapter: Adapter, kept: StartKept) -> None:
+    sw = entry(device=str(adapter.path), sharing="shared", replay=100)
+    daemon = await kept(sw)
+    first = await daemon.connect(sw)
+    said = b""
+    for step in (daemon.kill, daemon.restart, daemon.kill, daemon.kill):
+        await adapter.send(b"said before %d;" % len(said))
+        said += await first.hear(b";")
+        await step()
+        other = await daemon.connect(sw)
+        assert await other.receive(min(100, len(said))) == said[-100:]
+        assert daemon.has("history") == 1
+    daemon.configure({**sw, "replay": 0})
+    daemon.signal(SIGHUP)
+    await until(lambda: daemon.has("history") == 0, "it is kept no more")
+
+
 async def test_a_connection_that_the_port_dialled_outlives_a_kill(
     adapter: Adapter, remote: Remote, kept: StartKept
 ) -> None:

@@ -36,9 +36,13 @@ from ttybridge.net.sockets import stop_listening
 from ttybridge.serve.client import Client
 from ttybridge.serve.keeper import Store
 from ttybridge.serve.port import BLOCKED_SECONDS, DRAIN_SECONDS, ServedPort, wait_while
+from ttybridge.serve.replay import Replay
 from ttybridge.serve.state import ClientState, PortState
 
 log = logging.getLogger(__name__)
+
+# Bytes of a replay that a version gets that does not know where all of it is.
+EARLIER_REPLAY = 1024 * 1024
 
 
 def is_busy(served: ServedPort) -> bool:
@@ -102,6 +106,7 @@ def leave(served: ServedPort) -> PortState:
         for sender, data in served.queue.items()
     ]
     state.log = served.capture.state if served.capture else None
+    state.replay = served.replay.last(EARLIER_REPLAY) if served.replay else b""
     served.keeper.leave()
     if served.device.is_open:
         served.device.hand_over()
@@ -113,7 +118,6 @@ def small(served: ServedPort) -> PortState:
     capture = served.capture
     return dataclasses.replace(
         served.state,
-        replay=bytearray(),
         clients=[_small(one.state) for one in served.clients.inside if one.state.connection],
         log=CaptureState(foreign=True, lost=capture.lost) if capture else None,
     )
@@ -131,13 +135,19 @@ class Resumption:
     """
 
     def __init__(
-        self, served: ServedPort, record: PortState, tty: int | None, clients: Sequence[Client]
+        self,
+        served: ServedPort,
+        record: PortState,
+        tty: int | None,
+        replay: int | None,
+        clients: Sequence[Client],
     ) -> None:
         self._served = served
         self._had_device = record.tty is not None
         self._writer = next((one for one in clients if not one.state.finished), None)
         served.is_still = True
         _take_over(served, record)
+        _take_replay(served, record, replay)
         senders = dict(enumerate(clients))
         served.queue.resume(
             (None if place is None else senders.get(place), data) for place, data in record.queue
@@ -189,9 +199,23 @@ def _take_over(served: ServedPort, record: PortState) -> None:
         configured.dtr, configured.rts = record.configured.dtr, record.configured.rts
     for each in dataclasses.fields(record.counters):
         setattr(state.counters, each.name, getattr(record.counters, each.name))
-    state.replay += record.replay
     state.written, state.dropped = record.written, record.dropped
     state.opened, state.released = record.opened, record.released
+
+
+def _take_replay(served: ServedPort, record: PortState, descriptor: int | None) -> None:
+    kept: Replay | None = None
+    if descriptor is not None:
+        try:
+            kept = Replay.of(descriptor)
+        except ValueError as error:
+            log.warning("%s: no replay of an earlier process: %s", served.port.name, error)
+            served.keeper.drop(record.replay_in)
+            os.close(descriptor)
+    if kept and record.replay_in:
+        served.adopt_replay(kept, record.replay_in)
+    elif served.replay:
+        served.replay.add(record.replay)
 
 
 def earlier_entry(record: PortState, port: Port) -> Port | None:
@@ -256,7 +280,7 @@ class Inheritance:
 
     def _take(self, record: PortState) -> dict[str, int]:
         clients = (client.connection for client in record.clients)
-        names = (record.listener, record.tty, *record.listeners, *clients)
+        names = (record.listener, record.tty, record.replay_in, *record.listeners, *clients)
         return {name: self._descriptors.pop(name) for name in names if name in self._descriptors}
 
 

@@ -18,7 +18,10 @@ class Store(Protocol):
     """What keeps descriptors when this process ends, however it ends."""
 
     def put(self, kind: str, descriptor: int) -> str:
-        """Keep a descriptor from now on; return the name that it has there."""
+        """Keep a descriptor from now on; return the name that it has there.
+
+        The name begins with the first letter of the kind.
+        """
 
     def drop(self, name: str) -> None:
         """Keep it no more. Called before the descriptor is closed here."""

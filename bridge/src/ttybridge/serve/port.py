@@ -22,6 +22,7 @@ from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.client import Client
 from ttybridge.serve.clients import Clients
 from ttybridge.serve.keeper import Keeper
+from ttybridge.serve.replay import Replay
 from ttybridge.serve.state import PortState, Release
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,9 @@ class ServedPort:
             self._bounds.waiting,
         )
         self.queue.drops_while_away = port.away == "drop"
+        self.replay: Replay | None = None
+        """The last bytes that the device has sent, where the entry asks for a replay."""
+        self._keep_replay()
         self.com_port = ComPort(self.device, self.queue, self._purge)
         self.capture = Capture(port.log, port.name) if port.log else None
         self.departed = Departed(port.name, self.device, self.queue)
@@ -230,6 +234,8 @@ class ServedPort:
         if lost:
             log.warning("%s: %d bytes for the device are lost", self.port.name, lost)
         self._close_device()
+        self._drop_replay(self.replay)
+        self.replay = None
         self.stop_timers()
         self.clients.close()
         # A client aborts its connection after GOODBYE_SECONDS: the longer time is never reached.
@@ -266,8 +272,28 @@ class ServedPort:
                 client.timeouts_changed()
 
     def _keep_replay(self) -> None:
-        """Keep no more than is shown."""
-        del self.state.replay[: max(0, len(self.state.replay) - self.port.replay)]
+        """Keep as much as is shown."""
+        old, size = self.replay, self.port.replay
+        if (old.size if old else 0) == size:
+            return
+        self.replay = Replay(size) if size else None
+        if old and self.replay:
+            self.replay.add(old.last(size))
+        self._drop_replay(old)
+        if self.replay:
+            self.state.replay_in = self.keeper.put("history", self.replay.fileno())
+
+    def adopt_replay(self, kept: Replay, name: str) -> None:
+        """Go on with what an earlier process has kept, by its name in the store."""
+        self._drop_replay(self.replay)
+        self.replay, self.state.replay_in = kept, name
+        self._keep_replay()
+
+    def _drop_replay(self, replay: Replay | None) -> None:
+        if replay:
+            self.keeper.drop(self.state.replay_in)
+            self.state.replay_in = None
+            replay.close()
 
     def _change_log(self, settings: Log | None) -> None:
         old = self.capture
@@ -324,8 +350,7 @@ class ServedPort:
 
     def greet(self, client: Client) -> None:
         """Show a new client the banner, what the device said before, and what is wrong."""
-        replay = without_questions(bytes(self.state.replay[-self.port.replay :]))
-        client.greet(replay)
+        client.greet(without_questions(self.replay.last(self.port.replay)) if self.replay else b"")
         if self.problem:
             client.notice(f"{self.port.name}: no device: {self.problem}")
 
@@ -413,10 +438,8 @@ class ServedPort:
         now = self._loop.time()
         for client in self.clients.all:
             client.send(data, now)
-        if self.port.replay:
-            self.state.replay += data
-            if len(self.state.replay) > 2 * self.port.replay:
-                del self.state.replay[: -self.port.replay]
+        if self.replay:
+            self.replay.add(data)
         if self.capture:
             self.capture.device_sent(data)
 

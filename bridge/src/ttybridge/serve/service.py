@@ -139,7 +139,9 @@ class Service:
         clients = [(self._endpoint_of(each), each) for each in record.clients]
         again = [(endpoint, endpoint.client(state)) for endpoint, state in clients]
         tty = descriptors.pop(record.tty or "", None)
-        resumption = handover.Resumption(self.served, record, tty, [one for _, one in again])
+        replay = descriptors.pop(record.replay_in or "", None)
+        clients_again = [one for _, one in again]
+        resumption = handover.Resumption(self.served, record, tty, replay, clients_again)
         for endpoint, client in again:
             await _connect_again(endpoint, client, descriptors)
         resumption.finish()

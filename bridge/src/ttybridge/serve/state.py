@@ -84,8 +84,10 @@ class PortState(write_queue.QueueCounters):
     configured: Line | None = field(default=None, kw_only=True)
     """The line without RFC 2217 clients. Its DTR and RTS are those of the last opening."""
     counters: Counters = field(default_factory=Counters)
-    replay: bytearray = field(default_factory=bytearray)
-    """The last bytes that the device has sent."""
+    replay: bytes = b""
+    """The last bytes that the device has sent, for an earlier version; `replay_in` has all."""
+    replay_in: str | None = None
+    """The descriptor of the ring with them (replay.py)."""
     opened: bool = False
     """Whether its device has ever been open."""
     released: Release | None = None
