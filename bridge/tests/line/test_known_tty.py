@@ -196,6 +196,7 @@ def test_a_tty_of_an_earlier_process_becomes_known(
     spoil(adapter.path, known._replace(iflag=iflag, characters=bytes(19)))
     os.write(adapter.far, b"said meanwhile")
     later.adopt(os.dup(earlier.fileno()))
+    later.complete()
     assert fields(adapter.path) == known
     assert later.read() == b"said meanwhile"
     later.close()
@@ -215,7 +216,9 @@ def test_a_tty_that_is_known_is_left_alone(
         return ioctl(fd, request, *arguments)
 
     monkeypatch.setattr(fcntl, "ioctl", spy)
-    Device(make_port()).adopt(earlier.fileno())
+    later = Device(make_port())
+    later.adopt(earlier.fileno())
+    later.complete()
     assert _TCGETS2 in asked
     assert _TCSETS2 not in asked
 

@@ -9,11 +9,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import Adapter, MakePort, Serve, another_program
-from ttybridge.line import lock
+from ttybridge.line import device, lock
 from ttybridge.line.device import Device, DeviceError
 from ttybridge.line.lock import Holder, Lock, holder_of, lock_file, who_has_open
 
@@ -139,11 +140,31 @@ async def test_a_device_that_another_port_has_is_named_so_and_stays_locked(
     adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     port = make_port()
-    bench = await serve(port, make_port(name="rival"))
+    bench = await serve(port)
+    await bench.server.apply([port, make_port(name="rival")])
     problem = bench.status("rival")["device"]["problem"]
     assert "is in use by another port of ttybridge" in problem
     assert bench.status("rival")["device"]["holder"]["pid"] == os.getpid()
     assert holder_of(lock_file(port.path))
+
+
+def test_of_two_ports_that_open_a_device_at_once_the_one_that_gets_it_keeps_it_locked(
+    adapter: Adapter, make_port: MakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = make_port()
+    ours, rival, open_with = Device(port), Device(make_port()), device._open_with
+
+    def late(*words: Any) -> None:
+        monkeypatch.setattr(device, "_open_with", open_with)
+        ours.open()
+        open_with(*words)
+
+    monkeypatch.setattr(device, "_open_with", late)
+    with pytest.raises(DeviceError, match="is in use by another port of ttybridge"):
+        rival.open()
+    assert holder_of(lock_file(port.path))
+    ours.close()
+    assert not holder_of(lock_file(port.path))
 
 
 async def test_a_program_that_has_locked_the_device_itself_is_found(

@@ -40,7 +40,7 @@ class Tty:
     """A tty that holds so many bytes and carries them when it is told to."""
 
     def __init__(self, room: int = 4096, bytes_per_second: float = 960.0) -> None:
-        self.is_open = self.tells_unsent = True
+        self.is_open = self.is_ready = self.tells_unsent = True
         self.bytes_per_second = bytes_per_second
         self.line = type("Line", (), {"break_on": False})
         self.received = bytearray()

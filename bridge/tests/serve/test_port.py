@@ -472,6 +472,7 @@ async def test_the_queue_stays_right_when_the_device_is_lost_in_the_middle_of_a_
 
     served = ServedPort(make_port())
     served.open_device()
+    await served.device_settled()
     departed = Client(served, Entrance.of(served.port, served.port.listeners[0]))
     departed.writes = departed.has_left = True
     while not served.queue.holds(departed):  # until it is more than the pty takes

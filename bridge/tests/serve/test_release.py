@@ -60,7 +60,7 @@ async def test_a_device_comes_back_by_itself(
     adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     bench = await serve(make_port())
-    bench.server.release("sw", 1, "a test")
+    await bench.server.release("sw", 1, "a test")
     assert "is released until" in bench.status()["device"]["problem"]
     await bench.has_device()
     assert bench.status()["device"]["released"] is None
@@ -71,10 +71,10 @@ async def test_a_device_that_is_still_in_use_comes_back_later(
 ) -> None:
     port = make_port()
     bench = await serve(port)
-    bench.server.release("sw", 600, "a test")
+    await bench.server.release("sw", 600, "a test")
     with another_program() as cu:
         Path(lock_file(port.path)).write_text(f"{cu.pid:10d}\n")
-        was_released, problem = bench.server.reclaim("sw", "a test")
+        was_released, problem = await bench.server.reclaim("sw", "a test")
         assert was_released
         assert f"is in use by sleep (PID {cu.pid})" in str(problem)
         cu.kill()
@@ -86,18 +86,18 @@ async def test_a_release_can_be_made_longer(
     adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
     bench = await serve(make_port())
-    bench.server.release("sw", 0.1, "a test")
-    bench.server.release("sw", 600, "another")
+    await bench.server.release("sw", 0.1, "a test")
+    await bench.server.release("sw", 600, "another")
     await asyncio.sleep(1)
     assert "by another: ttybridge reclaim sw" in bench.status()["device"]["problem"]
 
 
 async def test_a_device_that_is_away_can_be_released(make_port: MakePort, serve: Serve) -> None:
     bench = await serve(make_port())
-    bench.server.release("sw", 600, "a test")
+    await bench.server.release("sw", 600, "a test")
     assert bench.status()["device"]["released"]
-    assert bench.server.reclaim("sw", "a test")[0]
-    assert not bench.server.reclaim("sw", "a test")[0]
+    assert (await bench.server.reclaim("sw", "a test"))[0]
+    assert not (await bench.server.reclaim("sw", "a test"))[0]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def system_or_own_path() -> Path:
     return own_path()
 
 
-Commands = Mapping[str, Callable[[dict[str, Any], str], dict[str, Any]]]
+Command = Callable[[dict[str, Any], str], Awaitable[dict[str, Any]]]
+Commands = Mapping[str, Command]
 """For each command the function that answers a request of somebody; the asker sees a
 `CommandError`."""
 
@@ -63,7 +64,7 @@ async def serve(path: Path, commands: Commands) -> asyncio.Server:
             async with asyncio.timeout(ANSWER_SECONDS):
                 request = await reader.readline()
                 uid = _user(writer.get_extra_info("socket"))
-                writer.write(json.dumps(_answer(request, uid, commands)).encode() + b"\n")
+                writer.write(json.dumps(await _answer(request, uid, commands)).encode() + b"\n")
                 await writer.drain()
         except (TimeoutError, OSError, ValueError, asyncio.CancelledError):
             # The asker hung, left or sent a line that is too long, or the daemon ends.
@@ -107,7 +108,7 @@ def _asker(uid: int, asked: dict[str, Any]) -> str:
     return f"{sudo} ({name})" if uid == 0 and isinstance(sudo, str) and sudo else name
 
 
-def _answer(request: bytes, uid: int, commands: Commands) -> dict[str, Any]:
+async def _answer(request: bytes, uid: int, commands: Commands) -> dict[str, Any]:
     try:
         asked = json.loads(request)
         command = commands[str(asked["command"])]
@@ -115,7 +116,7 @@ def _answer(request: bytes, uid: int, commands: Commands) -> dict[str, Any]:
         words = " or ".join(f'{{"command": "{name}"}}' for name in commands)
         return {"error": f"write {words}"}
     try:
-        return command(asked, _asker(uid, asked))
+        return await command(asked, _asker(uid, asked))
     except CommandError as error:
         return {"error": str(error)}
 

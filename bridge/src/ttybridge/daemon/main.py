@@ -90,21 +90,24 @@ async def _leave(server: Server, store: Store) -> None:
 async def _answer_commands(
     server: Server, status: Callable[[], dict[str, Any]]
 ) -> asyncio.AbstractServer | None:
-    def kick(request: dict[str, Any], _by: str) -> dict[str, Any]:
+    async def asked_status(_request: dict[str, Any], _by: str) -> dict[str, Any]:
+        return status()
+
+    async def kick(request: dict[str, Any], _by: str) -> dict[str, Any]:
         return {"kicked": server.kick(str(request.get("port")), request.get("client"))}
 
-    def release(request: dict[str, Any], by: str) -> dict[str, Any]:
+    async def release(request: dict[str, Any], by: str) -> dict[str, Any]:
         seconds = request.get("seconds")
         if type(seconds) is not int or seconds not in control.RELEASE_SECONDS:
             raise control.CommandError(f"seconds: {seconds}: {control.RELEASE_SECONDS_WORDS}")
-        return {"released": str(server.release(str(request.get("port")), seconds, by))}
+        return {"released": str(await server.release(str(request.get("port")), seconds, by))}
 
-    def reclaim(request: dict[str, Any], by: str) -> dict[str, Any]:
-        was_released, problem = server.reclaim(str(request.get("port")), by)
+    async def reclaim(request: dict[str, Any], by: str) -> dict[str, Any]:
+        was_released, problem = await server.reclaim(str(request.get("port")), by)
         return {"reclaimed": was_released, "problem": problem}
 
     commands: control.Commands = {
-        "status": lambda _request, _by: status(),
+        "status": asked_status,
         "kick": _of_a_port(kick),
         "release": _of_a_port(release),
         "reclaim": _of_a_port(reclaim),
@@ -117,15 +120,12 @@ async def _answer_commands(
         return None
 
 
-_Command = Callable[[dict[str, Any], str], dict[str, Any]]
-
-
-def _of_a_port(command: _Command) -> _Command:
+def _of_a_port(command: control.Command) -> control.Command:
     """Return a command that says so if there is no such port."""
 
-    def run(request: dict[str, Any], by: str) -> dict[str, Any]:
+    async def run(request: dict[str, Any], by: str) -> dict[str, Any]:
         try:
-            return command(request, by)
+            return await command(request, by)
         except KeyError as error:
             raise control.CommandError(f"no port is named {error}: see ttybridge status") from None
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import termios
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from ttybridge.line.device import Device
 from ttybridge.line.write_queue import WriteQueue
 from ttybridge.protocol import rfc2217
+
+log = logging.getLogger(__name__)
 
 # Seconds between two looks at modem lines and line errors, while a client wants to know.
 LINE_POLL_SECONDS = 0.1
@@ -70,12 +74,18 @@ class Member(Protocol):
     def suspend(self, on: bool) -> None:
         """Send it nothing of the device for now, or go on."""
 
+    def hold(self, on: bool) -> None:
+        """Handle nothing more of what it sends for now, or go on."""
+
 
 class ComPort:
     """The line of a port as its RFC 2217 clients share it.
 
     The first of them that may write owns the settings; the others are told the current ones. When
     the last one has left, the line goes back to what the port map says.
+
+    What may block is a job for the device's worker. The member that has asked for it is held until
+    it is done and answered; the others go on.
     """
 
     def __init__(
@@ -89,17 +99,29 @@ class ComPort:
         self._purge = purge
         self._members: list[Member] = []
         self._errors: dict[str, int] | None = None
-        self._has_modem_lines = False
+        self._bits: int | None = None
+        """What the device has last said of its modem lines."""
+        self._is_asked = False
+        """Whether `_look` has asked and waits for the answer."""
+        self._asked: dict[Member, Callable[[], None]] = {}
+        """For each member that is held: what answers it."""
+        self.gives_up = False
+        """Whether nothing is asked of the device any more."""
         self._timer: asyncio.TimerHandle | None = None
         self._restore: asyncio.TimerHandle | None = None
 
     def join(self, member: Member) -> None:
         """A client speaks RFC 2217 from now on."""
-        if member not in self._members:
+        if member in self._members:
+            return
+
+        def begin() -> None:
             self._members.append(member)
             member.com_port.modem_lines = lines = self._modem_lines()
             member.say(rfc2217.notify("modemstate", lines & member.com_port.modemstate_mask))
             self._begin_to_watch()
+
+        self._after_asking(member, begin)
 
     def rejoin(self, member: Member) -> None:
         """A client already spoke RFC 2217 with an earlier process."""
@@ -128,10 +150,12 @@ class ComPort:
         for timer in (self._timer, self._restore):
             if timer:
                 timer.cancel()
+        self._asked.clear()
         self._members.clear()
 
     def leave(self, member: Member) -> None:
         """A client has gone."""
+        self._asked.pop(member, None)
         if member in self._members:
             self._members.remove(member)
             if not member.only_watches and not self._is_set() and not self._restore:
@@ -151,18 +175,24 @@ class ComPort:
             case rfc2217.Signature(text):
                 self._signature(member, text)
             case rfc2217.SetLine(name, value):
-                if owns and value is not None:
-                    self._device.set(name, value)
-                member.say(rfc2217.line_setting(name, self._device.setting(name)))
+                wanted = value if owns else None
+                self._set_line(
+                    member,
+                    name,
+                    wanted,
+                    lambda: rfc2217.line_setting(name, self._device.setting(name)),
+                )
             case rfc2217.SetFlow(words, inbound):
                 # A tty has one setting for both directions: the outbound one sets it.
-                if owns and words is not None and not inbound:
-                    self._device.set("flow", words)
-                member.say(rfc2217.flow(self._device.setting("flow"), inbound))
+                wanted = words if owns and not inbound else None
+                self._set_line(
+                    member,
+                    "flow",
+                    wanted,
+                    lambda: rfc2217.flow(self._device.setting("flow"), inbound),
+                )
             case rfc2217.SetControl(line, on):
-                if owns and on is not None:
-                    self._set_control(line, on)
-                member.say(rfc2217.control(line, self._control(line)))
+                self._set_control(member, line, on if owns else None)
             case rfc2217.Poll(of):
                 self._poll(member, of)
             case rfc2217.SetMask(of, mask):
@@ -196,7 +226,56 @@ class ComPort:
         if self._restore:
             self._restore.cancel()
             self._restore = None
-        self._device.restore()
+        self._device.worker.do(self._device.restore, holds=True)
+
+    # What may block.
+
+    def _do(
+        self, member: Member, job: Callable[[], None], then: Callable[[], None], holds: bool = False
+    ) -> None:
+        """Do a job, then `then`; hold the member until that is done."""
+        if self.gives_up:
+            then()
+            return
+
+        def done(error: Exception | None) -> None:
+            if error:
+                log.error("the line cannot be set: %s", error, exc_info=error)
+            if self._asked.get(member) is then:
+                self._answer(member)
+
+        self._asked[member] = then
+        member.hold(True)
+        self._device.worker.do(job, done, holds)
+
+    def _answer(self, member: Member) -> None:
+        self._asked.pop(member)()
+        member.hold(False)
+
+    def give_up(self) -> None:
+        """Ask nothing more of a device that may hang: answer with what is known, now and later."""
+        self.gives_up = True
+        for member in tuple(self._asked):
+            self._answer(member)
+
+    def _set_line(self, member: Member, name: str, value: Any, answer: Callable[[], bytes]) -> None:
+        """Set a line setting unless it is so already, or `value` is None; then answer."""
+        if value is None or (not self._device.worker.is_busy and self._device.has(name, value)):
+            member.say(answer())
+            return
+        job = partial(self._device.set, name, value)
+        self._do(member, job, lambda: member.say(answer()), holds=True)
+
+    def _after_asking(self, member: Member, then: Callable[[], None]) -> None:
+        """Ask the device for its modem lines, then call `then`."""
+        if self._device.is_open:
+            self._do(member, self._ask, then)
+        else:
+            self._bits = None
+            then()
+
+    def _ask(self) -> None:
+        self._bits = self._device.modem_lines()
 
     def _signature(self, member: Member, text: bytes) -> None:
         if text:
@@ -204,11 +283,16 @@ class ComPort:
         else:
             member.say(rfc2217.signature(SIGNATURE))
 
-    def _set_control(self, line: rfc2217.ControlLine, on: bool) -> None:
-        if line == "break":
-            self._device.set_break(on)
+    def _set_control(self, member: Member, line: rfc2217.ControlLine, on: bool | None) -> None:
+        def answer() -> None:
+            member.say(rfc2217.control(line, self._control(line)))
+
+        if on is None or (not self._device.worker.is_busy and self._control(line) == on):
+            answer()
+        elif line == "break":
+            self._do(member, partial(self._device.set_break, on), answer)
         else:
-            self._device.set_modem_line(line, on)
+            self._do(member, partial(self._device.set_modem_line, line, on), answer)
 
     def _control(self, line: rfc2217.ControlLine) -> bool:
         state = self._device.line
@@ -229,21 +313,26 @@ class ComPort:
         if of == "linestate":
             member.say(rfc2217.notify("linestate", 0))  # errors are reported when they happen
             return
-        lines = self._modem_lines()
-        bits = rfc2217.modemstate(lines, state.modem_lines) & state.modemstate_mask
-        state.modem_lines = lines
-        member.say(rfc2217.notify("modemstate", bits))
+
+        def answer() -> None:
+            lines = self._modem_lines()
+            bits = rfc2217.modemstate(lines, state.modem_lines) & state.modemstate_mask
+            state.modem_lines = lines
+            member.say(rfc2217.notify("modemstate", bits))
+
+        self._after_asking(member, answer)
 
     def _modem_lines(self) -> int:
-        bits = self._device.modem_lines()
-        self._has_modem_lines = bits is not None
-        if bits is None:
-            return _ALWAYS_READY if self._device.is_open else 0
-        return sum(line for bit, line in _MODEM_LINES.items() if bits & bit)
+        """What the device has last said, in the bits of RFC 2217."""
+        if not self._device.is_open:
+            return 0
+        if self._bits is None:
+            return _ALWAYS_READY
+        return sum(line for bit, line in _MODEM_LINES.items() if self._bits & bit)
 
     def _begin_to_watch(self) -> None:
         """Begin, with the current counters as the baseline: older errors are not reported."""
-        if not self._timer:
+        if not self._timer and not self._is_asked:
             self._errors = self._device.line_errors()
         self._watch()
 
@@ -252,7 +341,19 @@ class ComPort:
         self._look()
 
     def _look(self) -> None:
-        """Tell each client the changes that it wants to know."""
+        """Ask the device, and tell each client the changes that it wants to know."""
+        if not self._device.is_open:
+            self._bits = None
+            self._tell()
+        elif not self._is_asked:
+            self._is_asked = True
+            self._device.worker.do(self._ask, lambda error: self._has_looked())
+
+    def _has_looked(self) -> None:
+        self._is_asked = False
+        self._tell()
+
+    def _tell(self) -> None:
         lines, errors = self._modem_lines(), self._new_errors()
         for member in tuple(self._members):
             state = member.com_port
@@ -279,11 +380,11 @@ class ComPort:
         """Look again soon, while a client wants changes that the device can show."""
         states = [member.com_port for member in self._members]
         wanted = any(
-            (state.modemstate_mask and self._has_modem_lines)
+            (state.modemstate_mask and self._bits is not None)
             or (state.linestate_mask and self._errors is not None)
             for state in states
         )
-        if wanted and not self._timer:
+        if wanted and not self._timer and not self._is_asked:
             self._timer = asyncio.get_running_loop().call_later(LINE_POLL_SECONDS, self._look_again)
         elif self._timer and not wanted:
             self._timer.cancel()

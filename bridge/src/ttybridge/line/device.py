@@ -1,4 +1,11 @@
-"""One tty through pyserial: open with its line settings, read, write, close. Never blocks."""
+"""One tty through pyserial: open with its line settings, read, write, close.
+
+Reading, writing, and asking for what the tty holds and for line errors never block: the kernel
+answers from memory. All else may wait for the adapter at the other end of the USB cable, so it is
+a job for the device's worker. While a driver changes line settings, the kernel keeps everybody else
+out: whoever read, wrote, polled or asked for the settings would wait as well (tty_ioctl.c,
+`tty_set_termios`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +18,9 @@ import os
 import struct
 import termios
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import serial
@@ -19,6 +28,7 @@ from serial.rs485 import RS485Settings
 from serial.serialposix import CMSPAR, TCGETS2, TCSETS2
 
 from ttybridge.line.lock import PTY_MAJORS, Holder, Lock, who_has_open
+from ttybridge.line.worker import Worker
 from ttybridge.model.ports import LINE_SETTINGS, Port, Rs485
 
 # One read takes all that the line discipline holds; a larger buffer would stay empty.
@@ -106,12 +116,22 @@ class Device:
         self._port = port
         self._tty: serial.Serial | None = None
         self._fd = -1
+        self.worker = Worker()
+        """Does what may block: the methods that call themselves a job."""
+        self.worker.on_hold = self._hold
+        self.on_ready: Callable[[bool], None] = lambda ready: None
+        """Called when an open device can no longer be read and written, and when it can again."""
         self.is_open = False
-        """Whether it can be read and written."""
+        """Whether the port has it."""
+        self.is_ready = False
+        """Whether it can be read and written now: it is open, and its line is not being set."""
+        self._known: dict[str, Any] = {}
+        """The line settings that were in force when the kernel was last asked."""
         self._refused_rs485 = False
         self._lock = Lock()
         self.holder: Holder | None = None
         """Who uses the device, if it cannot be opened because another program uses it."""
+        self._another_port_has_it = False
         self._searched_at = -math.inf
         self.line = Line.of(port)
         self.configured = Line.of(port)
@@ -131,8 +151,13 @@ class Device:
         """The open tty's descriptor."""
         return self._fd
 
+    def _hold(self, on: bool) -> None:
+        if self.is_open:
+            self.is_ready = not on
+            self.on_ready(self.is_ready)
+
     def change(self, port: Port) -> None:
-        """Go on with another entry, whose device is the same.
+        """Go on with another entry, whose device is the same. A job that keeps others out.
 
         The line settings stay: line control (comport.py) knows when they may change. DTR and RTS
         stay until the device is opened again.
@@ -156,6 +181,11 @@ class Device:
 
     def open(self) -> None:
         """Open the device and set the line; `DeviceError` where that fails."""
+        self.acquire()
+        self.use()
+
+    def acquire(self) -> None:
+        """The part of `open` that is a job: after it, `use` the device, or `close` it."""
         path = self._port.path
         # Before the tty is touched: to open it may reset what is at its other end.
         if holder := self._lock.take(path):
@@ -176,20 +206,33 @@ class Device:
             self._not_opened(path, error)
             raise DeviceError(_words(path, error, self.holder)) from error
         self.holder = None
-        self._tty, self._fd, self.is_open = tty, tty.fileno(), True
+        self._tty, self._fd = tty, tty.fileno()
+        self._ask_for_settings()
         if self.line.break_on:
             self._ioctl(_TIOCSBRK)
 
+    def use(self) -> None:
+        """Read and write it from now on."""
+        self.is_open = self.is_ready = True
+
+    def disuse(self) -> None:
+        """Touch it no more: `close` is to follow, in the order of jobs."""
+        self.is_open = self.is_ready = False
+
     def _not_opened(self, path: str, error: Exception) -> None:
-        """Give up its lock file; find out who has the tty, if somebody has."""
-        self._lock.give_up()
+        """Find out who has the tty, if somebody has; give up its lock file."""
         if _code(error) not in _BUSY:
             self.holder = None
+            self._lock.give_up()
             return
         now, known = time.monotonic(), self.holder is not None and not self.holder.is_gone
         if not known or now - self._searched_at > SEARCH_SECONDS:
             self._searched_at = now
-            self.holder = next(iter(who_has_open([path])[path]), Holder())
+            found = who_has_open([path])[path]
+            self.holder = next(iter(found), Holder())
+            self._another_port_has_it = {each.pid for each in found} == {os.getpid()}
+        # Another port has opened the tty since this one wrote the file: now it is that port's.
+        self._lock.give_up(keep=self._another_port_has_it)
 
     @property
     def lock_problem(self) -> str:
@@ -204,28 +247,38 @@ class Device:
         """Go on with the open tty of an earlier process, which has left it as `line` says.
 
         If the device's name now leads to another device, close the tty and raise `DeviceError`.
+        `complete` is to follow.
         """
         path = self._port.path
         try:
             if os.fstat(fd).st_rdev != os.stat(path).st_rdev:
                 raise DeviceError(f"{path} is another device now")
-            # The earlier process may be an older version.
-            _set_other_flags(fd, hangup=self._port.hangup)
-            self._fd, self.is_open = fd, True
+            self._fd = fd
+            self.use()
             # A process that was killed may have set the line and not said so.
             actual = {name: self.setting(name) for name in LINE_SETTINGS}
             self._tty = _opened(fd, _pyserial_settings(actual))
-            # A break ends in time only while somebody counts: the earlier process may be dead.
-            self._ioctl(_TIOCSBRK if self.line.break_on else _TIOCCBRK)
         except BaseException as error:
-            self.is_open = False
+            self.disuse()
             os.close(fd)
             if isinstance(error, OSError):
                 raise DeviceError(_words(path, error, None)) from error
             raise
         if holder := self._lock.take(path):
             self._lock.problem = f"{holder} has written one"
+
+    def complete(self) -> None:
+        """Set what an earlier process may have left otherwise: it may be an older version.
+
+        A job that keeps others out.
+        """
+        if self._tty is None:
+            return
+        with contextlib.suppress(OSError):  # gone: the next read says so
+            _set_other_flags(self._fd, hangup=self._port.hangup)
         self._refused_rs485 = not _set_rs485(self._tty, self._port.rs485)
+        # A break ends in time only while somebody counts: the earlier process may have been killed.
+        self._ioctl(_TIOCSBRK if self.line.break_on else _TIOCCBRK)
 
     @property
     def bytes_per_second(self) -> float:
@@ -234,12 +287,15 @@ class Device:
 
     def line_settings(self) -> dict[str, Any]:
         """The current line settings by the port map's names; empty while it is not open."""
-        if not self.is_open:
-            return {}
+        if self.is_ready:
+            self._ask_for_settings()
+        return self._known if self.is_open else {}
+
+    def _ask_for_settings(self) -> None:
         try:
-            return _line_settings(self._fd)
+            self._known = _line_settings(self._fd)
         except OSError:
-            return {}
+            self._known = {}
 
     def refused_settings(self) -> list[str]:
         """Line settings that the device did not take, such as "bytesize 7"."""
@@ -260,20 +316,30 @@ class Device:
         actual = self.line_settings().get(name, wanted)
         return wanted if _near(name, actual, wanted) else actual
 
+    def has(self, name: str, value: Any) -> bool:
+        """Whether a line setting is wanted already, and in force."""
+        return bool(self.line.settings[name] == value == self.setting(name))
+
     def set(self, name: str, value: Any) -> None:
-        """Change a line setting; what the device refuses stays as it is."""
+        """Change a line setting; what the device refuses stays as it is.
+
+        A job that keeps others out.
+        """
+        if self._tty is not None:
+            self._ask_for_settings()
         current = self.setting(name)
         self.line.settings[name] = value
-        if current == value or self._tty is None:
+        if current == value or not self.is_open or self._tty is None:
             return
         _set_each(self._tty, _pyserial_settings(self.line.settings))
         with contextlib.suppress(OSError):  # gone: the next read says so
             _set_other_flags(self._fd, hangup=self._port.hangup)
-        actual = self.line_settings().get(name, value)
+        self._ask_for_settings()
+        actual = self._known.get(name, value)
         self.line.settings[name] = value if _near(name, actual, value) else actual
 
     def set_modem_line(self, name: ModemLine, on: bool) -> None:
-        """Raise or drop DTR or RTS; a tty without modem lines only remembers it."""
+        """Raise or drop DTR or RTS; a tty without modem lines only remembers it. A job."""
         if getattr(self.line, name) == on:
             return
         setattr(self.line, name, on)
@@ -281,13 +347,13 @@ class Device:
         self._ioctl(termios.TIOCMBIS if on else termios.TIOCMBIC, bits)
 
     def set_break(self, on: bool) -> None:
-        """Begin or end a break (TIOCSBRK, TIOCCBRK)."""
+        """Begin or end a break (TIOCSBRK, TIOCCBRK). A job."""
         if self.line.break_on != on:
             self.line.break_on = on
             self._ioctl(_TIOCSBRK if on else _TIOCCBRK)
 
     def restore(self) -> None:
-        """Set the line back to its configuration."""
+        """Set the line back to its configuration. A job that keeps others out."""
         configured = self.configured
         self.set_break(False)
         for name in LINE_SETTINGS:
@@ -298,32 +364,41 @@ class Device:
         self.set_modem_line("rts", configured.rts)
 
     def modem_lines(self) -> int | None:
-        """TIOCM_CTS, TIOCM_DSR, TIOCM_RI and TIOCM_CD as they are; None where there are none."""
+        """TIOCM_CTS, TIOCM_DSR, TIOCM_RI and TIOCM_CD as they are; None where there are none.
+
+        A job: ftdi_sio and cp210x ask the adapter each time.
+        """
         bits = self._ioctl(termios.TIOCMGET, bytes(4))
         return struct.unpack("I", bits)[0] if bits else None
 
     def line_errors(self) -> dict[str, int] | None:
         """Errors and breaks since the driver took the device; None where it does not count."""
-        counts = self._ioctl(_TIOCGICOUNT, bytes(80))
+        counts = self._ioctl(_TIOCGICOUNT, bytes(80)) if self.is_open else None
         if not counts:
             return None
         numbers = struct.unpack("20i", counts)
         return {name: numbers[place] for name, place in _COUNTS.items()}
 
     def purge(self, received: bool, unsent: bool) -> None:
-        """Discard what the tty has received or not yet sent (tcflush)."""
+        """Discard what the tty has received or not yet sent (tcflush), after jobs under way."""
         queue = {
             (True, False): termios.TCIFLUSH,
             (False, True): termios.TCOFLUSH,
             (True, True): termios.TCIOFLUSH,
         }.get((received, unsent))
-        if self.is_open and queue is not None:
+        if self.is_ready and queue is not None:
+            self._flush(queue)
+        elif self.is_open and queue is not None:
+            self.worker.do(partial(self._flush, queue), holds=True)
+
+    def _flush(self, queue: int) -> None:
+        if self._tty is not None:
             with contextlib.suppress(termios.error):
                 termios.tcflush(self._fd, queue)
 
     def _ioctl(self, request: int, argument: bytes | int = 0) -> bytes | None:
         """Return the answer, None where the device is away or has no such thing (a pty)."""
-        if not self.is_open:
+        if self._tty is None:
             return None
         try:
             answer = fcntl.ioctl(self._fd, request, argument)
@@ -367,14 +442,18 @@ class Device:
         return count[0]
 
     def close(self) -> None:
-        """Close and discard what the line has not carried, since close(2) would wait for it."""
+        """Close and discard what the line has not carried, since close(2) would wait for it.
+
+        A job: with `hangup` at 1200 baud and below, it may take two seconds. Before it: `disuse`.
+        """
+        self.disuse()
         if self._tty is None:
             return
         # Only with unsent bytes: on a pty, where close never waits, tcflush would discard what the
         # other end has not read yet.
         if self.unsent():
-            self.purge(received=False, unsent=True)
-        tty, self._tty, self.is_open = self._tty, None, False
+            self._flush(termios.TCOFLUSH)
+        tty, self._tty = self._tty, None
         unlock(self._fd)
         with contextlib.suppress(OSError):
             tty.close()

@@ -78,9 +78,9 @@ class Lock:
             with contextlib.suppress(OSError):
                 os.unlink(file)
 
-    def give_up(self) -> None:
-        """The tty could not be opened: leave the lock as it was before `take`."""
-        if self._is_new:
+    def give_up(self, keep: bool = False) -> None:
+        """The tty could not be opened: leave the lock as it was before `take`, or `keep` it."""
+        if self._is_new and not keep:
             self.release()
         self._file = ""
 

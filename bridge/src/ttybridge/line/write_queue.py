@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from ttybridge.line.device import Device, DeviceLost
 from ttybridge.line.pace import Pace
@@ -69,6 +70,16 @@ class Waiting:
         return self.size > MOST_AHEAD_OF_ALL
 
 
+@dataclass(eq=False)
+class _Break:
+    """A break of the line."""
+
+    has_begun: bool = False
+    """Whether it no longer waits for the bytes before it."""
+    timer: asyncio.TimerHandle | None = None
+    """Until it is looked at again, or ends."""
+
+
 _Lane = deque[tuple[Hashable, memoryview | None]]
 """What waits, in order of arrival: each piece with its sender, None for a break."""
 
@@ -118,7 +129,8 @@ class WriteQueue:
         self._departed: set[Hashable] = set()
         """Senders that will send no more."""
         self._breaks = 0
-        self._break: asyncio.TimerHandle | None = None
+        self._break: _Break | None = None
+        """The break that waits for the bytes before it, or is on the line."""
         self._break_due = 0.0
         self._pause: asyncio.TimerHandle | None = None
         """Until the tty holds less, where senders take turns."""
@@ -185,7 +197,7 @@ class WriteQueue:
 
     def _has_room(self, size: int) -> bool:
         """Whether the tty takes so many bytes without making other senders wait."""
-        return self._device.is_open and self._pace.room() >= size
+        return self._device.is_ready and self._pace.room() >= size
 
     def _append(self, sender: Hashable, data: memoryview) -> None:
         lane = self._lane(sender)
@@ -220,7 +232,7 @@ class WriteQueue:
 
     def write(self) -> None:
         """Give the device what it takes."""
-        while self._device.is_open and not self._break:
+        while self._device.is_ready and not self._break:
             lane = self._next_lane()
             if not lane:
                 break
@@ -363,12 +375,12 @@ class WriteQueue:
         """Stop writing. The next process goes on, and repeats a break that has not ended."""
         self._stop_watching()
         if self._break:
-            self._break.cancel()
-            self._break = None
-            if self._device.line.break_on:
-                self._device.set_break(False)
+            if self._break.has_begun:
+                # It may still be on the line: the next process begins it again and ends it.
+                self._device.line.break_on = False
                 self._lane(None).appendleft((None, None))
                 self._breaks += 1
+            self._end_of(self._break)
 
     def keep_only(self, senders: Collection[Hashable]) -> int:
         """Drop what others sent, and every break; return the number of bytes dropped."""
@@ -413,13 +425,17 @@ class WriteQueue:
         self._pace.begin()
         self.moved_at = self._loop.time()
         if self._break:
-            self._break.cancel()
-            self._break = None
-            self._device.line.break_on = False
+            if self._break.has_begun:
+                self._set_break(False)
+            self._end_of(self._break)
+
+    def hold(self) -> None:
+        """The line is being set: write nothing until `write` is called."""
+        self._stop_watching()
 
     def _write(self, sender: Hashable, data: memoryview) -> memoryview:
         """Return what the device did not take."""
-        if not self._device.is_open:
+        if not self._device.is_ready:
             return data
         try:
             count = self._device.write(data)
@@ -435,22 +451,37 @@ class WriteQueue:
         return data[count:]
 
     def _begin_break(self, lane: _Lane) -> None:
+        self._break = this = _Break()
         if self._device.unsent() and self._loop.time() < self._break_due:
-            self._break = self._loop.call_later(BREAK_POLL_SECONDS, self._go_on)
+            this.timer = self._loop.call_later(BREAK_POLL_SECONDS, self._go_on, this)
             return
         lane.popleft()
         self._breaks -= 1
         self._end_turn(lane)
-        self._device.set_break(True)
-        self._break = self._loop.call_later(BREAK_SECONDS, self._end_break)
+        this.has_begun = True
 
-    def _end_break(self) -> None:
-        self._device.set_break(False)
-        self._go_on()
+        def end() -> None:
+            self._set_break(False, lambda: self._go_on(this))
 
-    def _go_on(self) -> None:
+        def has_begun() -> None:
+            if self._break is this:
+                this.timer = self._loop.call_later(BREAK_SECONDS, end)
+
+        self._set_break(True, has_begun)
+
+    def _set_break(self, on: bool, then: Callable[[], None] = lambda: None) -> None:
+        # Before a break the kernel waits until the line has carried all (tty_io.c, tty_ioctl).
+        self._device.worker.do(partial(self._device.set_break, on), lambda error: then())
+
+    def _go_on(self, after: _Break) -> None:
+        if self._break is after:
+            self._end_of(after)
+            self.write()
+
+    def _end_of(self, this: _Break) -> None:
         self._break = None
-        self.write()
+        if this.timer:
+            this.timer.cancel()
 
     def _pause_until_room(self) -> None:
         """Look again when the line has carried half of what the tty may hold."""
@@ -462,7 +493,7 @@ class WriteQueue:
         self.write()
 
     def _watch(self) -> None:
-        if self._device.is_open:
+        if self._device.is_ready:
             if (self.size or self._breaks) and not self._break and not self._pause:
                 self._loop.add_writer(self._device.fileno(), self.write)
             else:

@@ -310,6 +310,7 @@ class Client:
         return (
             isinstance(event, rfc2217.CHANGES_THE_LINE)
             and self.may_write()
+            and not self._host.com_port.gives_up
             and self._host.queue.is_moving(comport.BLOCKED_SECONDS, {self})
         )
 
@@ -367,6 +368,10 @@ class Client:
             self.put(bytes(self.state.held))
             self.state.held.clear()
         self._host.congestion_changed()
+
+    def hold(self, on: bool) -> None:
+        """Handle nothing more of what it sends until its request is done, or go on."""
+        self._inbox.hold(on)
 
     def discard_held(self) -> None:
         """Drop what was held back."""

@@ -47,6 +47,8 @@ EARLIER_REPLAY = 1024 * 1024
 
 def is_busy(served: ServedPort) -> bool:
     """Whether `settle` would wait for something of a port."""
+    if served.device.worker.is_stuck:  # what waits for it is handed over
+        return any(not one.can_resume for one in served.clients.inside)
     return (
         served.queue.breaking
         or served.queue.is_moving(BLOCKED_SECONDS)
@@ -69,6 +71,7 @@ async def settle(served: ServedPort) -> None:
             client.close()
 
     await wait_while(lambda: is_busy(served), DRAIN_SECONDS)
+    served.com_port.give_up()
     await served.finish_logs()
 
 
@@ -95,6 +98,7 @@ def leave(served: ServedPort) -> PortState:
     served.stop_timers()
     served.queue.leave()
     served.com_port.leave_all()
+    served.device.worker.forget()
     clients = [client for client in served.clients.inside if client.can_resume]
     places: dict[Hashable, int] = {client: n for n, client in enumerate(clients)}
     for client in clients:
@@ -154,24 +158,24 @@ class Resumption:
         )
         if served.port.log:
             served.capture = Capture(served.port.log, served.port.name, record.log)
+        if tty is None:
+            return
         try:
-            if tty is None:
-                raise DeviceError("it was not open")
             served.device.adopt(tty)
-        except DeviceError:
-            if tty is not None:
-                served.keeper.drop(record.tty)
-            served.open_device()
-        else:
-            served.state.tty = record.tty
-            log.info("%s: device %s is still open", served.port.name, served.port.path)
-            served.tell_lock_problem()
+        except DeviceError:  # `finish` opens what has its name now
+            served.keeper.drop(record.tty)
+            return
+        served.state.tty = record.tty
+        log.info("%s: device %s is still open", served.port.name, served.port.path)
+        served.tell_lock_problem()
 
     def finish(self) -> None:
         """Called once all clients are reattached, except those that have left."""
         served = self._served
         served.is_still = False
-        if not served.device.is_open:
+        if served.device.is_open:
+            served.device.worker.do(served.device.complete, holds=True)
+        else:
             served.device_is_away()
             served.forget_departed_input()
         served.departed.look_later()
@@ -179,13 +183,13 @@ class Resumption:
         served.changed()  # before `resumed`, which restores the line to what is then configured
         served.com_port.resumed()
         served.queue.write()
+        if not served.device.is_open:
+            served.open_device()
 
     def _tell_what_has_changed(self) -> None:
         """Tell clients only what differs from what the earlier process has told them."""
         served = self._served
-        if served.device.is_open and not self._had_device:
-            served.tell_all(f"{served.port.name}: the device is here")
-        elif self._had_device and not served.device.is_open:
+        if self._had_device and not served.device.is_open:
             served.tell_all(f"{served.port.name}: the device has gone")
         if self._writer and self._writer is not served.clients.writer:
             served.clients.tell_writer()

@@ -47,16 +47,23 @@ class Inbox:
         """How much of the first piece of `_input` is parsed."""
         self._events: deque[Event] = deque()
         self._timer: asyncio.Handle | None = None
+        self._is_held = False
         self.in_turn = False
 
     @property
     def busy(self) -> bool:
         """Whether something is left to do."""
-        return bool(self._events or self._input)
+        return bool(self._events or self._input or self._is_held)
+
+    def hold(self, on: bool) -> None:
+        """Handle nothing more until what is under way is done, or go on."""
+        was_held, self._is_held = self._is_held, on
+        if was_held and not on and not self.in_turn:
+            self._take_turn()
 
     def add(self, data: bytes) -> None:
         """Handle bytes, now or in later turns."""
-        if self._timer or self.in_turn:
+        if self._timer or self.in_turn or self._is_held:
             self._input.append(data)
             return
         if len(data) <= QUICK_SIZE:
@@ -74,6 +81,7 @@ class Inbox:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        self._is_held = False
         self._events.clear()
         self._input.clear()
         self._parsed = 0
@@ -89,23 +97,25 @@ class Inbox:
                 if pause
                 else self._loop.call_soon(self._take_turn)
             )
-        self._after_turn(pause is not None)
+        self._after_turn(self.busy)
 
     def _work(self) -> float | None:
-        """Return how many seconds to pause before the next turn, None where all is done."""
+        """Return the seconds to pause before the next turn, None where there is none for now."""
         began = time.monotonic()  # uvloop's own time moves only between turns
-        while self.busy:
+        while self._may_go_on:
             if not self._events:
                 self._events.extend(self._session.receive(self._next_piece()))
             elif self._must_wait(self._events[0]):
                 return EVENT_POLL_SECONDS
             else:
                 self._do(self._events.popleft())
-            spent = time.monotonic() - began
-            if spent > TURN_SECONDS and self.busy:
-                # After slow work (a driver that sets up its adapter) pause for as long as it took.
-                return spent if spent > 2 * TURN_SECONDS else 0.0
+            if time.monotonic() - began > TURN_SECONDS and self._may_go_on:
+                return 0.0
         return None
+
+    @property
+    def _may_go_on(self) -> bool:
+        return bool(self._events or self._input) and not self._is_held
 
     def _next_piece(self) -> bytes:
         data, start = self._input[0], self._parsed

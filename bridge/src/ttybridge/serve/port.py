@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 from ttybridge.line.capture import Capture
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 # Seconds between two looks for an absent device: it is in use again within a second.
 DEVICE_POLL_SECONDS = 0.5
 
+# Seconds that a start, a reload, a stop and a command wait until a device is opened, set or closed.
+DEVICE_SECONDS = 1.0
+
 # Seconds that a stop waits for the device to take what clients have sent: in all, and without any
 # progress.
 DRAIN_SECONDS = 5.0
@@ -51,6 +55,7 @@ class ServedPort:
         self._bounds = bounds or Bounds()
         self.keeper = keeper or Keeper()
         self.device = Device(port)
+        self.device.on_ready = self._device_is_ready
         self.state = PortState(line=self.device.line, configured=self.device.configured)
         self.queue = WriteQueue(
             self.device,
@@ -79,6 +84,8 @@ class ServedPort:
         """Whether the device is not read, because a restart hands it over."""
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
+        self._opening: object | None = None
+        """The attempt to open the device that is under way."""
         self._reading = False
         self._away_since = -math.inf
         """When the device went away, by the loop's clock; -inf if it was never there."""
@@ -89,7 +96,7 @@ class ServedPort:
 
     def begin(self) -> None:
         """Open the device, or begin to look for it, unless that is done already."""
-        if not self.device.is_open and self._look is None:
+        if not self.device.is_open and self._look is None and not self._opening:
             self.open_device()
 
     def release_device(self, why: str) -> None:
@@ -101,20 +108,46 @@ class ServedPort:
         self.problem = f"{self.port.path} is not opened: {why}"
 
     def open_device(self) -> None:
-        """Open the device, or begin to look for it."""
+        """Begin to open the device, or to look for it; do nothing while that is under way."""
+        if self._opening:
+            return
         self._look = None
         try:
             self._keep_away_while_released()
             if not self.device.exists():
                 raise DeviceError(f"{self.port.path} does not exist")
-            self.device.open()
         except DeviceError as error:
-            if str(error) != self.problem:
-                self.problem = str(error)
-                log.warning("%s: no device: %s", self.port.name, error)
-            self._look = self._loop.call_later(DEVICE_POLL_SECONDS, self.open_device)
-            self._close_departed()
+            self._not_opened(error)
             return
+        self._opening = this = object()
+
+        def opened(error: Exception | None) -> None:
+            # Else the device is no longer wanted: it is closed next.
+            if self._opening is this:
+                self._opening = None
+                if error:
+                    self._not_opened(error)
+                else:
+                    self._opened()
+
+        self.device.worker.do(self.device.acquire, opened)
+
+    def _not_opened(self, error: Exception) -> None:
+        """Look for the device again, soon."""
+        is_first = self.problem is None
+        if str(error) != self.problem:
+            self.problem = str(error)
+            expected = isinstance(error, DeviceError)
+            log.warning(
+                "%s: no device: %s", self.port.name, error, exc_info=None if expected else error
+            )
+        self._look = self._loop.call_later(DEVICE_POLL_SECONDS, self.open_device)
+        self._close_departed()
+        if is_first:
+            self._apply_away()
+
+    def _opened(self) -> None:
+        self.device.use()
         log.info("%s: device %s is open", self.port.name, self.port.path)
         self.state.tty = self.keeper.put("tty", self.device.fileno())
         self.state.counters.reconnects += self.state.opened
@@ -173,6 +206,9 @@ class ServedPort:
             self._goes_away(self._released_words(released), f"the device is {released}")
         else:
             self.problem = self._released_words(released)
+            if self._opening:
+                self._close_device()
+                self._look = self._loop.call_later(DEVICE_POLL_SECONDS, self.open_device)
         return released
 
     def reclaim(self, by: str) -> bool:
@@ -213,13 +249,35 @@ class ServedPort:
             self.clients.dismiss_all(words)
 
     def _close_device(self) -> None:
+        """Use the device no more, and begin to close it; also one that is just being opened."""
         if self.device.is_open:
-            self._loop.remove_reader(self.device.fileno())
-            self._reading = False
+            self._read_no_more()
             self.queue.device_closed()
+            self.device.disuse()
             self.keeper.drop(self.state.tty)
             self.state.tty = None
-            self.device.close()
+        elif not self._opening:
+            return
+        self._opening = None
+        self.device.worker.do(self.device.close)
+
+    def _device_is_ready(self, ready: bool) -> None:
+        """The line is about to be set, or is set."""
+        if ready:
+            self.congestion_changed()
+            self.queue.write()
+        else:
+            self._read_no_more()
+            self.queue.hold()
+
+    def _read_no_more(self) -> None:
+        if self._reading:
+            self._loop.remove_reader(self.device.fileno())
+            self._reading = False
+
+    async def device_settled(self) -> None:
+        """Return once the device is opened, set or closed as asked for, or does not answer."""
+        await wait_while(lambda: self.device.worker.is_busy, DEVICE_SECONDS)
 
     def tell_all(self, words: str) -> None:
         """Tell all clients that a person may be using."""
@@ -229,7 +287,7 @@ class ServedPort:
     async def stop(self) -> None:
         """Let the device and the clients take what was sent to them, then close all."""
         self.clients.refuse_all()
-        await wait_while(lambda: self.queue.is_moving(BLOCKED_SECONDS), DRAIN_SECONDS)
+        await wait_while(self._is_moving, DRAIN_SECONDS)
         lost = self.queue.keep_only(set())
         if lost:
             log.warning("%s: %d bytes for the device are lost", self.port.name, lost)
@@ -240,9 +298,13 @@ class ServedPort:
         self.clients.close()
         # A client aborts its connection after GOODBYE_SECONDS: the longer time is never reached.
         await wait_while(lambda: bool(self.clients.inside), 2 * GOODBYE_SECONDS)
+        await self.device_settled()
         if self.capture:
             await self.capture.close()
         await self.finish_logs()
+
+    def _is_moving(self) -> bool:
+        return self.queue.is_moving(BLOCKED_SECONDS) and not self.device.worker.is_stuck
 
     async def finish_logs(self) -> None:
         """Return once the logs that are no more are written."""
@@ -256,7 +318,7 @@ class ServedPort:
         But for `allow`, which is there to do so.
         """
         before, self.port = self.port, port
-        self.device.change(port)
+        self.device.worker.do(partial(self.device.change, port), holds=True)
         self.queue.take_turns(port.sharing == "shared")
         self._keep_replay()
         if port.log != before.log:
@@ -378,7 +440,7 @@ class ServedPort:
 
     def refusal(self) -> str | None:
         """Return why nobody may come in now, in words, or None."""
-        if self.port.away != "refuse" or self.device.is_open:
+        if self.port.away != "refuse" or self.device.is_open or self.problem is None:
             return None
         return f"port {self.port.name} has no device now: {self.problem}"
 
@@ -412,7 +474,7 @@ class ServedPort:
 
     def congestion_changed(self) -> None:
         """Read the device unless no client can take more and no log wants its bytes."""
-        if not self.device.is_open:
+        if not self.device.is_ready:
             return
         clients = self.clients.inside
         all_congested = clients and all(client.congested for client in clients)
@@ -427,6 +489,8 @@ class ServedPort:
         if self.clients.vacant:  # who has connected already gets what the device says now
             for accept in self.acceptors:
                 accept()
+            if not self.device.is_ready:  # one of them wants other line settings
+                return
         try:
             data = self.device.read()
         except DeviceLost as reason:
@@ -527,7 +591,7 @@ class ServedPort:
             "device": {
                 "path": self.port.path,
                 "present": self.device.is_open,
-                "problem": self.problem,
+                "problem": self.device_problem,
                 "refused_settings": self.device.refused_settings(),
                 "released": dataclasses.asdict(released) if released else None,
                 "holder": dataclasses.asdict(holder) if holder else None,
@@ -542,6 +606,17 @@ class ServedPort:
             },
             "log": capture.status() if capture else None,
         }
+
+    @property
+    def device_problem(self) -> str | None:
+        """Why the device cannot be used now, in words, or None."""
+        seconds = self.device.worker.busy_for
+        if seconds < DEVICE_SECONDS:
+            return self.problem
+        return (
+            f"{self.port.path}: its driver has not answered for {seconds:.0f} s: "
+            "if it stays so, plug the adapter in again"
+        )
 
 
 def _timeouts(port: Port) -> tuple[int, int]:

@@ -77,6 +77,7 @@ class Server:
             if name not in self._services:
                 service = self._services[name] = self._service(port)
                 await service.start()
+        await asyncio.gather(*(one.served.device_settled() for one in self._services.values()))
         if self._store and not self._counting:
             self._count()
 
@@ -145,14 +146,19 @@ class Server:
         """Close a client of a port, or all; return their addresses. `KeyError`: unknown port."""
         return self._services[port_name].served.kick(client)
 
-    def release(self, port_name: str, seconds: float, by: str) -> Release:
+    async def release(self, port_name: str, seconds: float, by: str) -> Release:
         """Give a port's device to another program for a while. `KeyError`: unknown port."""
-        return self._services[port_name].served.release(seconds, by)
+        served = self._services[port_name].served
+        released = served.release(seconds, by)
+        await served.device_settled()
+        return released
 
-    def reclaim(self, port_name: str, by: str) -> tuple[bool, str | None]:
+    async def reclaim(self, port_name: str, by: str) -> tuple[bool, str | None]:
         """Take a port's device back; return whether it was away for that, and what is wrong."""
         served = self._services[port_name].served
-        return served.reclaim(by), served.problem
+        was_released = served.reclaim(by)
+        await served.device_settled()
+        return was_released, served.device_problem
 
     def summary(self) -> str:
         """One line for `systemctl status`."""
