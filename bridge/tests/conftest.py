@@ -30,6 +30,7 @@ from hypothesis import HealthCheck, settings
 
 from ttybridge.model.check import parse_portmap
 from ttybridge.model.ports import Port
+from ttybridge.serve.keeper import Store
 from ttybridge.serve.server import Server
 
 if TYPE_CHECKING:
@@ -466,11 +467,27 @@ class Watched(ABC):
         )
 
 
+class DictStore:
+    """Keeps descriptors in this process."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, int] = {}
+        self._numbers = itertools.count()
+
+    def put(self, kind: str, descriptor: int) -> str:
+        name = f"{kind}{next(self._numbers)}"
+        self.kept[name] = os.dup(descriptor)
+        return name
+
+    def drop(self, name: str) -> None:
+        os.close(self.kept.pop(name))
+
+
 class Bench(Watched):
     """A running server and the clients of a test."""
 
-    def __init__(self) -> None:
-        self.server = Server()
+    def __init__(self, store: Store | None = None) -> None:
+        self.server = Server(None, store)
         self._clients: list[TcpClient] = []
         self._closed = False
 
@@ -516,9 +533,9 @@ class Bench(Watched):
 
 
 @contextlib.asynccontextmanager
-async def serving(*ports: Port) -> AsyncIterator[Bench]:
+async def serving(*ports: Port, store: Store | None = None) -> AsyncIterator[Bench]:
     """Serve ports for the length of a block."""
-    bench = Bench()
+    bench = Bench(store)
     await bench.server.start(ports)
     try:
         yield bench
@@ -535,8 +552,8 @@ async def serve() -> AsyncIterator[Serve]:
     """Serve ports until the end of a test."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(*ports: Port) -> Bench:
-            return await stack.enter_async_context(serving(*ports))
+        async def start(*ports: Port, store: Store | None = None) -> Bench:
+            return await stack.enter_async_context(serving(*ports, store=store))
 
         yield start
 

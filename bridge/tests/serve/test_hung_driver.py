@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from conftest import TIMEOUT, Adapter, Bench, MakeAdapter, MakePort, Serve, TcpClient, until
+from conftest import (
+    TIMEOUT,
+    Adapter,
+    Bench,
+    DictStore,
+    MakeAdapter,
+    MakePort,
+    Serve,
+    TcpClient,
+    until,
+)
 from rfc2217_client import CONTROL, MODEMSTATE, Rfc2217Client, baudrate, com_port
 from simtty import Request, tty_settings
 from ttybridge.line.lock import lock_file
@@ -488,17 +498,18 @@ async def test_a_hand_over_leaves_a_device_behind_that_is_just_being_opened(
 ) -> None:
     driver.hang("open")
     port = make_port()
-    bench = await serve(port, other.port)
+    store = DictStore()
+    bench = await serve(port, other.port, store=store)
     await driver.hangs("open")
     client = await bench.connect(port)
     await client.send(b"typed meanwhile")
     await bench.has_taken(15)
     await other.goes_on(bench)
-    records, descriptors = await bench.server.leave()
+    records = await bench.server.leave()
     assert records["sw"].tty is None
     assert records["sw"].queue == [(0, b"typed meanwhile")]
-    assert records["sw"].clients[0].connection in descriptors
-    assert records["other"].tty in descriptors
+    assert records["sw"].clients[0].connection in store.kept
+    assert records["other"].tty in store.kept
     bench.server.abandon()
     driver.go_on()
     await until(lambda: driver.opened, "the device is open")
@@ -511,7 +522,8 @@ async def test_a_hand_over_does_not_wait_for_a_setting_that_hangs(
     call: str, driver: Driver, adapter: Adapter, other: Other, make_port: MakePort, serve: Serve
 ) -> None:
     port = make_port(protocol="rfc2217", sharing="shared")
-    bench = await serve(port, other.port)
+    store = DictStore()
+    bench = await serve(port, other.port, store=store)
     client, second = await rfc2217(bench, port), await rfc2217(bench, port)
     driver.hang(call)
     if call == "set":
@@ -525,11 +537,11 @@ async def test_a_hand_over_does_not_wait_for_a_setting_that_hangs(
         await second.send(b"waits")
         await bench.until(lambda said: said["clients"][1]["received"] > before, "it has arrived")
     await other.goes_on(bench)
-    records, descriptors = await bench.server.leave()
+    records = await bench.server.leave()
     left = records["sw"]
     assert driver.waits_in == call
-    assert left.tty in descriptors
-    assert all(each.connection in descriptors for each in left.clients)
+    assert left.tty in store.kept
+    assert all(each.connection in store.kept for each in left.clients)
     assert len(left.clients) == 2
     if call == "set":  # what hangs is not in force, and the rest is not tried
         assert left.queue == [(0, b"onetwo"), (1, b"waits")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import socket
 import ssl
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import TIMEOUT, Adapter, MakePort, Serve, free_tcp_port, until
+from conftest import TIMEOUT, Adapter, DictStore, MakePort, Serve, free_tcp_port, until
 from rfc2217_client import Rfc2217Client
 from rfc2217_client import baudrate as rfc2217_baudrate
 from ttybridge.line.device import Device
@@ -23,22 +22,6 @@ from ttybridge.serve.server import Server
 
 def at() -> str:
     return f"127.0.0.1:{free_tcp_port()}"
-
-
-class DictStore:
-    """Keeps descriptors in this process."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, int] = {}
-        self._numbers = itertools.count()
-
-    def put(self, kind: str, descriptor: int) -> str:
-        name = f"{kind}{next(self._numbers)}"
-        self.kept[name] = os.dup(descriptor)
-        return name
-
-    def drop(self, name: str) -> None:
-        os.close(self.kept.pop(name))
 
 
 async def baudrate(adapter: Adapter, wanted: int) -> None:
@@ -250,10 +233,7 @@ async def test_the_line_stays_as_it_is_in_a_restart(
     adapter: Adapter, make_port: MakePort, speeds: list[int], serve: Serve
 ) -> None:
     port, store = make_port(listen=[at(), {"at": at(), "baudrate": 115200}]), DictStore()
-    bench = await serve()
-    await bench.server.stop()
-    bench.server = Server(None, store)
-    await bench.server.start([port])
+    bench = await serve(port, store=store)
     client = await bench.connect(port, listener=1)
     await baudrate(adapter, 115200)
     state = b"".join(dump(await bench.server.leave()))

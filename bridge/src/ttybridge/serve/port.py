@@ -500,10 +500,10 @@ class ServedPort:
             return
         self.state.counters.from_device += len(data)
         now = self._loop.time()
+        if self.replay:  # first: a kill must not take from it what a client has seen
+            self.replay.add(data)
         for client in self.clients.all:
             client.send(data, now)
-        if self.replay:
-            self.replay.add(data)
         if self.capture:
             self.capture.device_sent(data)
 
