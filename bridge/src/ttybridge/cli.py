@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -76,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--config", type=Path, default=CONFIG, metavar="FILE")
     check.set_defaults(run=_check)
 
+    trial = commands.add_parser(
+        "try", help="see if this program can serve here; opens no port of a configuration"
+    )
+    trial.add_argument("--config", type=Path, metavar="FILE", help="a configuration to check, too")
+    trial.set_defaults(run=_try)
+
     status = commands.add_parser("status", help="show ports, devices, clients and counters")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
@@ -139,6 +146,18 @@ def _seconds(text: str) -> int:
 def _check(options: argparse.Namespace) -> None:
     ports = config.load(options.config).ports
     _say(f"{options.config}: {len(ports)} {'port' if len(ports) == 1 else 'ports'}, no faults")
+
+
+def _try(options: argparse.Namespace) -> int:
+    with _pyserial_needed():
+        from ttybridge.daemon import trial
+    try:
+        trial.run(config.load(options.config) if options.config else config.Config(()))
+    except trial.TrialError as error:
+        _say(str(error), sys.stderr)
+        return 1
+    _say(f"ttybridge {BUILD} can serve here")
+    return 0
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -332,13 +351,8 @@ def _client(port: dict[str, Any], client: dict[str, Any]) -> str:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    try:
+    with _pyserial_needed():
         from ttybridge.daemon import main as daemon
-    except ModuleNotFoundError as error:
-        # Only serving needs pyserial; a machine that checks a configuration may not have it.
-        raise config.ConfigError(
-            [f"Python's module {error.name} is missing: sudo apt install python3-serial"]
-        ) from None
 
     def load() -> config.Config:
         if options.config:
@@ -348,3 +362,17 @@ def _serve(options: argparse.Namespace) -> int:
 
     # A person at a terminal wants to know at once; a service waits for its TCP ports.
     return daemon.run(load, wait_for_listeners=bool(options.config))
+
+
+@contextlib.contextmanager
+def _pyserial_needed() -> Iterator[None]:
+    """Say which package brings a module that is missing.
+
+    Only serving needs pyserial; a machine that checks a configuration may not have it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise config.ConfigError(
+            [f"Python's module {error.name} is missing: sudo apt install python3-serial"]
+        ) from None

@@ -34,7 +34,7 @@ def run(load: LoadConfig, wait_for_listeners: bool) -> int:
     # A port needs a descriptor for each client and five for its tty; systemd's soft limit is 1024.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+    with asyncio.Runner(loop_factory=fastest_loop()) as runner:
         return runner.run(_run(config, load, wait_for_listeners))
 
 
@@ -178,7 +178,8 @@ class _Reloader:
             log.info("reloaded: %s", self._server.summary())
 
 
-def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes uvloop's event loop; None, for asyncio's own, where it is not installed."""
     try:
         import uvloop
     except ImportError:
