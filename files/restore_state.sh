@@ -27,7 +27,6 @@ if touched '^/etc/udev/' && [ -S /run/udev/control ]; then
   udevadm control --reload && udevadm trigger --subsystem-match=tty --action=add --settle
 fi
 failed=0
-saved=$(stat --format=%Y $state/units)
 while read -r unit enabled active; do
   case $enabled in
     masked) systemctl mask --now "$unit" 2>/dev/null ;;
@@ -41,11 +40,12 @@ while read -r unit enabled active; do
       files='/usr/local/|ttybridge[.]service' how=restart
       touched "$files" || files='ttybridge[.]toml' how=reload-or-restart ;;
   esac
-  # A ser2net that this run has not restarted still runs with the earlier files: nobody is disconnected.
-  since=$(systemctl show --property=StateChangeTimestampMonotonic --value "$unit")
-  kept=$(( $(date +%s) - saved ))
-  runs=$(( $(cut -d. -f1 /proc/uptime) - ${since:-0} / 1000000 ))
-  [ "$unit" != ser2net.service ] || [ $runs -le $kept ] || ! systemctl -q is-active "$unit" || how=
+  # A daemon that this run has not restarted or reloaded still runs with the earlier files: nobody is disconnected.
+  since=$(systemctl show --timestamp=us+utc --property=StateChangeTimestamp --value "$unit")
+  case $unit in
+    ser2net.service | ttybridge.service)
+      [ -z "$(find $state -name units -newermt "$since" 2>/dev/null)" ] || ! systemctl -q is-active "$unit" || how= ;;
+  esac
   if [ "$active" = activating ] || [ "$active" = failed ]; then
     # It tried to start before the run, and tries again.
     systemctl --no-block start "$unit"
