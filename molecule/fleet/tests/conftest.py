@@ -48,6 +48,33 @@ GOOD = "async def _run("
 BROKEN = 'async def _run(*_: object) -> int:\n    raise RuntimeError("no ports today")\n\n\n'
 BROKEN += "async def _run_well("
 
+# Programs that fail on a host: what they change in the sources.
+FAULTY = {
+    # Before it is put into use.
+    "cannot serve": (
+        "serve/port.py",
+        "        self.port = port\n",
+        '        raise RuntimeError("no port of mine")\n',
+    ),
+    # After that.
+    "serves too little": ("daemon/main.py", ")(config.ports)", ")(config.ports[:-1])"),
+    "never says that it is ready": (
+        "daemon/main.py",
+        'notify("READY=1", f"STATUS={server.',
+        'notify(f"STATUS={server.',
+    ),
+}
+# It would take systemd 45 s to see that a program is never ready.
+IMPATIENT = r"""
+mkdir -p /run/systemd/system/ttybridge.service.d
+printf '[Service]\nTimeoutStartSec=5\n' >/run/systemd/system/ttybridge.service.d/impatient.conf
+systemctl daemon-reload
+"""
+PATIENT = """
+rm -r /run/systemd/system/ttybridge.service.d
+systemctl daemon-reload
+"""
+
 # A reload of ttybridge waits for a file; `RESET` keeps the daemon from the new configuration, too.
 RESET = "ExecReload=\\n"
 HOLD = rf"""
@@ -173,8 +200,34 @@ def canary(clone: Path) -> Run:
 
 
 @pytest.fixture(scope="session")
-def resumed(clone: Path, canary: Run) -> Run:
-    """The command that the last summary names, with the program corrected, in default batches."""
+def faulty(clone: Path, canary: Run) -> dict[str, Run]:
+    """Runs for programs that fail, on a host of each release; a client of each is connected."""
+    source, hosts = clone / "bridge" / "src" / "ttybridge", [PLAIN, OTHER]
+    words = ("-e", "rollout=100%", "-e", "verify_patience=5")
+    runs = {}
+    for host in hosts:
+        ssh(host, IMPATIENT)
+    with connect(PLAIN, 10001) as one, connect(OTHER, 10001) as other:
+        for fault, (name, good, bad) in FAULTY.items():
+            text = (source / name).read_text()
+            assert text.count(good) == 1, fault
+            (source / name).write_text(text.replace(good, bad))
+            runs[fault] = playbook("playbook.yml", *words, hosts=hosts, clone=clone)
+            assert echo(one), runs[fault].output
+            assert echo(other), runs[fault].output
+            (source / name).write_text(text)
+    for host in hosts:
+        ssh(host, PATIENT)
+    return runs
+
+
+@pytest.fixture(scope="session")
+def resumed(clone: Path, canary: Run, faulty: dict[str, Run]) -> Run:
+    """The command that the last summary names, with the program corrected, in default batches.
+
+    On one host somebody has the device of a port meanwhile.
+    """
+    ssh(OTHER, "ttybridge release ups")
     run = subprocess.run(
         [*goes_on(canary), "-e", 'rollout=[1, "25%", "100%"]'],
         cwd=clone,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from racks import (
     BUSY,
     CANARY,
@@ -20,7 +22,7 @@ from racks import (
     served_baudrate,
     summary,
 )
-from state import Run, State
+from state import Run, State, ssh
 
 TTYBRIDGE = "etc/ttybridge/ttybridge.toml"
 SER2NET = {"etc/ser2net.conf", "etc/ser2net.yaml"}
@@ -58,6 +60,41 @@ def test_the_summary_names_the_canary_and_those_that_were_not_reached(canary: Ru
     assert said[CANARY].startswith("went back to its last good state"), said[CANARY]
     assert "RuntimeError: no ports today" in said[CANARY]
     assert {said[host] for host in HOSTS[1:]} == {"not changed: the run stopped before its end"}
+
+
+# Programs that fail, and what the summary says of them.
+REASONS = {
+    "cannot serve": "this program cannot serve here: RuntimeError: no port of mine",
+    "serves too little": "port ups: listen 10002: ttybridge does not listen",
+    "never says that it is ready": "Restart ttybridge: Unable to restart service",
+}
+
+
+@pytest.mark.parametrize("fault", REASONS)
+def test_a_program_that_fails_leaves_each_host_serving_as_before(
+    fault: str, second: Run, faulty: dict[str, Run]
+) -> None:
+    run = faulty[fault]
+    assert run.status != 0
+    assert summary(run).keys() == {PLAIN, OTHER}, run.output
+    for host in (PLAIN, OTHER):
+        assert second.after[host].changes(run.after[host]) == {}, run.output
+        assert run.after[host].pids["ser2net"] == second.after[host].pids["ser2net"]
+        assert summary(run)[host].startswith("went back to its last good state: ")
+        assert REASONS[fault] in summary(run)[host]
+
+
+def test_a_program_that_fails_its_trial_disconnects_nobody(
+    canary: Run, faulty: dict[str, Run]
+) -> None:
+    for host in (PLAIN, OTHER):
+        assert faulty["cannot serve"].after[host].pids == canary.after[host].pids
+
+
+def test_a_device_that_somebody_has_does_not_stop_an_upgrade(resumed: Run) -> None:
+    assert resumed.status == 0, resumed.output
+    assert "ups is released" not in resumed.output
+    assert ssh(OTHER, "ttybridge reclaim ups").strip() == "ups: taken back"
 
 
 def test_the_command_that_the_summary_names_goes_on(resumed: Run) -> None:
