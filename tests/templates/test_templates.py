@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,6 +65,86 @@ def test_ttybridge_may_open_no_more_than_systemd_keeps(rendered: Path) -> None:
     unit = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
     assert unit["LimitNOFILE"] == unit["FileDescriptorStoreMax"]
     assert unit["Environment"] == f"FDSTORE={unit['FileDescriptorStoreMax']}"
+
+
+@pytest.fixture
+def start(rendered: Path, tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
+    """What the unit of ttybridge runs before each start; `sleep` prints how long it would wait.
+
+    The files that it looks at are in `tmp_path`: ttybridge.starts, ttybridge and ttybridge.toml.
+    """
+    text = (rendered / "every-key" / "ttybridge.service").read_text().replace("\\\n", " ")
+    (line,) = re.findall(r"^ExecStartPre=-\+/bin/sh -c '(.*)'$", text, re.MULTILINE)
+    script = line.replace("$$", "$")
+    for place in ("/run", "/usr/local/bin", "/etc/ttybridge"):
+        script = re.sub(rf"{place}(?=[/;])", str(tmp_path), script)
+    (tmp_path / "ttybridge").symlink_to("program")
+    (tmp_path / "ttybridge.toml").touch()
+    sleep = tmp_path / "sleep"
+    sleep.write_text(f'#!/bin/sh\necho "$1"\n[ ! -e {tmp_path}/long ] || exec /bin/sleep 100\n')
+    sleep.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    def begin() -> subprocess.Popen[str]:
+        words = ["/bin/sh", "-c", script]
+        return subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    return begin
+
+
+def waits(start: Callable[[], subprocess.Popen[str]], times: int) -> list[int]:
+    """How long the next starts would wait, in seconds."""
+    said = []
+    for _ in range(times):
+        out, _ = start().communicate()
+        said.append(int(out or 0))
+    return said
+
+
+def test_a_program_that_dies_at_every_start_waits_longer_and_longer(
+    start: Callable[[], subprocess.Popen[str]],
+) -> None:
+    assert waits(start, 14) == [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 30, 30, 30, 30]
+
+
+def test_a_start_that_served_for_a_minute_begins_the_count_again(
+    start: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    assert waits(start, 6)[-1] == 1
+    # Else they are newer than the start is made to be.
+    (tmp_path / "ttybridge").unlink()
+    (tmp_path / "ttybridge.toml").unlink()
+    for age, then in ((50, 2), (61, 0)):
+        at = time.time() - age
+        os.utime(tmp_path / "ttybridge.starts", (at, at))
+        assert waits(start, 1) == [then]
+
+
+@pytest.mark.parametrize("name", ["ttybridge", "ttybridge.toml"])
+def test_another_program_or_configuration_begins_the_count_again(
+    name: str, start: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    assert waits(start, 6)[-1] == 1
+    # As a run puts the earlier one back: its content is as old as it was.
+    file, last = tmp_path / name, (tmp_path / "ttybridge.starts").stat()
+    while file.lstat().st_ctime_ns <= last.st_mtime_ns:
+        file.rename(tmp_path / "other").rename(file)
+    assert waits(start, 6) == [0, 0, 0, 0, 0, 1]
+
+
+def test_a_restart_while_it_waits_begins_the_count_again(
+    start: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    waits(start, 5)
+    (tmp_path / "long").touch()
+    with start() as waiting:
+        assert waiting.stdout
+        assert waiting.stdout.readline() == "1\n"
+        os.killpg(waiting.pid, signal.SIGTERM)  # as systemd ends it
+        assert waiting.wait() == 0
+    assert not (tmp_path / "ttybridge.starts").exists()
 
 
 def test_the_articles_line(rendered: Path) -> None:
