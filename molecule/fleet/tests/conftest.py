@@ -63,11 +63,17 @@ FAULTY = {
         'notify("READY=1", f"STATUS={server.',
         'notify(f"STATUS={server.',
     ),
+    "hangs": (
+        "daemon/main.py",
+        "    await stop.wait()\n",
+        '    __import__("time").sleep(1000)\n',
+    ),
 }
-# It would take systemd 45 s to see that a program is never ready.
+# It would take systemd 45 s to see that a program is never ready, and 20 s that it does not end.
 IMPATIENT = r"""
-mkdir -p /run/systemd/system/ttybridge.service.d
-printf '[Service]\nTimeoutStartSec=5\n' >/run/systemd/system/ttybridge.service.d/impatient.conf
+dropins=/run/systemd/system/ttybridge.service.d
+mkdir -p $dropins
+printf '[Service]\nTimeoutStartSec=5\nTimeoutStopSec=5\n' >$dropins/impatient.conf
 systemctl daemon-reload
 """
 PATIENT = """

@@ -67,6 +67,7 @@ REASONS = {
     "cannot serve": "this program cannot serve here: RuntimeError: no port of mine",
     "serves too little": "port ups: listen 10002: ttybridge does not listen",
     "never says that it is ready": "Restart ttybridge: Unable to restart service",
+    "hangs": "port console: listen 10001: ttybridge does not say what it serves",
 }
 
 
