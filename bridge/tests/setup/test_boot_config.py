@@ -327,6 +327,97 @@ REFUSED: list[tuple[str, str, str, dict[str, Any], str, str]] = [
 ]
 
 
+# model, the user's lines, the UART, the lines that clash with it, and the pins of both.
+CLASHES = [
+    (PI4, "dtoverlay=pps-gpio,gpiopin=4", "ttyAMA3", "line 1 (dtoverlay=pps-gpio,gpiopin=4)", "4"),
+    (PI5, "dtoverlay=pps-gpio,gpiopin=5", "ttyAMA2", "line 1 (dtoverlay=pps-gpio,gpiopin=5)", "5"),
+    (PI4, "dtparam=i2c0=on", "ttyAMA2", "line 1 (dtparam=i2c0=on)", "0, 1"),
+    (PI4, "dtparam=audio=on,i2c_vc", "ttyAMA2", "line 1 (dtparam=audio=on,i2c_vc)", "0, 1"),
+    (
+        *(PI4, "dtoverlay=spi0-2cs,cs0_pin=8,cs1_pin=27", "ttyAMA4"),
+        *("line 1 (dtoverlay=spi0-2cs,cs0_pin=8,cs1_pin=27)", "8, 9"),
+    ),
+    (PI4, "dtoverlay=pwm,pin=12,func=4", "ttyAMA5", "line 1 (dtoverlay=pwm,pin=12,func=4)", "12"),
+    (PI4, "dtoverlay=i2c3", "ttyAMA3", "line 1 (dtoverlay=i2c3)", "4, 5"),
+    (PI4, "gpio=4,5=op,dh", "ttyAMA3", "line 1 (gpio=4,5=op,dh)", "4, 5"),
+    (PI4, "gpio=0-27=a2", "ttyAMA2", "line 1 (gpio=0-27=a2)", "0, 1"),
+    (PI4, "dtoverlay=merus-amp", "serial0", "line 1 (dtoverlay=merus-amp)", "14, 15"),
+    (
+        ZERO,
+        "dtoverlay=gpio-fan,gpiopin=14",
+        "serial0",
+        "line 1 (dtoverlay=gpio-fan,gpiopin=14)",
+        "14",
+    ),
+    (PI4, "dtoverlay=uart5,ctsrts", "serial0", "line 1 (dtoverlay=uart5,ctsrts)", "14, 15"),
+    (PI4, "gpio=15=a5", "ttyAMA0", "line 1 (gpio=15=a5)", "15"),
+    (PI5, "dtoverlay=spi3-1cs", "ttyAMA2", "line 1 (dtoverlay=spi3-1cs)", "4, 5"),
+    (
+        *(PI4, "dtoverlay=w1-gpio # sensor\n\ndtparam=gpiopin=12", "ttyAMA5"),
+        *("line 1 (dtoverlay=w1-gpio) with config.txt line 3 (dtparam=gpiopin=12)", "12"),
+    ),
+    (PI4, "[pi4]\nenable_dpi_lcd=1", "ttyAMA2", "line 2 (enable_dpi_lcd=1)", "0, 1"),
+]
+
+
+@pytest.mark.parametrize(("model", "config", "device", "line", "pins"), CLASHES)
+def test_a_line_that_uses_the_pins_of_a_uart_is_named(
+    model: str, config: str, device: str, line: str, pins: str
+) -> None:
+    bluetooth = "off" if device == "ttyAMA0" else "keep"
+    made = plan(boot(model, config), ports(device), bluetooth)
+    assert made.faults == (
+        f"port p0: device: /dev/{device}: config.txt {line} uses GPIO {pins}, which are this "
+        "UART's: delete one of the two",
+    )
+
+
+# Lines beside a UART that leave its pins alone.
+BESIDE = [
+    (PI4, "dtparam=i2c_arm=on\ndtparam=spi=on\ndtoverlay=hifiberry-dacplus", "ttyAMA3"),
+    (PI4, "dtparam=i2c_vc=off\ndtparam=i2c0=0", "ttyAMA2"),
+    (PI4, "dtoverlay=w1-gpio\ndtparam=gpiopin=12", "ttyAMA3"),
+    (PI4, "dtoverlay=i2c3,pins_2_3", "ttyAMA3"),
+    (PI4, "gpio=4,5=pu\ngpio=4-5=a4", "ttyAMA3"),
+    (PI5, "gpio=4-5=a2\ndtoverlay=i2c3", "ttyAMA2"),
+    (PI5, "dtparam=uart0_console=on\ngpio=14,15=a4", "ttyAMA0"),
+    (PI5, "dtoverlay=uart0", "ttyAMA4"),
+    (PI4, "dtparam=spi=on\ndtoverlay=spi0-0cs\nenable_dpi_lcd=0", "ttyAMA3"),
+    (PI4, "dtoverlay=uart5\ngpio=14-15=a5\ndtoverlay=vc4-kms-v3d", "serial0"),
+    (PI3, "dtoverlay=uart0,txd0_pin=14\ngpio=16-17=a3", "ttyAMA0"),
+    (PI4, "[pi3]\ndtoverlay=w1-gpio", "ttyAMA3"),
+]
+
+
+@pytest.mark.parametrize(("model", "config", "device"), BESIDE)
+def test_lines_that_leave_the_pins_of_a_uart_alone(model: str, config: str, device: str) -> None:
+    made = plan(boot(model, config), ports(device), "off" if device == "ttyAMA0" else "keep")
+    assert made.faults == ()
+    assert not [text for text in made.warnings if "does not know all pins" in text]
+
+
+@pytest.mark.parametrize(("model", "device"), [(PI4, "ttyAMA3"), (PI5, "ttyAMA2")])
+def test_an_overlay_that_is_not_in_the_table_is_warned_of(model: str, device: str) -> None:
+    config = "dtoverlay=my-hat,int_pin=5\ndtoverlay=your-hat\ndtparam=reset-gpio=22"
+    made = plan(boot(model, config), ports(device))
+    assert made.faults == ()
+    assert made.warnings == (
+        "port p0: ttyfleet does not know all pins of config.txt line 1 "
+        "(dtoverlay=my-hat,int_pin=5): it seems to use GPIO 5, which are this UART's",
+        "port p0: ttyfleet does not know all pins of config.txt line 2 (dtoverlay=your-hat) with "
+        "config.txt line 3 (dtparam=reset-gpio=22): it must not use GPIO 4, 5, which are this "
+        "UART's",
+    )
+
+
+def test_an_overlay_that_is_not_in_the_table_is_warned_of_at_the_header() -> None:
+    made = plan(boot(ZERO, "dtoverlay=my-hat,led_pin=17"), ports("serial0", flow="rtscts"))
+    assert made.warnings[0] == (
+        "port p0: ttyfleet does not know all pins of config.txt line 1 "
+        "(dtoverlay=my-hat,led_pin=17): it seems to use GPIO 17, which are this UART's"
+    )
+
+
 @pytest.mark.parametrize(("model", "config", "device", "keys", "bluetooth", "said"), REFUSED)
 def test_what_cannot_be_had_is_refused(
     model: str, config: str, device: str, keys: dict[str, Any], bluetooth: str, said: str

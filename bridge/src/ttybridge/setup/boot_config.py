@@ -8,10 +8,11 @@ and issue 6352 of raspberrypi/linux (since kernel 6.1, ttyAMA3 is always UART 3)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ttybridge.model.ports import Port
+from ttybridge.setup.config_txt import Line, last, loaded, names_of, uses
 
 # What Bluetooth gets on models where it has the PL011: that one as before, the mini UART, nothing.
 BLUETOOTH = ("keep", "mini", "off")
@@ -24,15 +25,6 @@ _END = "# ttyfleet end"
 _BLOCK = re.compile(r"^# ttyfleet begin.*?^# ttyfleet end[^\n]*(\n|\Z)", re.MULTILINE | re.DOTALL)
 
 _BLUETOOTH_OVERLAYS = {"disable-bt": "off", "miniuart-bt": "mini"}
-
-# Pins that other lines of config.txt use if they name no pins.
-_TAKEN = {
-    "dtparam=spi": range(7, 12),
-    "dtparam=i2c": range(2, 4),
-    "dtparam=i2c1": range(2, 4),
-    "dtparam=i2c_arm": range(2, 4),
-    "dtoverlay=w1-gpio": range(4, 5),
-}
 
 # The mini UART divides the core clock by eight times a 16-bit number (BCM2835 peripherals, 2.2.1).
 _CORE_MHZ = 250
@@ -121,24 +113,6 @@ _PIS = (
 )
 
 _MODEL_FILTERS = frozenset({"cm0"}).union(*(pi.filters for pi in _PIS))
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A line of config.txt that the user wrote: its number, from 1, its key and its value."""
-
-    number: int
-    key: str
-    value: str
-
-    @property
-    def words(self) -> dict[str, str]:
-        """The words of the value, such as an overlay and its parameters, each with its setting."""
-        parts = [part.partition("=") for part in re.split("[,:]", self.value)]
-        return {name.strip(): value.strip() for name, _, value in parts}
-
-    def __str__(self) -> str:
-        return f"config.txt line {self.number} ({self.key}={self.value})"
 
 
 @dataclass(frozen=True)
@@ -337,7 +311,7 @@ def _need_of_unknown(port: Port, boot: Boot) -> _Need:
 
 
 def _need_of_unknown_header(port: Port, name: str, boot: Boot) -> _Need:
-    enable = _last(_lines(boot.config, _Pi("", frozenset())), "enable_uart")
+    enable = last(_lines(boot.config, _Pi("", frozenset())), "enable_uart")
     on = _is_on(enable)
     return _Need(
         lines=() if on else ("enable_uart=1",),
@@ -355,7 +329,7 @@ def _need_of_unknown_header(port: Port, name: str, boot: Boot) -> _Need:
     )
 
 
-def _lines(config: str, pi: _Pi) -> list[_Line]:
+def _lines(config: str, pi: _Pi) -> list[Line]:
     """The user's lines of config.txt that apply to this kind of Raspberry Pi.
 
     A section for a serial number, a pin or a monitor counts as one that does not apply.
@@ -375,24 +349,11 @@ def _lines(config: str, pi: _Pi) -> list[_Line]:
                 others = False
         elif model and others and "=" in line and not line.startswith("#"):
             key, _, value = line.partition("=")
-            lines.append(_Line(number, key.strip(), value.strip()))
+            lines.append(Line(number, key.strip(), re.sub(r"\s+#.*", "", value).strip()))
     return lines
 
 
-def _last(lines: Sequence[_Line], key: str, word: str = "") -> _Line | None:
-    """The last line with a key (and a word in its value), which is the one that counts."""
-    found = [line for line in lines if line.key == key and (not word or word in line.words)]
-    return found[-1] if found else None
-
-
-def _overlay(lines: Sequence[_Line], name: str) -> _Line | None:
-    """The user's line that loads an overlay, by any of its names."""
-    names = (name, f"pi3-{name}", name.removesuffix("-pi5"))
-    found = [line for line in lines if line.key == "dtoverlay" and next(iter(line.words)) in names]
-    return found[-1] if found else None
-
-
-def _need(port: Port, pi: _Pi, lines: Sequence[_Line], bluetooth: str, hciuart: bool) -> _Need:
+def _need(port: Port, pi: _Pi, lines: Sequence[Line], bluetooth: str, hciuart: bool) -> _Need:
     name = port.path.removeprefix("/dev/")
     if name in pi.overlays:
         return _need_of_overlay(port, name, pi, lines)
@@ -424,27 +385,32 @@ def _refused(port: Port, problem: str) -> _Need:
     return _Need(faults=(f"port {port.name}: device: {port.path}: {problem}",))
 
 
-def _need_of_overlay(port: Port, name: str, pi: _Pi, lines: Sequence[_Line]) -> _Need:
+def _need_of_overlay(port: Port, name: str, pi: _Pi, lines: Sequence[Line]) -> _Need:
     """What a port needs whose UART an overlay enables; with flow: rtscts also RTS and CTS."""
     overlay, pin = pi.overlays[name]
     handshake = port.flow == "rtscts"
     pins = range(pin, pin + (4 if handshake else 2))
-    own = _overlay(lines, overlay)
-    param = _last(lines, "dtparam", "uart0") if name == "ttyAMA0" else None
-    console = _last(lines, "dtparam", "uart0_console") if name == "ttyAMA0" else None
-    faults = list(_clashes(lines, pins))
+    own = loaded(lines, overlay)
+    param = last(lines, "dtparam", "uart0") if name == "ttyAMA0" else None
+    console = last(lines, "dtparam", "uart0_console") if name == "ttyAMA0" else None
+    function = "a2" if pi.rp1 and name != "ttyAMA0" else "a4"
+    params = ("uart0", "uart0_console") if name == "ttyAMA0" else ()
+    faults = list(_clashes(lines, pi, pins, (*names_of(overlay), *params, function)))
     if param and param.words["uart0"] in ("off", "no", "0"):
         faults.append(f"{param} switches this UART off: delete it")
     if own and handshake and "ctsrts" not in own.words:
         faults.append(f"{own} leaves out RTS and CTS, which flow: rtscts needs: add ,ctsrts to it")
     enabled = own or console or (param and not handshake)
-    moved = console or _is_on(_last(lines, "enable_uart"))
+    moved = console or _is_on(last(lines, "enable_uart"))
     return _Need(
         lines=() if enabled else (f"dtoverlay={overlay}{',ctsrts' if handshake else ''}",),
         pins=_pins(port, pins),
         # Then serial0 may be this UART to the boot loader (dtparam of the base device tree).
         consoles=(name, "serial0") if name == "ttyAMA0" and moved else (name,),
         units=(_getty(name),),
+        warnings=tuple(
+            f"port {port.name}: {warning}" for warning in _unknown_overlays(lines, pi, pins)
+        ),
         faults=tuple(f"port {port.name}: device: {port.path}: {fault}" for fault in faults),
     )
 
@@ -453,27 +419,40 @@ def _pins(port: Port, pins: range) -> tuple[tuple[int, str], ...]:
     return tuple((pin, f"port {port.name} ({port.path})") for pin in pins)
 
 
-def _is_on(line: _Line | None) -> bool:
+def _is_on(line: Line | None) -> bool:
     return line is not None and line.value == "1"
 
 
-def _clashes(lines: Sequence[_Line], pins: range) -> Iterable[str]:
-    """A problem for each of the user's lines that uses one of the pins."""
-    for line in lines:
-        for word, value in line.words.items():
-            taken = set(_TAKEN.get(f"{line.key}={word}", ())) & set(pins)
-            if taken and value not in ("off", "no", "0") and "gpiopin" not in line.words:
-                shown = ", ".join(map(str, sorted(taken)))
-                yield f"{line} uses GPIO {shown}, which are this UART's: delete one of the two"
+def _clashes(lines: Sequence[Line], pi: _Pi, pins: range, own: Collection[str]) -> Iterable[str]:
+    """A problem for each of the user's lines that uses one of the pins.
+
+    `own` are the UART's overlays and parameters, and the functions of its pins for gpio=.
+    """
+    for use in uses(lines, rp1=pi.rp1):
+        taken = sorted(use.pins & {*pins})
+        if taken and not use.is_likely and use.what not in own:
+            shown = ", ".join(map(str, taken))
+            yield f"{use} uses GPIO {shown}, which are this UART's: delete one of the two"
+
+
+def _unknown_overlays(lines: Sequence[Line], pi: _Pi, pins: range) -> Iterable[str]:
+    """A warning for each of the user's overlays whose pins only the name of a parameter tells."""
+    for use in uses(lines, rp1=pi.rp1):
+        if use.is_likely:
+            taken = sorted(use.pins & {*pins})
+            shown = ", ".join(map(str, taken or pins))
+            advice = "seems to use" if taken else "must not use"
+            yield (
+                f"ttyfleet does not know all pins of {use}: it {advice} GPIO {shown}, "
+                "which are this UART's"
+            )
 
 
 def _need_of_header(
-    port: Port, name: str, pi: _Pi, lines: Sequence[_Line], bluetooth: str, hciuart: bool
+    port: Port, name: str, pi: _Pi, lines: Sequence[Line], bluetooth: str, hciuart: bool
 ) -> _Need:
     """What a port needs at GPIO 14 and 15 of models before the 5: the PL011 or the mini UART."""
-    own = {
-        use: line for over, use in _BLUETOOTH_OVERLAYS.items() if (line := _overlay(lines, over))
-    }
+    own = {use: line for over, use in _BLUETOOTH_OVERLAYS.items() if (line := loaded(lines, over))}
     if not pi.bluetooth:
         use = "none"
     elif bluetooth == "keep":
@@ -487,26 +466,28 @@ def _need_of_header(
     faults = [
         f"{line} contradicts uart_bluetooth: {use}: delete one of the two" for line in contrary
     ]
-    enable = _last(lines, "enable_uart")
+    enable = last(lines, "enable_uart")
     if enable and not _is_on(enable):
         faults.append(f"{enable} switches this UART off: delete it")
-    uart = "uart1" if header == "ttyS0" else "uart0"
-    param = _last(lines, "dtparam", uart)
+    uart, functions = ("uart1", ("a5",)) if header == "ttyS0" else ("uart0", ("a0", "a3"))
+    pins = range(14, 18 if port.flow == "rtscts" else 16)
+    faults += _clashes(lines, pi, pins, (uart, *functions))
+    param = last(lines, "dtparam", uart)
     if param and param.words[uart] in ("off", "no", "0"):
         faults.append(f"{param} switches this UART off: delete it")
-    warnings = []
+    warnings = list(_unknown_overlays(lines, pi, pins))
     if header == "ttyS0":
         faults += _mini_faults(port, lines)
         warnings.append(
             "the mini UART's baudrate follows the core clock, which enable_uart=1 fixes; if "
             "characters are garbled, add core_freq=250 to config.txt or set uart_bluetooth: off"
         )
-    if use == "mini" and not (_last(lines, "core_freq") or _last(lines, "force_turbo")):
+    if use == "mini" and not (last(lines, "core_freq") or last(lines, "force_turbo")):
         warnings.append(
             "Bluetooth at the mini UART needs a fixed core clock: add core_freq=250 or "
             "force_turbo=1 to config.txt"
         )
-    if port.flow == "rtscts" and not _last(lines, "gpio"):
+    if port.flow == "rtscts" and not last(lines, "gpio"):
         alternative = "a5" if header == "ttyS0" else "a3"
         warnings.append(
             f"for RTS and CTS at GPIO 17 and 16, add gpio=16-17={alternative} to config.txt"
@@ -517,7 +498,7 @@ def _need_of_header(
             *(() if _is_on(enable) else ("enable_uart=1",)),
             *((f"dtoverlay={overlay}",) if overlay and use not in own else ()),
         ),
-        pins=_pins(port, range(14, 16)),
+        pins=_pins(port, pins),
         # In cmdline.txt the firmware reads ttyAMA0 as the UART at the pins, whichever that is.
         consoles=tuple(dict.fromkeys((header, "serial0", "ttyAMA0"))),
         units=(
@@ -541,7 +522,7 @@ def _elsewhere(name: str, use: str) -> str:
     return f"{taken}; write /dev/ttyAMA0, which is at GPIO 14 and 15"
 
 
-def _mini_faults(port: Port, lines: Sequence[_Line]) -> Iterable[str]:
+def _mini_faults(port: Port, lines: Sequence[Line]) -> Iterable[str]:
     """What a port asks of the mini UART that it cannot do."""
     instead = "set uart_bluetooth: off and device: /dev/ttyAMA0"
     if port.parity != "none":
@@ -550,7 +531,7 @@ def _mini_faults(port: Port, lines: Sequence[_Line]) -> Iterable[str]:
         yield f"the mini UART has one stop bit only: {instead}"
     if port.bytesize < 7:
         yield f"the mini UART has 7 or 8 data bits only: {instead}"
-    core = _last(lines, "core_freq")
+    core = last(lines, "core_freq")
     mhz = int(core.value) if core and core.value.isdecimal() else _CORE_MHZ
     least = mhz * 1_000_000 // (8 * 65536) + 1
     if port.baudrate < least:
