@@ -39,6 +39,39 @@ case "$(release ID) $version" in
     fault="runs ${name:-a system without a name}: ttyfleet serves Debian and Raspberry Pi OS 12 (bookworm) and 13 (trixie)" ;;
 esac
 say fault "$fault"
+# Why the host would lose what is written there. A container has an overlay of its own, which stays.
+kind=
+options=
+mounts=/proc/mounts
+[ -r $mounts ] || mounts=/dev/null
+while read -r _ place type words _; do
+  [ "$place" != / ] || { kind=$type options=$words; }
+done <$mounts
+in_memory() {
+  case $kind in
+    overlay | overlayfs | aufs | tmpfs | ramfs) ;;
+    *) return 1 ;;
+  esac
+  case $options in
+    *upperdir=*) upper=${options##*upperdir=} upper=${upper%%,*} ;;
+    *) upper= ;;
+  esac
+  if [ -d "$upper" ]; then
+    case $(stat --file-system --format=%T "$upper") in
+      tmpfs | ramfs) return 0 ;;
+    esac
+    return 1
+  fi
+  grep -qsE '(^| )(boot=overlay|overlayroot=tmpfs|systemd\.volatile=)' /proc/cmdline ||
+    ! systemd-detect-virt --quiet --container
+}
+switch='switch the overlay off (sudo raspi-config nonint do_overlayfs 1 && sudo reboot), run this again, and switch it on again (do_overlayfs 0)'
+not_kept=
+case ,$options, in
+  *,ro,*) not_kept="its root file system is read-only: make it writable (sudo mount -o remount,rw /)" ;;
+  *) ! in_memory || not_kept="its root file system is an overlay in memory, so the next start loses what a run changes: $switch" ;;
+esac
+say not_kept "$not_kept"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
   python3-prometheus-client ssl-cert ser2net nftables 2>/dev/null |

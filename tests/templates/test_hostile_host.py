@@ -23,6 +23,7 @@ READ = {
     **{
         "release": "12",
         "fault": "",
+        "not_kept": "",
         "packages": {"ser2net": "4.3.11", "x": EVIL},
         "units": ["ser2net.service.d/ttyfleet.conf"],
         "programs": [EVIL],
@@ -87,6 +88,14 @@ def test_a_host_that_is_off_has_its_line_and_is_named_once(tmp_path: Path) -> No
     assert "[ERROR]" not in out
     assert out.count("1 fault found. Nothing was changed on any host.") == 1
     assert f"pi: cannot be reached: {SHOWN}; see that it is on" in re.sub(r"\s+", " ", out)
+
+
+@pytest.mark.parametrize("playbook", ["playbook.yml", "remove.yml"])
+def test_a_host_that_would_lose_the_changes_gets_none(playbook: str, tmp_path: Path) -> None:
+    answer = json.dumps({**READ, "not_kept": "its root file system is an overlay"})
+    out = run(playbook, tmp_path, HOSTILE_STDOUT=answer, HOSTILE_STATUS="0")
+    assert "pi: its root file system is an overlay" in out
+    assert re.search(r"^pi +: ok=\d+ +changed=0 .* failed=1 ", out, re.MULTILINE), out
 
 
 def test_status_has_a_line_for_a_host_that_is_off_and_writes_its_report(tmp_path: Path) -> None:

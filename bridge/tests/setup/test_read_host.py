@@ -122,6 +122,54 @@ def test_a_host_without_systemd(host: Host) -> None:
     assert host.read()["fault"] == "was not started by systemd, which runs the daemons"
 
 
+IN_MEMORY = (
+    "its root file system is an overlay in memory, so the next start loses what a run changes"
+)
+OVERLAY = (
+    "overlay / overlay rw,relatime,lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work 0 0"
+)
+
+
+@pytest.mark.parametrize(
+    ("mounts", "cmdline", "container", "said"),
+    [
+        ("/dev/mmcblk0p2 / ext4 rw,noatime 0 0", "overlayroot=tmpfs", False, ""),
+        ("/dev/mmcblk0p2 / ext4 rw,noatime,errors=remount-ro 0 0", "root=x", False, ""),
+        (
+            "/dev/mmcblk0p2 / ext4 ro,noatime 0 0",
+            "root=x",
+            False,
+            "its root file system is read-only",
+        ),
+        (OVERLAY, "boot=overlay root=x", False, IN_MEMORY),
+        (OVERLAY, "boot=overlay root=x", True, IN_MEMORY),
+        (OVERLAY, "overlayroot=tmpfs:recurse=0 root=x", True, IN_MEMORY),
+        (OVERLAY, "root=x", False, IN_MEMORY),
+        (OVERLAY, "root=x", True, ""),
+        ("rootfs / rootfs rw 0 0\ntmpfs / tmpfs rw 0 0", "root=x", False, IN_MEMORY),
+        ("tmpfs /run tmpfs rw 0 0", "root=x", False, ""),
+        ("overlayroot / overlay rw,upperdir=MEMORY,workdir=/w 0 0", "", True, IN_MEMORY),
+        ("overlayroot / overlay rw,upperdir=DISK,workdir=/w 0 0", "", False, ""),
+        ("", "", False, ""),
+    ],
+)
+def test_whether_what_is_written_stays(
+    host: Host, mounts: str, cmdline: str, container: bool, said: str
+) -> None:
+    for name in ("memory", "disk"):
+        (host.root / name).mkdir()
+        mounts = mounts.replace(name.upper(), f"{host.root}/{name}")
+    host.command("stat", 'case $* in *"/memory") echo tmpfs ;; *) echo ext2/ext3 ;; esac')
+    host.command("systemd-detect-virt", f"exit {0 if container else 1}")
+    host.write("proc/mounts", f"{mounts}\n/dev/sda1 /mnt ext4 ro 0 0\n")
+    host.write("proc/cmdline", f"{cmdline}\n")
+    assert host.read()["not_kept"].partition(":")[0] == said
+
+
+def test_a_host_without_a_table_of_mounts(host: Host) -> None:
+    assert host.read()["not_kept"] == ""
+
+
 def test_texts_of_any_kind(host: Host) -> None:
     host.write("proc/device-tree/model", f"{EVIL}\0")
     host.write("var/lib/ttyfleet/ser2net.service", f"{EVIL}\nactive\n")

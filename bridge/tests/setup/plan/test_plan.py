@@ -32,6 +32,7 @@ def read(**more: Any) -> dict[str, Any]:
         **nothing,
         **empty,
         "fault": "",
+        "not_kept": "",
         "users": {},
         "listening": [],
         "clients": [],
@@ -80,6 +81,14 @@ def test_a_new_host_gets_everything() -> None:
 def test_a_host_that_is_as_it_should_be_has_no_plan() -> None:
     there = read(**has(*FILES), services={"daemon.service": UNIT})
     assert plan(there, bridge=bridge())["todo"] == {}
+
+
+def test_what_a_host_would_lose_is_not_written() -> None:
+    lost = {"not_kept": "its root file system is an overlay in memory"}
+    assert plan(read(**lost), bridge=bridge())["refused"] == [lost["not_kept"]]
+    assert plan(read(**lost), bridge=bridge())["unfit"] == []
+    there = read(**has(*FILES), services={"daemon.service": UNIT}, **lost)
+    assert plan(there, bridge=bridge())["refused"] == []
 
 
 def test_the_strongest_effect_is_taken() -> None:

@@ -99,7 +99,7 @@ def plan(
         "pending": _all(roles, "pending"),
         "fault": host["fault"],
         "unfit": unfit,
-        "refused": unfit or [*_taken(host), *faults],
+        "refused": unfit or [*_taken(host), *faults, *_lost(read, todo.values())],
         "faults": faults,
         "engines": [name for name in ("bridge", "ser2net") if name in roles],
         "ports": [_about(port) for port in host["ports"]],
@@ -122,6 +122,12 @@ def _unfit(host: Mapping[str, Any]) -> list[str]:
 def _taken(host: Mapping[str, Any]) -> list[str]:
     read = host["read"]
     return check_listeners(host["ports"], host["metrics"], read) if read else []
+
+
+def _lost(read: Mapping[str, Any], todo: Collection[Todo]) -> list[str]:
+    """Why the host would lose what a run changes; a host that is as it should be loses nothing."""
+    changes = any(one.lines for one in todo)
+    return [str(read["not_kept"])] if changes and read["not_kept"] else []
 
 
 def _all(roles: Mapping[str, Mapping[str, Any]], key: str) -> list[str]:
