@@ -74,7 +74,7 @@ esac
 say not_kept "$not_kept"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
-  python3-prometheus-client ssl-cert ser2net nftables 2>/dev/null |
+  python3-prometheus-client ssl-cert ser2net nftables brltty 2>/dev/null |
   sed -n "s/^installed \(.*\) \(.*\)/  \1: '\2',/p"
 echo '}'
 echo 'units: ['

@@ -72,7 +72,15 @@ VALUES: dict[str, list[Any]] = {
     "connect": ["pc.example.org:1", "192.0.2.7:65535", "[2001:db8::1]:1", "pc:0", "a b:1", 9999],
     "usb": [{}, None, "067b:2303", {"vendor": "067B"}, {"vendor": 403}, {"vendor": "67b"}]
     + [{"serial": "A50285BI"}, {"serial": "A B"}, {"serial": 1}, {"path": "1-1.2"}, {"path": "1.2"}]
-    + [{"interface": 0}, {"interface": 256}, {"port": 3}, {"port": -1}, {"model": "PL2303"}],
+    + [{"interface": 0}, {"interface": 256}, {"port": 3}, {"port": -1}, {"model": "PL2303"}]
+    + [{"serial": "A\t"}, {"id_path": "platform-1.usb-0:1:1.0"}, {"id_path": "a b"}]
+    + [
+        {"manufacturer": "A B"},
+        {"manufacturer": ""},
+        {"product_name": 'x"[1]'},
+        {"product_name": 2},
+    ]
+    + [{"bcdDevice": "0264"}, {"bcdDevice": "2.64"}],
     "device": ["/dev/ttyAMA0", "ttyUSB0", "/dev/tty USB0", "/dev//ttyS0", "/dev/../x", "/", None],
     "protocol": ["raw", "telnet", "rfc2217", "http", None],
     "engine": ["bridge", "socat", 1],

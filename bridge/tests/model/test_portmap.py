@@ -46,12 +46,12 @@ LISTEN = "[address:]port, such as 9999, 127.0.0.1:9999 or [::1]:9999"
 ADDRESS = f"write {LISTEN}"
 PATH = "write an absolute path, such as /dev/ttyAMA0"
 USB = (
-    "write a mapping with one or more of vendor, product, serial, path, interface and port, "
-    'such as {vendor: "067b", product: "2303"}'
+    "write a mapping with one or more of vendor, product, serial, path, id_path, manufacturer, "
+    'product_name, bcdDevice, interface and port, such as {vendor: "067b", product: "2303"}'
 )
 USB_ID = 'write four hexadecimal digits in quotes, such as "067b"'
 TLS_FILE = "write an absolute path, or one beside the inventory, such as tls/pi.pem"
-SERIAL = "write the USB serial number in quotes, without spaces and *?[]|"
+SERIAL = "write the USB serial number in quotes"
 REMOTE = "write host:port, such as pc.example.org:10001, 192.0.2.7:10001 or [2001:db8::7]:10001"
 BAUD = "write a whole number from 50 to 4000000"
 BANNER = (
@@ -174,8 +174,26 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         {"usb": {"serial": 12345678}},
         ("usb.serial: 12345678: YAML read it as a number: write the USB serial number in quotes"),
     ),
-    ({"usb": {"serial": "A B"}}, ("usb.serial: 'A B': " + SERIAL)),
-    ({"usb": {"serial": "A*"}}, ("usb.serial: 'A*': " + SERIAL)),
+    ({"usb": {"serial": "A\tB"}}, ("usb.serial: 'A\\tB': " + SERIAL)),
+    ({"usb": {"serial": "A" * 127}}, (f"usb.serial: '{'A' * 76}...: " + SERIAL)),
+    (
+        {"usb": {"product_name": 1}},
+        "usb.product_name: 1: YAML read it as a number: write the name in quotes, as dmesg shows "
+        "it",
+    ),
+    (
+        {"usb": {"manufacturer": ""}},
+        "usb.manufacturer: '': write the name in quotes, as dmesg shows it",
+    ),
+    (
+        {"usb": {"bcdDevice": "2.64"}},
+        "usb.bcdDevice: '2.64': write four digits in quotes, such as \"0264\" for what lsusb -v "
+        "shows as 2.64",
+    ),
+    (
+        {"usb": {"id_path": "a b"}},
+        "usb.id_path: 'a b': write udev's ID_PATH, such as platform-3f980000.usb-usb-0:1.3:1.0",
+    ),
     (
         {"usb": {"path": "1.2"}},
         ("usb.path: '1.2': write the USB path of the adapter, such as 1-1.2"),
@@ -186,7 +204,8 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         {"usb": {"model": "PL2303"}},
         (
             "usb.model: 'PL2303': unknown key; "
-            "the keys are vendor, product, serial, path, interface, port"
+            "the keys are vendor, product, serial, path, id_path, manufacturer, product_name, "
+            "bcdDevice, interface, port"
         ),
     ),
     ({"usb": {"serial": ""}}, ("usb.serial: '': " + SERIAL)),
@@ -535,6 +554,9 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({"usb": {"vendor": "067B"}}, "usb", UsbMatch(vendor="067b")),
         ({"usb": {"serial": "A50285BI"}}, "usb", UsbMatch(serial="A50285BI")),
         ({"usb": {"path": "1-1.2"}}, "usb", UsbMatch(path="1-1.2")),
+        ({"usb": {"serial": "A *?[1]|$%"}}, "usb", UsbMatch(serial="A *?[1]|$%")),
+        ({"usb": {"bcdDevice": "026A"}}, "usb", UsbMatch(bcdDevice="026a")),
+        ({"usb": {"id_path": "a-0:1:1.0"}}, "usb", UsbMatch(id_path="a-0:1:1.0")),
         ({"usb": {"serial": "1", "interface": 0}}, "usb", UsbMatch(serial="1", interface=0)),
         ({"usb": {"vendor": "067b"}}, "path", "/dev/serial/by-name/sw"),
         ({"protocol": "rfc2217"}, "protocol", "rfc2217"),
@@ -693,6 +715,16 @@ def endpoint_of(written: object) -> str:
         ({"serial": "1"}, {"serial": "2"}, False),
         ({"path": "1-1.2"}, {"path": "1-1.3", "vendor": "067b"}, False),
         ({"path": "1-1.2"}, {"serial": "1"}, False),
+        (
+            {"vendor": "067b", "product": "2303", "path": "1-1.2"},
+            {"vendor": "067b", "product": "2303", "serial": "1"},
+            False,
+        ),
+        ({"vendor": "067b", "path": "1-1.2"}, {"vendor": "067b", "id_path": "a:1.0"}, False),
+        ({"vendor": "067b", "path": "1-1.2"}, {"vendor": "067b", "interface": 1}, True),
+        ({"path": "1-1.2", "serial": "1"}, {"path": "1-1.2"}, True),
+        ({"vendor": "1a86", "bcdDevice": "0264"}, {"vendor": "1a86", "bcdDevice": "0263"}, False),
+        ({"vendor": "1a86", "product_name": "A"}, {"vendor": "1a86", "manufacturer": "B"}, True),
         ({"serial": "1", "interface": 0}, {"serial": "1", "interface": 1}, False),
         ({"serial": "1"}, {"serial": "1", "interface": 1}, True),
         ({"path": "1-1", "interface": 0}, {"serial": "1", "interface": 0}, False),
@@ -841,6 +873,9 @@ BY_ID = "/dev/serial/by-id/usb-FTDI_Quad_RS232-HS_FT7XYZ12-if01-port0"
         ({"serial": "FT7XYZ12", "interface": 0}, False),
         ({"serial": "FT7XYZ12", "port": 1}, False),
         ({"serial": "XYZ12"}, False),
+        ({"serial": " HS FT7XYZ12"}, False),
+        ({"serial": " FT7XYZ12 "}, True),
+        ({"serial": "FT7XYZ12", "id_path": "x:1.1"}, False),
         # What may be another adapter with the same serial number.
         ({"serial": "FT7XYZ12", "vendor": "10c4"}, False),
         ({"vendor": "0403", "product": "6011"}, False),
@@ -994,7 +1029,8 @@ usb_matches = st.builds(
     UsbMatch,
     vendor=usb_ids,
     product=usb_ids,
-    serial=st.none() | st.from_regex(r"[A-Za-z0-9_:.-]{1,20}", fullmatch=True),
+    serial=st.none() | st.from_regex(r"[ -~]{1,20}", fullmatch=True),
+    manufacturer=st.none() | st.from_regex(r"[ -~]{1,20}", fullmatch=True),
     path=st.none() | st.from_regex(r"[0-9]-[0-9](\.[0-9]){0,3}", fullmatch=True),
     interface=st.none() | st.integers(0, 255),
     port=st.none() | st.integers(0, 255),

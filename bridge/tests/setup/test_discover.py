@@ -212,9 +212,8 @@ def test_all_recorded_adapters_at_once(pi: Pi) -> None:
     everything(pi)
     proposals = check(pi)
     match = {proposal.tty.name: proposal.match.keys for proposal in proposals}
-    # Its twins without one are matched by path.
-    assert match["ttyUSB8"] == usb(serial="0133CA01")
-    assert match["ttyUSB3"] == usb(serial="FT7XYZ12", interface=1)
+    assert match["ttyUSB8"] == usb(**SILABS, serial="0133CA01")
+    assert match["ttyUSB3"] == usb(vendor="0403", product="6011", serial="FT7XYZ12", interface=1)
     assert list(match) == [
         *[f"ttyUSB{number}" for number in range(2)],
         *["ttyUSB2", "ttyUSB3", "ttyUSB4", "ttyUSB5", "ttyUSB6", "ttyUSB8", "ttyUSB9"],
@@ -662,7 +661,14 @@ def test_a_serial_number_of_its_own_is(serial: str) -> None:
 
 
 @pytest.mark.parametrize("serial", ["a b", "x*", "\N{MICRO SIGN}1", 'a"b'])
-def test_a_serial_number_that_no_rule_can_hold_is_not_relied_on(pi: Pi, serial: str) -> None:
+def test_a_serial_number_of_any_characters_is_taken(pi: Pi, serial: str) -> None:
+    pi.usb(["ttyUSB0"], "10c4:ea60", "1-1.1", "cp210x", {**CP2102, "serial": serial})
+    (proposal,) = check(pi)
+    assert proposal.match.keys == usb(**SILABS, serial=serial)
+
+
+@pytest.mark.parametrize("serial", ["a\x1bb", "a\u202eb", "a?b", "x" * 127])
+def test_a_serial_number_that_no_port_map_can_hold_is_not_relied_on(pi: Pi, serial: str) -> None:
     pi.usb(["ttyUSB0"], "10c4:ea60", "1-1.1", "cp210x", {**CP2102, "serial": serial})
     (proposal,) = check(pi)
     assert proposal.match.keys == usb(**SILABS, path="1-1.1")

@@ -70,6 +70,16 @@ SINGLE_CLIENT_SHARING = ("exclusive", "replace")
 SEVERAL_CLIENTS = 8
 
 
+def _usb_text(allowed: str) -> Text:
+    """Text that an adapter says of itself: of one line, at most 126 characters."""
+    hint = f"YAML read it as a number: write {allowed}"
+    return Text(allowed, r"[^\x00-\x1f\x7f]{1,126}", hint_for_numbers=hint)
+
+
+# The keys of `usb` that no two adapters of a host share.
+_OF_ONE_ADAPTER = frozenset({"serial", "path", "id_path"})
+
+
 @dataclass(frozen=True)
 class UsbMatch:
     """What an adapter is, as udev sees it; an adapter must have everything that is given."""
@@ -81,11 +91,7 @@ class UsbMatch:
         UsbId(), "USB product id, as lsusb shows it", touches="port", default=None
     )
     serial: str | None = setting(
-        Text(
-            "the USB serial number in quotes, without spaces and *?[]|",
-            r'[^\s*?\[\]|"\\$%{}\x00-\x1f\x7f]+',
-            hint_for_numbers="YAML read it as a number: write the USB serial number in quotes",
-        ),
+        _usb_text("the USB serial number in quotes"),
         "USB serial number",
         touches="port",
         default=None,
@@ -93,6 +99,32 @@ class UsbMatch:
     path: str | None = setting(
         Text("the USB path of the adapter, such as 1-1.2", r"[0-9]+-[0-9]+(\.[0-9]+)*"),
         "where it is plugged in",
+        touches="port",
+        default=None,
+    )
+    id_path: str | None = setting(
+        Text(
+            "udev's ID_PATH, such as platform-3f980000.usb-usb-0:1.3:1.0", r"[A-Za-z0-9#+.:=@_-]+"
+        ),
+        "where it is plugged in, by udev's path, with the interface",
+        touches="port",
+        default=None,
+    )
+    manufacturer: str | None = setting(
+        _usb_text("the name in quotes, as dmesg shows it"),
+        "what it calls its manufacturer",
+        touches="port",
+        default=None,
+    )
+    product_name: str | None = setting(
+        _usb_text("the name in quotes, as dmesg shows it"),
+        "what it calls itself",
+        touches="port",
+        default=None,
+    )
+    bcdDevice: str | None = setting(
+        UsbId('four digits in quotes, such as "0264" for what lsusb -v shows as 2.64'),
+        "its release number",
         touches="port",
         default=None,
     )
@@ -116,10 +148,14 @@ class UsbMatch:
     def overlaps(self, other: UsbMatch) -> bool:
         """Whether one adapter is known to be able to satisfy both.
 
-        Two matches without a common key (one by serial number, one by path) can mean two adapters.
-        Two that share a key and differ in none cannot be told apart.
+        Two matches without a common key can mean two adapters, and so can two that each have
+        something else that is of one adapter only (one by serial number, one by path). Two that
+        share a key and differ in none cannot be told apart.
         """
         mine, theirs = self.given(), other.given()
+        of_mine, of_theirs = mine.keys() & _OF_ONE_ADAPTER, theirs.keys() & _OF_ONE_ADAPTER
+        if of_mine and of_theirs and not of_mine & of_theirs:
+            return False
         common = mine.keys() & theirs.keys()
         alike = all(mine[k] == theirs[k] for k in common)
         of_adapter = common - {"interface", "port"}
@@ -132,10 +168,13 @@ class UsbMatch:
         as words, not as numbers.
         """
         link = re.fullmatch(_BY_ID, device)
-        if not link or self.serial is None or self.vendor or self.product or self.path:
+        others = self.given().keys() - {"serial", "interface", "port"}
+        if not link or self.serial is None or others:
             return False
         numbers = (self.interface, int(link[2], 16)), (self.port, int(link[3] or 0))
-        return link[1].endswith(f"_{self.serial}") and all(
+        # As udev writes it: one underscore for blanks, and for each other character that it avoids.
+        serial = re.sub(r"[^A-Za-z0-9#+.:=@_-]", "_", re.sub(r"\s+", "_", self.serial.strip()))
+        return link[1].endswith(f"_{serial}") and all(
             given in (None, linked) for given, linked in numbers
         )
 

@@ -269,7 +269,7 @@ def _processes(root: Path) -> Processes:
 def _given_names(rules: Path) -> Iterator[str]:
     """The names of ports in the rules of the role udev."""
     for path in rules.glob("*-ttyfleet.rules"):
-        yield from re.findall(r'SYMLINK\+="serial/by-name/([^"]+)"', _text(path, lines=True))
+        yield from re.findall(r'SYMLINK\+="serial/by-name/([^"$]+)"', _text(path, lines=True))
 
 
 def _notes(root: Path, processes: Processes) -> Iterator[str]:

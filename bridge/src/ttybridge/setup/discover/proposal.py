@@ -87,15 +87,8 @@ def _match_adapter(adapter: Adapter, adapters: Sequence[Adapter]) -> tuple[dict[
     """The keys of `usb` that match this adapter and no other, and why these."""
     model = {"vendor": adapter.vendor, "product": adapter.product}
     fault = serial_fault(adapter, adapters)
-    mixed = any(serial_fault(other, adapters) for other in _siblings(adapter, adapters))
-    if mixed and not fault and [other.serial for other in adapters].count(adapter.serial) > 1:
-        fault = f"adapters of several models have the serial number {adapter.serial}"
     if fault:
         return {**model, "path": adapter.path}, f"by USB path: {fault}"
-    if mixed:
-        # With the model's ids as well, this entry and that with the path could match one adapter.
-        why = "by serial number alone: another of its model is matched by USB path"
-        return {"serial": adapter.serial}, why
     return {**model, "serial": adapter.serial}, "by serial number: wherever it is plugged in"
 
 
@@ -120,8 +113,9 @@ def serial_fault(adapter: Adapter, adapters: Sequence[Adapter]) -> str:
         return "it has no serial number"
     if is_placeholder(serial):
         return f"its serial number {serial} is one that many adapters have"
-    if not serial.isascii() or not _is_good("serial", serial):
-        return "its serial number holds characters that a udev rule cannot hold"
+    # What cannot be printed was read as a question mark.
+    if "?" in serial or not _is_good("serial", serial):
+        return "its serial number holds characters that a port map cannot hold"
     if any(other.serial == serial for other in _siblings(adapter, adapters)):
         return f"another of its model has the serial number {serial}, too"
     return ""
