@@ -35,6 +35,7 @@ from ttybridge.model.values import (
     keys_of,
     kinds_of,
 )
+from work import calls
 
 GOOD = {"name": "sw", "device": "/dev/ttyUSB0", "listen": 9999}
 
@@ -859,6 +860,24 @@ def test_one_device_serves_one_port() -> None:
     assert said_of([entry(name="a", listen=1, device=by_name), entry(usb={"vendor": "067b"})]) == [
         f"device: '{by_name}' {taken}"
     ]
+
+
+def test_the_work_of_a_check_grows_as_the_port_map_does() -> None:
+    def check(number: int) -> int:
+        entries = [entry(name=f"p{n}", listen=1 + n, device=f"/d{n}") for n in range(number)]
+        return calls(lambda: check_portmap(entries, site=Site()))
+
+    assert check(400) < 5 * check(100)
+
+
+def test_a_clash_is_found_among_many_entries() -> None:
+    between = [entry(name=f"p{n}", listen=1 + n, device=f"/d{n}") for n in range(50)]
+    first = entry(name="a", log={"file": "/var/log/ttybridge/a"})
+    for same in ({"listen": 9999}, {"device": "/dev/ttyUSB0"}, {"log": first["log"]}):
+        last = entry(**{"name": "z", "listen": 9998, "device": "/z", **same})
+        (fault,) = check_portmap([first, *between, last])[1]
+        assert fault.place.endswith("port z")
+        assert "of port a" in fault.problem or "by port a" in fault.problem
 
 
 BY_ID = "/dev/serial/by-id/usb-FTDI_Quad_RS232-HS_FT7XYZ12-if01-port0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,12 +181,16 @@ def check_portmap(
             faults.extend(_reserved(draft, site))
             faults.extend(_missing_tls_files(draft, site))
             faults.extend(_without_firewall(draft, site))
-    for position, draft in enumerate(drafts):
-        faults.extend(_clashes(draft, drafts[:position]))
+    earlier = _Earlier()
+    for draft in drafts:
+        near = earlier.near(draft)
+        faults.extend(_clashes(draft, near))
         if site:
-            faults.extend(_tls_files_of_one_name(draft, drafts[: position + 1]))
+            faults.extend(_tls_files_of_one_name(draft, [*near, draft]))
+        earlier.add(draft)
     # In the order of the map; within an entry, in the order in which they were found.
-    faults.sort(key=lambda fault: places.index(fault.place) if fault.place in places else -1)
+    order = {place: number for number, place in enumerate(places)}
+    faults.sort(key=lambda fault: order.get(fault.place, -1))
     faulty = {fault.place for fault in faults}
     return tuple(_port(draft) for draft in drafts if draft.place not in faulty), faults
 
@@ -193,11 +198,12 @@ def check_portmap(
 def _places(entries: Sequence[Any], where: str) -> list[str]:
     """What messages call each entry: by its name, and its number if two have the name."""
     names = [entry.get("name") if isinstance(entry, Mapping) else None for entry in entries]
+    times = Counter(name for name in names if isinstance(name, str))
     places = []
     for number, name in enumerate(names, start=1):
         if not isinstance(name, str):
             places.append(f"{where}: port number {number}")
-        elif names.count(name) > 1:
+        elif times[name] > 1:
             places.append(f"{where}: port {label(name)} (number {number})")
         else:
             places.append(f"{where}: port {label(name)}")
@@ -448,6 +454,49 @@ def _cure(name: str, value: Any, engine: str) -> str:
         words = " or ".join(label(as_written(value)) for value in honoured)
     instead = "listen" if name == "connect" else f"{name.removeprefix('listen.')}: {words}"
     return f"engine {engine} cannot honour it: {cure}{instead}"
+
+
+class _Earlier:
+    """The entries that were checked already, by what another one can clash with.
+
+    To compare every entry with every other one takes seconds for a thousand of them.
+    """
+
+    def __init__(self) -> None:
+        self._by: dict[tuple[object, ...], list[_Draft]] = {}
+
+    def add(self, draft: _Draft) -> None:
+        """Add an entry below those that are here."""
+        for key in self._claims(draft):
+            self._by.setdefault(key, []).append(draft)
+
+    def near(self, draft: _Draft) -> list[_Draft]:
+        """Return those that may clash with an entry, in their order; the others do not."""
+        found = {
+            other.number: other
+            for key in self._claims(draft, looks=True)
+            for other in self._by.get(key, ())
+        }
+        return [found[number] for number in sorted(found)]
+
+    def _claims(self, draft: _Draft, looks: bool = False) -> Iterator[tuple[object, ...]]:
+        """Where an entry is found; with `looks`, where it finds what it may clash with."""
+        usb, log, fixed = draft.get("usb"), draft.get("log"), draft.get("device")
+        yield "name", draft.get("name")
+        yield "device", draft.path
+        for _, listener in draft.listeners:
+            yield "TCP port", listener.at.port
+        if log:
+            yield "log", log.file
+        for file in _tls_files(draft).values():
+            yield "TLS file", _base(file)
+        for pair in usb.given().items() if usb else ():
+            yield "usb", *pair
+        # udev's link holds the serial number by which another entry can name the same adapter.
+        if usb and usb.serial:
+            yield ("link",) if looks else ("serial number",)
+        if fixed and fixed.startswith("/dev/serial/by-id/"):
+            yield ("serial number",) if looks else ("link",)
 
 
 def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
