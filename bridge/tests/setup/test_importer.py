@@ -29,6 +29,7 @@ SILENT = {
         "dev-to-net-bufsize=128 net-to-dev-bufsize=128 accepter-retry-time=5",
         "DEFAULT:chardelay-scale:30",
     ],
+    "listeners": [],
     "version1": [
         *("%YAML 1.1", "driver: sysfs", 'device: "input7::scrolllock"', "enable: on"),
         *("net-to-dev-bufsize: 4096", "accepter: tcp,3011", "mdns: false", "accepter: tcp,4000"),

@@ -157,7 +157,7 @@ class _Reader:
                 state=state,
                 timeout=seconds,
                 options=tuple(self._options(line, words_of_it)),
-                defaults=tuple(self.contents.defaults),
+                defaults=self.contents.applied(),
                 label=device.strip() if alias else "",
                 device_name=device.strip() if alias else "",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ttybridge.model.values import label
+from ttybridge.setup.ser2net import vocabulary
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,12 @@ class Contents:
 
     connections: list[Connection] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
-    defaults: list[Default] = field(default_factory=list)
-    """The defaults that apply from the current line on."""
-    _set: list[Default] = field(default_factory=list)
+    _defaults: dict[tuple[str, str], Default] = field(default_factory=dict)
+    """Those that apply from the current line on, by name and class."""
+    _unused: dict[tuple[str, str], Default] = field(default_factory=dict)
+    """Those that no connection follows so far."""
+    _applied: tuple[Default, ...] = ()
+    """What the last connection has: the next one shares it, unless a default comes between."""
 
     def lose(self, line: int, text: str) -> None:
         """Add a remark on something that the port map will lack."""
@@ -76,18 +80,35 @@ class Contents:
     def set_default(self, default: Default) -> None:
         """Apply a default to the connections that follow."""
         self.delete_default(default.name, default.of)
-        self.defaults.append(default)
-        self._set.append(default)
+        self._defaults[default.name, default.of] = default
+        self._unused[default.name, default.of] = default
 
     def delete_default(self, name: str, of: str) -> None:
         """Apply a default no longer."""
-        self.defaults = [one for one in self.defaults if (one.name, one.of) != (name, of)]
+        if self._defaults.pop((name, of), None):
+            self._applied = ()
+        unused = self._unused.pop((name, of), None)
+        if unused:
+            self._note_unused(unused)
+
+    def applied(self) -> tuple[Default, ...]:
+        """Return the defaults of a connection that is read now, without those that are lost."""
+        for key, default in self._unused.items():
+            lost = vocabulary.default_lost(default.name, default.value, default.of)
+            if lost:
+                # Told once: kept, each of many would be looked at for each of many connections.
+                self.lose(default.line, lost)
+                del self._defaults[key]
+        if self._unused:
+            self._unused.clear()
+            self._applied = ()
+        self._applied = self._applied or tuple(self._defaults.values())
+        return self._applied
 
     def note_unused_defaults(self) -> None:
         """Add remarks, at the end, on defaults that no connection follows."""
-        used = {default for connection in self.connections for default in connection.defaults}
-        for default in self._set:
-            if default not in used:
-                self.note(
-                    default.line, f"default {label(default.name)}: no port follows that uses it"
-                )
+        for default in self._unused.values():
+            self._note_unused(default)
+
+    def _note_unused(self, default: Default) -> None:
+        self.note(default.line, f"default {label(default.name)}: no port follows that uses it")

@@ -3,101 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ttybridge.model.ports import LOG_DIRECTORIES
 from ttybridge.model.values import label, shown
-from ttybridge.setup.ser2net import gensio
+from ttybridge.setup.ser2net import gensio, vocabulary
 from ttybridge.setup.ser2net.banner import banner, doubled
 from ttybridge.setup.ser2net.connection import Connection, Option, Remark
 
-# Settings of ser2net's speed: the roles set better ones, and engine bridge needs none.
-_TUNING = (
-    "chardelay", "chardelay-scale", "chardelay-min", "chardelay-max", "disable-chardelay",
-    "dev-to-net-bufsize", "net-to-dev-bufsize", "accepter-retry-time", "connector-retry-time",
-    "nodelay", "reuseaddr", "readbuf", "writebuf", "drain_time", "char_drain_wait", "custspeed",
-)  # fmt: skip
-_TUNING_NOTE = "buffers, delays and retries: ttyfleet sets its own"
-
-_SWITCHES = (
-    "kickolduser", "remctl", "telnet-brk-on-sync", "no-con-to-acc", "no-acc-to-con", "mdns",
-    "mdns-sysattrs", *(f"trace{which}-{what}" for which in ("", "-read", "-write", "-both")
-    for what in ("hexdump", "timestamp")),
-)  # fmt: skip
-_OLD_NAMES = {
-    "telnet_brk_on_sync": "telnet-brk-on-sync",
-    **{
-        f"{old}{what}": f"{new}{what}"
-        for old, new in (("tr-", "trace-read-"), ("tw-", "trace-write-"), ("tb-", "trace-both-"))
-        for what in ("hexdump", "timestamp")
-    },
-    "hexdump": "trace-hexdump",
-    "timestamp": "trace-timestamp",
-}
-_LISTS = ("remaddr", "connback", "allowed-users", "mdns-txt")
-
-# Options without a counterpart, each with what to tell the user.
-_LOST = {
-    "signature": "ttyfleet sends its own",
-    "openstr": "the device gets only what clients send",
-    "closestr": "the device gets only what clients send",
-    "closeon": "no output of the device closes a connection",
-    "sendon": "data is passed on as it comes",
-    "connback": "`connect` connects from the start, not at the first byte",
-    "telnet-brk-on-sync": "a telnet sync sends no break",
-    "led-rx": "no LED shows traffic",
-    "led-tx": "no LED shows traffic",
-    "authdir": "`tls` with `client_ca` says who may connect",
-    "pamauth": "`tls` with `client_ca` says who may connect",
-    "allowed-users": "`tls` with `client_ca` says who may connect",
-    "trace-write": "a log holds what the device sends, or both directions (trace-both)",
-    **dict.fromkeys(
-        ("trace-hexdump", "trace-read-hexdump", "trace-write-hexdump", "trace-both-hexdump"),
-        "a log holds the bytes as they are",
-    ),
-    **dict.fromkeys(
-        (
-            "mdns", "mdns-sysattrs", "mdns-interface", "mdns-nettype", "mdns-name", "mdns-type",
-            "mdns-domain", "mdns-host", "mdns-port", "mdns-txt",
-        ),
-        "the port is not announced",
-    ),
-}  # fmt: skip
-# Restrictions: a port without them would let clients do more than ser2net did.
-_NEEDED = {
-    "no-con-to-acc": "a client could read, which ser2net forbids",
-    "no-acc-to-con": "a client could write, which ser2net forbids",
-}
-_PORT_OPTIONS = {
-    *_TUNING, *_SWITCHES, *_LOST, *_NEEDED, "banner", "max-connections", "remaddr", "rs485",
-    "trace-read", "trace-both",
-}  # fmt: skip
-
-_PARITIES = ("NONE", "EVEN", "ODD", "MARK", "SPACE")
-_SERIAL_SWITCHES = ("xonxoff", "rtscts", "local", "hangup-when-done", "nobreak", "wronly")
-# Words for the device, even if they are among the options of a port.
-_SERIAL_WORD = re.compile(
-    r"[0-9].*|-?(?:XONXOFF|RTSCTS|LOCAL|HANGUP_WHEN_DONE|NOBREAK)|NONE|EVEN|ODD|MARK|SPACE"
-)
-_SERIAL_DEFAULTS = (
-    "speed", "databits", "stopbits", "parity", "xonxoff", "rtscts", "local", "hangup_when_done",
-    "nobreak", "rs485", "nouucplock",
-)  # fmt: skip
-_TLS_OPTIONS = ("key", "cert", "CA", "clientauth")
-_TLS_FILES = {"key": "/etc/ser2net/ser2net.key", "cert": "/etc/ser2net/ser2net.crt"}
-_PORT_DEFAULTS = sorted({*_PORT_OPTIONS, *_OLD_NAMES} - {*_SERIAL_DEFAULTS})
-_CLASSES = ("", "ser2net", "serialdev", "sergensio", "telnet", "tcp", "ssl")
-_DEFAULTS = {
-    *_PORT_OPTIONS,
-    *_OLD_NAMES,
-    *_SERIAL_DEFAULTS,
-    *_TLS_OPTIONS,
-    "rfc2217",
-    "tcpd",
-    "authdir-admin",
-}
+# Characters of a text that a connection has, or names: more than anybody writes.
+_LONGEST = 4096
 
 _UNSTABLE = re.compile(r"/dev/tty(?:USB|ACM)[0-9]+")
 
@@ -123,40 +40,45 @@ class Draft:
         """Add a remark on something that is not lost."""
         self.remarks.append(Remark(line, text, lost=False))
 
+    def leave_out(self, reason: object) -> None:
+        """Add a remark that there is no port for the connection."""
+        name = shown(self.connection.name)
+        self.lose(self.connection.line, f"port {name} is left out: {reason}")
 
-def translate(connection: Connection, engine: str, taken: set[str]) -> Draft:
+
+def translate(connection: Connection, engine: str, name: Callable[[str, str], str]) -> Draft:
     """Return the entry of a connection; it is empty if the connection is left out.
 
-    `taken` are the names of other entries. `check_portmap` says whether each value is valid, and
-    whether the engine can honour it.
+    `name` takes a device and the name that its port is to have, and returns the one that it gets.
+    `check_portmap` says whether each value is valid, and whether the engine can honour it.
     """
     draft = Draft(connection, engine)
     try:
-        _translate(draft, taken)
+        _translate(draft, name)
     except (LeftOut, ValueError) as reason:
         draft.entry.clear()
-        draft.lose(connection.line, f"port {shown(connection.name)} is left out: {reason}")
+        draft.leave_out(reason)
     return draft
 
 
-def _translate(draft: Draft, taken: set[str]) -> None:
+def _translate(draft: Draft, name: Callable[[str, str], str]) -> None:
     connection, entry = draft.connection, draft.entry
-    _tell_of_defaults(draft)
+    _not_too_long(connection)
     if connection.state == "off":
         raise LeftOut("it is off")
     if connection.state == "rawlp":
         raise LeftOut("rawlp is for a printer, which is no tty")
     listen, telnet, tls = _accepter(draft)
-    entry["name"] = _name(connection, listen, taken)
-    entry["listen"] = listen
     device, words = _connector(draft)
+    entry["name"] = name(device, _wanted_name(connection, listen))
+    entry["listen"] = listen
     entry["device"] = device
     entry["engine"] = draft.engine
     options = [
-        *_defaults(draft, _PORT_DEFAULTS, "ser2net"),
+        *_defaults(draft, vocabulary.PORT_DEFAULTS, "ser2net"),
         *connection.options,
     ]
-    serial = [option for option in options if _SERIAL_WORD.fullmatch(option.name)]
+    serial = [option for option in options if vocabulary.SERIAL_WORD.fullmatch(option.name)]
     chosen = _chosen(draft, [option for option in options if option not in serial])
     remctl = chosen.pop("remctl", None)
     entry["protocol"] = _protocol(draft, telnet, remctl)
@@ -171,15 +93,11 @@ def _translate(draft: Draft, taken: set[str]) -> None:
     _tell_of_options(draft, chosen)
 
 
-def _tell_of_defaults(draft: Draft) -> None:
-    for default in draft.connection.defaults:
-        if default.of not in _CLASSES:
-            words = f"default {label(default.name)} of class {label(default.of)}: no counterpart"
-            draft.lose(default.line, words)
-        elif default.name not in _DEFAULTS:
-            draft.lose(default.line, f"default {label(default.name)}: no counterpart")
-        elif default.name == "tcpd":
-            _tcpd(draft, default.line, default.value)
+def _not_too_long(connection: Connection) -> None:
+    """Bound what a few bytes of a file, named by many of its connections, turn into."""
+    for what, text in (("accepter", connection.accepter), ("connector", connection.connector)):
+        if len(text) > _LONGEST:
+            raise LeftOut(f"its {what} is longer than {_LONGEST} characters")
 
 
 def _defaults(draft: Draft, names: Iterable[str], of: str) -> Iterator[Option]:
@@ -191,15 +109,9 @@ def _defaults(draft: Draft, names: Iterable[str], of: str) -> Iterator[Option]:
             yield Option(in_force[name].line, name, in_force[name].value)
 
 
-def _name(connection: Connection, listen: str, taken: set[str]) -> str:
-    port = listen.rpartition(":")[2]
+def _wanted_name(connection: Connection, listen: str) -> str:
     label = re.sub(r"[^A-Za-z0-9_.-]+", "-", connection.label)[:50].lstrip("_.-")
-    wanted = label or f"port-{port}"
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
+    return label or f"port-{listen.rpartition(':')[2]}"
 
 
 # The listener.
@@ -252,23 +164,23 @@ def _telnet(draft: Draft, options: tuple[str, ...]) -> Option:
 
 
 def _layer_option(draft: Draft, layer: str, option: str) -> None:
-    if option.partition("=")[0] in _TUNING:
-        draft.note(draft.connection.line, _TUNING_NOTE)
+    if option.partition("=")[0] in vocabulary.TUNING:
+        draft.note(draft.connection.line, vocabulary.TUNING_NOTE)
     else:
         draft.lose(draft.connection.line, f"{layer}({shown(option)[1:-1]}): no counterpart")
 
 
 def _tcpd(draft: Draft, line: int, value: str | None) -> None:
     if value != "off":
-        draft.lose(line, "tcpd: /etc/hosts.allow and hosts.deny: no counterpart; use `allow`")
+        draft.lose(line, vocabulary.TCPD)
 
 
 def _tls(draft: Draft, options: tuple[str, ...]) -> dict[str, str]:
-    files = dict(_TLS_FILES)
-    given = [(o.name, o.value) for o in _defaults(draft, _TLS_OPTIONS, "ssl")]
+    files = dict(vocabulary.TLS_FILES)
+    given = [(o.name, o.value) for o in _defaults(draft, vocabulary.TLS_OPTIONS, "ssl")]
     for option in options:
         name, equals, value = option.partition("=")
-        if name in _TLS_OPTIONS:
+        if name in vocabulary.TLS_OPTIONS:
             given.append((name, value if equals else "true"))
         else:
             _layer_option(draft, "ssl", option)
@@ -331,15 +243,15 @@ def _line_settings(draft: Draft, options: list[Option]) -> None:
     line = draft.connection.line
     settings: dict[str, Any] = {}
     switches: dict[str, Option] = {}
-    for option in [*_defaults(draft, _SERIAL_DEFAULTS, "serialdev"), *options]:
+    for option in [*_defaults(draft, vocabulary.SERIAL_DEFAULTS, "serialdev"), *options]:
         found = _setting(option)
-        switch = _switch(option, _SERIAL_SWITCHES)
+        switch = _switch(option, vocabulary.SERIAL_SWITCHES)
         if found:
             settings |= found
         elif switch:
             switches[switch.name] = switch
-        elif option.name in _TUNING:
-            draft.note(option.line, _TUNING_NOTE)
+        elif option.name in vocabulary.TUNING:
+            draft.note(option.line, vocabulary.TUNING_NOTE)
         elif option.name.lower() == "rs485":
             settings["rs485"] = _rs485(draft, option)
         elif option.name == "nouucplock":
@@ -372,10 +284,10 @@ def _setting(option: Option) -> dict[str, Any] | None:
             if counted[1]:
                 return {"bytesize": int(counted[1])}
             return {"stopbits": 1 if counted[2] else 2}
-        return {"parity": name} if option.name in _PARITIES else gensio.speed(name)
+        return {"parity": name} if option.name in vocabulary.PARITIES else gensio.speed(name)
     if name == "speed":
         return gensio.speed(value)
-    if name == "parity" and value.upper() in _PARITIES:
+    if name == "parity" and value.upper() in vocabulary.PARITIES:
         return {"parity": value.lower()}
     if (name, value) in (
         ("databits", "5"),
@@ -394,7 +306,7 @@ def _setting(option: Option) -> dict[str, Any] | None:
 def _switch(option: Option, names: tuple[str, ...]) -> Option | None:
     """An option that is on or off, under its present name, as true or false; None for others."""
     name = option.name.removeprefix("-")
-    name = _OLD_NAMES.get(name, name).lower()
+    name = vocabulary.OLD_NAMES.get(name, name).lower()
     name = "hangup-when-done" if name == "hangup_when_done" else name
     if name not in names:
         return None
@@ -436,22 +348,33 @@ def _chosen(draft: Draft, options: list[Option]) -> dict[str, Option]:
     """The options by their present names; later ones win, and lists grow."""
     chosen: dict[str, Option] = {}
     for option in options:
-        if not option.name:
+        if not option.name or _too_long(draft, option):
             continue
-        switch = _switch(option, _SWITCHES)
+        switch = _switch(option, vocabulary.SWITCHES)
         name = option.name.lower()
         if switch:
             chosen[switch.name] = switch
-        elif name in _LISTS and name in chosen and option.value:
+        elif name in vocabulary.LISTS and name in chosen and option.value:
             joined = f"{chosen[name].value};{option.value}"
             chosen[name] = Option(option.line, name, joined)
-        elif name.removeprefix("-") in _TUNING:
-            draft.note(option.line, _TUNING_NOTE)
-        elif name in _PORT_OPTIONS and name not in _SWITCHES:
+        elif name.removeprefix("-") in vocabulary.TUNING:
+            draft.note(option.line, vocabulary.TUNING_NOTE)
+        elif name in vocabulary.PORT_OPTIONS and name not in vocabulary.SWITCHES:
             chosen[name] = Option(option.line, name, option.value)
         else:
             draft.lose(option.line, f"{_as_written(option)}: unknown option")
     return chosen
+
+
+def _too_long(draft: Draft, option: Option) -> bool:
+    """Whether an option is longer than anybody writes; if so, add a remark on its loss."""
+    if len(option.value or "") <= _LONGEST:
+        return False
+    words = f"{label(option.name)} is longer than {_LONGEST} characters"
+    if option.name.lower() == "remaddr":
+        raise LeftOut(words)
+    draft.lose(option.line, f"{words}: left out")
+    return True
 
 
 def _of(chosen: dict[str, Option], name: str) -> list[Option]:
@@ -565,11 +488,11 @@ def _banner(draft: Draft, chosen: dict[str, Option]) -> None:
 def _tell_of_options(draft: Draft, chosen: dict[str, Option]) -> None:
     """Add remarks on the remaining options, except those that switch something off."""
     for option in chosen.values():
-        if option.name in _SWITCHES and option.value == "false":
+        if option.name in vocabulary.SWITCHES and option.value == "false":
             continue
-        if option.name in _NEEDED:
-            raise LeftOut(f"{option.name} has no counterpart: {_NEEDED[option.name]}")
-        draft.lose(option.line, f"{option.name}: no counterpart: {_LOST[option.name]}")
+        if option.name in vocabulary.NEEDED:
+            raise LeftOut(f"{option.name} has no counterpart: {vocabulary.NEEDED[option.name]}")
+        draft.lose(option.line, f"{option.name}: no counterpart: {vocabulary.LOST[option.name]}")
 
 
 def _as_written(option: Option) -> str:

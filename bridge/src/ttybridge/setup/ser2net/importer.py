@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttybridge.model.check import check_portmap, check_ser2net
+from ttybridge.model.check import check_portmap, check_ser2net, parse_portmap
 from ttybridge.model.config import ConfigError
 from ttybridge.model.ports import Port, as_entry
 from ttybridge.model.values import shown
@@ -19,6 +19,7 @@ from ttybridge.setup.ser2net import classic as import_classic
 from ttybridge.setup.ser2net import yaml_form as import_yaml
 from ttybridge.setup.ser2net.connection import Contents, Remark
 from ttybridge.setup.ser2net.entry import Draft, translate
+from ttybridge.setup.ser2net.gathered import Gathered
 
 # Keys that an entry can lose: the port still does its work, and lets in nobody else.
 _OPTIONAL = ("idle_timeout", "max_clients", "dtr", "rts", "hangup", "log", "banner")
@@ -81,51 +82,36 @@ def parse(text: str, where: str, engine: str = "ser2net") -> Imported:
 
 
 def _ports(contents: Contents, engine: str) -> Imported:
-    drafts: list[Draft] = []
+    gathered = Gathered()
     for connection in contents.connections:
-        draft = translate(connection, engine, {draft.entry["name"] for draft in drafts})
+        draft = translate(connection, engine, gathered.name)
+        port = _sound(draft)
+        if port:
+            gathered.add(draft, port)
         contents.remarks += draft.remarks
-        if draft.entry and _sound(draft, contents):
-            drafts.append(draft)
     if not contents.connections:
         contents.note(1, "there is no port in it")
-    ports = _without_clashes(drafts, contents)
-    for port, draft in ports.items():
+    ports = parse_portmap([draft.entry for draft in gathered.drafts])
+    for port, draft in zip(ports, gathered.drafts, strict=True):
         for fault in check_ser2net([port], _OLDEST_SER2NET):
             contents.note(draft.connection.line, str(fault))
-    return Imported(tuple(ports), _in_order(contents.remarks))
+    return Imported(ports, _in_order(contents.remarks))
 
 
-def _sound(draft: Draft, contents: Contents) -> bool:
-    """Remove from an entry what its engine cannot honour; return whether it still is a port."""
-    for fault in check_portmap([draft.entry])[1]:
-        key = fault.key.partition(".")[0]
-        what = "" if key in _OPTIONAL else f"port {shown(draft.connection.name)} is left out: "
-        words = f"{what}{fault.key}: {fault.problem}"
-        contents.lose(draft.connection.line, words)
-        draft.entry.pop(key, None)
-        if what:
-            return False
-    return True
-
-
-def _without_clashes(drafts: list[Draft], contents: Contents) -> dict[Port, Draft]:
-    """The ports without those that clash with one above them."""
-    drafts = list(drafts)
-    while True:
-        ports, faults = check_portmap([draft.entry for draft in drafts])
+def _sound(draft: Draft) -> Port | None:
+    """Remove from an entry what its engine cannot honour; return the port, if it still is one."""
+    while draft.entry:
+        ports, faults = check_portmap([draft.entry])
         if not faults:
-            return dict(zip(ports, drafts, strict=True))
-        name = faults[0].place.rpartition(" ")[2]
-        draft = next(draft for draft in drafts if draft.entry["name"] == name)
-        words = f"{faults[0].key}: {faults[0].problem}"
-        if faults[0].key == "log.file":
-            draft.entry["log"]["file"] = f"{draft.entry['log']['file']}.{name}"
-            contents.note(draft.connection.line, f"{words}: {draft.entry['log']['file']}")
-        else:
-            drafts.remove(draft)
-            left_out = f"port {shown(draft.connection.name)} is left out"
-            contents.lose(draft.connection.line, f"{left_out}: {words}")
+            return ports[0]
+        for fault in faults:
+            key = fault.key.partition(".")[0]
+            if key not in _OPTIONAL:
+                draft.leave_out(f"{fault.key}: {fault.problem}")
+                return None
+            draft.lose(draft.connection.line, f"{fault.key}: {fault.problem}")
+            draft.entry.pop(key, None)
+    return None
 
 
 def _in_order(remarks: list[Remark]) -> tuple[Remark, ...]:

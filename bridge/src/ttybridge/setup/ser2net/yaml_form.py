@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # ser2net accepts nothing that is nested this deep.
 _DEEPEST = 10
 
+# Characters that the names in a file may insert in all: defines that name defines can double.
+_MOST_INSERTED = 1 << 20
+
 _LOST = {
     "include": "that file is not read: import it, too",
     "admin": "with engine bridge use `ttybridge status` and `ttybridge kick`",
@@ -78,9 +81,13 @@ def _documents(text: str, where: str) -> list[_Node]:
         missing = "Python's module yaml is missing: sudo apt install python3-yaml"
         raise ConfigError([f"{where}: {missing}"]) from None
     try:
-        return list(_nodes(yaml.parse(text, Loader=yaml.SafeLoader), where))
+        # libyaml, which ser2net uses, too, is ten times as fast. PyYAML may be built without it.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        return list(_nodes(yaml.parse(text, Loader=loader), where))
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        # At the end of the text the mark can be one line below its last one.
+        last = text.count("\n") + 1
+        line = min(error.problem_mark.line + 1, last) if error.problem_mark else 1
         raise ConfigError([f"{where}:{line}: not YAML: {error.problem}"]) from None
     except (yaml.YAMLError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -128,6 +135,7 @@ class _Reader:
     def __init__(self) -> None:
         self.contents = Contents()
         self._names: dict[str, str] = {}
+        self._inserted = 0
         self._sign = "*"
 
     def take(self, document: _Node) -> None:
@@ -239,7 +247,7 @@ class _Reader:
                 state="off" if enable.lower() == "off" else "on",
                 timeout=timeout or 0,
                 options=tuple(self._options(node)),
-                defaults=tuple(self.contents.defaults),
+                defaults=self.contents.applied(),
                 label=node.anchor,
             )
         )
@@ -322,4 +330,8 @@ class _Reader:
     def _named(self, name: str) -> str:
         if name not in self._names:
             raise _Unknown(f"nothing above is named {shown(name)}")
-        return self._names[name]
+        text = self._names[name]
+        if self._inserted + len(text) > _MOST_INSERTED:
+            raise _Unknown(f"the names in the file insert more than {_MOST_INSERTED} characters")
+        self._inserted += len(text)
+        return text

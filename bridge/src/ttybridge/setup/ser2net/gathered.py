@@ -1,0 +1,154 @@
+"""Puts the entries of connections together: each device is one port, with all its listeners."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import Any
+
+from ttybridge.model.ports import INHERITED, Port, clients_at_once
+from ttybridge.model.values import Listen, Listeners, as_written, shown
+from ttybridge.setup.ser2net.entry import Draft
+
+# How a listener takes back what its port has.
+_NOTHING: dict[str, Any] = {"allow": [], "tls": "off", "banner": ""}
+
+# Keys that a listener takes from its connection; the others must be alike for a whole device.
+_OF_A_LISTENER = {"name", "listen", "device", "engine", "sharing", *INHERITED}
+
+
+class Gathered:
+    """The entries so far. Each look-up takes the same time, however many there are."""
+
+    def __init__(self) -> None:
+        self._drafts: dict[str, Draft] = {}  # by device
+        self._names: dict[str, int] = {}  # with how often the name was wanted
+        self._listeners: dict[tuple[object, ...], str] = {}  # with the names of their ports
+        self._logs: dict[str, str] = {}
+
+    @property
+    def drafts(self) -> list[Draft]:
+        """One for each port."""
+        return list(self._drafts.values())
+
+    def name(self, device: str, wanted: str) -> str:
+        """Return the name of the port that a device has, or one that no port has."""
+        if device in self._drafts:
+            return str(self._drafts[device].entry["name"])
+        name, number = wanted, self._names.get(wanted, 1)
+        while name in self._names:
+            number += 1
+            name = f"{wanted}-{number}"
+        if wanted in self._names:
+            self._names[wanted] = number - 1
+        return name
+
+    def add(self, draft: Draft, port: Port) -> bool:
+        """Add a connection, as a port or as a listener of one; return whether there is room.
+
+        `port` is its entry, parsed. What the port map cannot have becomes a remark of the draft.
+        """
+        at = port.listen[0].at
+        other = next((self._listeners[k] for k in _looks(at) if k in self._listeners), None)
+        if other:
+            draft.leave_out(f"listen: {at} is taken by port {other}")
+            return False
+        first = self._drafts.get(port.path)
+        if first and len(first.entry["listen"]) == Listeners.most:
+            draft.leave_out(f"port {first.entry['name']} of its device has {Listeners.most} others")
+            return False
+        if first:
+            _add_listener(first, draft)
+        else:
+            self._own_log(draft)
+            draft.entry["listen"] = [_listener(draft.entry)]
+            self._drafts[port.path] = draft
+            self._names.setdefault(port.name, 1)
+        for key in _claims(at):
+            self._listeners.setdefault(key, port.name)
+        return True
+
+    def _own_log(self, draft: Draft) -> None:
+        """Give a port a log file that no port above has."""
+        log, name = draft.entry.get("log"), draft.entry["name"]
+        if not log:
+            return
+        file = log["file"]
+        if file in self._logs:
+            words = f"log.file: {shown(file)} is also the log of port {self._logs[file]}"
+            file = f"{file}.{name}"
+            while file in self._logs:
+                file += ".log"
+            draft.note(draft.connection.line, f"{words}: this one is {file}")
+            log["file"] = file
+        self._logs[file] = name
+
+
+def _claims(at: Listen) -> Iterator[tuple[object, ...]]:
+    """What a listener has: its address, and so some of its family's, and some of the port's."""
+    families = (_family(at),) if at.address else (4, 6)
+    yield at.port, at.address if not _is_any(at) else "any"
+    for family in families:
+        if _is_any(at):
+            yield at.port, family, "all"
+        yield at.port, family
+
+
+def _looks(at: Listen) -> Iterator[tuple[object, ...]]:
+    """Where another listener is, if one host cannot have both (`Listen.overlaps`)."""
+    families = (_family(at),) if at.address else (4, 6)
+    for family in families:
+        yield (at.port, family) if _is_any(at) else (at.port, family, "all")
+    if not _is_any(at):
+        yield at.port, at.address
+
+
+def _is_any(at: Listen) -> bool:
+    return not at.address or ipaddress.ip_address(at.address).is_unspecified
+
+
+def _family(at: Listen) -> int:
+    return ipaddress.ip_address(at.address).version
+
+
+def _add_listener(first: Draft, draft: Draft) -> None:
+    """Make a connection a listener of the port that its device has."""
+    port, own, line = first.entry, draft.entry, draft.connection.line
+    what = shown(draft.connection.name)
+    draft.note(line, f"{what} is a listener of port {port['name']}, which has the same device")
+    for key in sorted({*port, *own} - _OF_A_LISTENER):
+        if port.get(key) != own.get(key):
+            here, there = (shown(as_written(one.get(key, "off"))) for one in (own, port))
+            words = f"all listeners of a device have one: {there}, of {port['name']}"
+            draft.lose(line, f"{key}: {here}: {words}")
+    differing = {
+        key: own.get(key, _NOTHING.get(key))
+        for key in INHERITED
+        if key != "max_clients" and own.get(key) != port.get(key)
+    }
+    port["listen"].append({**_listener(own), **differing})
+    _share(first, draft)
+
+
+def _listener(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"at": entry["listen"], "max_clients": _clients(entry)}
+
+
+def _clients(entry: dict[str, Any]) -> int:
+    return int(entry.get("max_clients", clients_at_once(entry.get("sharing", "exclusive"))))
+
+
+def _share(first: Draft, draft: Draft) -> None:
+    """Let a port take as many clients as that of its listeners that takes most."""
+    port, line = first.entry, draft.connection.line
+    rules = [entry.get("sharing", "exclusive") for entry in (port, draft.entry)]
+    most = max(_clients(port), _clients(draft.entry))
+    if most > 1:
+        if "replace" in rules:
+            draft.lose(
+                line, f"kickolduser: all listeners of a device share it, here {most} clients"
+            )
+        port |= {"sharing": "shared", "max_clients": most}
+    elif rules[0] != rules[1]:
+        words = f"all listeners of a device have one: {rules[0]}, of {port['name']}"
+        draft.lose(line, f"sharing: {rules[1]}: {words}")

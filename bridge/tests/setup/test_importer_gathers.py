@@ -1,0 +1,241 @@
+"""Several connections on one device are one port; and a file of any size is read in its time."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import pytest
+
+import host_vars
+from ttybridge.model.check import parse_portmap
+from ttybridge.model.values import Listen, Listeners
+from ttybridge.setup.ser2net import importer, yaml_form
+from ttybridge.setup.ser2net.connection import Contents, Default
+from work import calls
+
+
+def port_of(text: str, engine: str = "ser2net") -> dict[str, Any]:
+    """The one entry of an import, as it is read from the YAML that is written."""
+    imported = importer.parse(text, "f.conf", engine)
+    (entry,) = host_vars.load(importer.as_yaml(imported.ports, "f"))["serial_ports"]
+    assert parse_portmap([entry]) == imported.ports
+    return dict(entry)
+
+
+@pytest.mark.parametrize("engine", ["ser2net", "bridge"])
+def test_the_tcp_port_picks_the_speed(engine: str) -> None:
+    text = "2001:telnet:0:/dev/c:115200\n2101:telnet:0:/dev/c:9600 EVEN\n"
+    entry = port_of(text, engine)
+    assert entry["listen"] == [2001, {"at": "2101", "baudrate": 9600, "parity": "even"}]
+    assert (entry["baudrate"], entry["parity"]) == (115200, "none")
+    imported = importer.parse(text, "f.conf", engine)
+    assert imported.lines("f") == [
+        "f:2: note: '2101' is a listener of port port-2001, which has the same device"
+    ]
+
+
+def test_a_listener_takes_back_what_only_the_first_one_has() -> None:
+    text = "1:raw:0:/dev/c:9600 banner=hi remaddr=192.0.2.1\n2:raw:0:/dev/c:9600\n"
+    entry = port_of(text)
+    assert entry["listen"] == [1, {"at": "2", "allow": [], "banner": ""}]
+
+
+@pytest.mark.parametrize(
+    ("options", "sharing", "clients", "lost"),
+    [
+        (("", ""), "exclusive", [1, 1], 0),
+        (("kickolduser", "kickolduser"), "replace", [1, 1], 0),
+        (("max-connections=3", "max-connections=3"), "shared", [3, 3], 0),
+        (("", "max-connections=3"), "shared", [1, 3], 0),
+        (("max-connections=3", ""), "shared", [3, 1], 0),
+        (("max-connections=2", "max-connections=3"), "shared", [2, 3], 0),
+        (("kickolduser", ""), "replace", [1, 1], 1),
+        (("", "kickolduser"), "exclusive", [1, 1], 1),
+        (("kickolduser", "max-connections=3"), "shared", [1, 3], 1),
+    ],
+)
+def test_each_listener_takes_the_clients_that_it_took(
+    options: tuple[str, str], sharing: str, clients: list[int], lost: int
+) -> None:
+    one, two = options
+    imported = importer.parse(f"1:raw:0:/dev/c:9600 {one}\n2:raw:0:/dev/c:9600 {two}\n", "f.conf")
+    (port,) = imported.ports
+    assert port.sharing == sharing
+    assert [listener.max_clients for listener in port.listeners] == clients
+    assert sum(remark.lost for remark in imported.remarks) == lost
+
+
+def test_what_a_device_has_once_is_that_of_its_first_connection() -> None:
+    text = (
+        "RS485CONF:r:1:1:rts_on_send\n1:raw:60:/dev/c:9600 HANGUP_WHEN_DONE\n"
+        "2:raw:0:/dev/c:9600 rs485=r\n"
+    )
+    imported = importer.parse(text, "f.conf", "bridge")
+    (port,) = imported.ports
+    assert (port.idle_timeout, port.hangup, port.rs485) == (60, True, None)
+    lost = [remark.text for remark in imported.remarks if remark.lost]
+    alike = "all listeners of a device have one"
+    assert lost[:2] == [
+        f"hangup: 'off': {alike}: 'on', of port-1",
+        f"idle_timeout: 0: {alike}: 60, of port-1",
+    ]
+    assert lost[2].startswith("rs485: {")
+    assert lost[2].endswith(f": {alike}: 'off', of port-1")
+
+
+def test_a_port_has_as_many_listeners_as_the_port_map_takes() -> None:
+    text = "".join(f"{n}:raw:0:/dev/c:9600\n" for n in range(1, Listeners.most + 2))
+    imported = importer.parse(text, "f.conf")
+    assert len(imported.ports[0].listeners) == Listeners.most
+    last = f"f:65: port '65' is left out: port port-1 of its device has {Listeners.most} others"
+    assert imported.lines("f")[-1] == last
+
+
+ADDRESSES = ("", "0.0.0.0", "127.0.0.1", "127.0.0.2", "::", "::1", "::2")
+
+
+@pytest.mark.parametrize("second", ADDRESSES)
+@pytest.mark.parametrize("first", ADDRESSES)
+def test_a_listener_is_left_out_where_the_host_cannot_have_both(first: str, second: str) -> None:
+    lines = [f"{at},1:raw:0:/dev/{n}:9600".lstrip(",") for n, at in enumerate((first, second))]
+    imported = importer.parse("\n".join(lines), "f.conf")
+    assert (len(imported.ports) == 1) == Listen(first, 1).overlaps(Listen(second, 1))
+
+
+def test_a_name_that_many_connections_have_gets_a_number() -> None:
+    text = "".join(f"  {k}: {{accepter: '{n}', connector: /dev/{n}}}\n" for n, k in ((1, "'a!'"),
+        (2, "a-"), (3, "a-2"), (4, "'a?'"), (5, "'a+'")))  # fmt: skip
+    imported = importer.parse(f"connections:\n{text}", "f")
+    assert [port.name for port in imported.ports] == ["a-", "a--2", "a-2", "a--3", "a--4"]
+
+
+def classic(number: int) -> str:
+    return "".join(f"{1000 + n}:telnet:0:/dev/tty{n}:9600 kickolduser\n" for n in range(number))
+
+
+def yaml(number: int) -> str:
+    one = "  c{0}:\n    accepter: tcp,{1}\n    connector: serialdev,/dev/tty{0},9600n81\n"
+    return "connections:\n" + "".join(one.format(n, 1000 + n) for n in range(number))
+
+
+def defaults(number: int) -> str:
+    one = "DEFAULT:unheard-of-{0}:1\nDEFAULT:speed:{1}n81\n{1}:raw:0:/dev/tty{0}:\n"
+    return "".join(one.format(n, 1000 + n) for n in range(number))
+
+
+def one_tcp_port(number: int) -> str:
+    return "".join(f"127.0.0.{n % 250},1:raw:0:/dev/tty{n}:9600\n" for n in range(number))
+
+
+def one_label(number: int) -> str:
+    one = "connection: &a\n  accepter: tcp,{1}\n  connector: serialdev,/dev/tty{0},9600n81\n"
+    return "".join(one.format(n, 1000 + n) for n in range(number))
+
+
+def one_log(number: int) -> str:
+    lines = "".join(f"{1000 + n}:raw:0:/dev/tty{n}:9600 tr=a\n" for n in range(number))
+    return f"TRACEFILE:a:/var/log/ser2net/a\n{lines}"
+
+
+def one_device(number: int) -> str:
+    return "".join(f"{1000 + n}:raw:0:/dev/ttyS0:{1000 + n}\n" for n in range(number))
+
+
+def garbage(number: int) -> str:
+    return "".join(f"no line of ser2net {n}\n" for n in range(number))
+
+
+@pytest.mark.no_cover  # sys.setprofile() and the measurement of coverage slow one another down
+@pytest.mark.parametrize(
+    "text",
+    [classic, yaml, defaults, one_tcp_port, one_label, one_log, one_device, garbage],
+    ids=lambda text: text.__name__,
+)
+def test_the_work_of_an_import_grows_as_the_file_does(text: Any) -> None:
+    def work(number: int) -> int:
+        written = text(number)
+
+        def whole() -> None:
+            imported = importer.parse(written, "f")
+            importer.as_yaml(imported.ports, "f")
+            imported.lines("f")
+
+        return calls(whole)
+
+    work(1)  # imports and compiles what the others need, too
+    assert work(800) < 5 * work(200)
+
+
+def test_defines_that_double_take_no_memory() -> None:
+    doubling = "".join(f"define: &a{n + 1} '*(a{n})*(a{n})'\n" for n in range(60))
+    text = (
+        f"%YAML 1.1\n---\ndefine: &a0 {'x' * 16}\n{doubling}connection: &c\n"
+        "  accepter: tcp,1\n  connector: serialdev,/dev/c,9600n81\n  options: {banner: *a60}\n"
+    )
+    tracemalloc.start()
+    try:
+        imported = importer.parse(text, "f")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * yaml_form._MOST_INSERTED
+    assert [port.banner for port in imported.ports] == [""]
+    words = f"the names in the file insert more than {yaml_form._MOST_INSERTED} characters"
+    assert words in imported.lines("f")[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("1:raw:0:/dev/c:9600 b", "banner is longer than 4096 characters: left out"),
+        ("1:raw:0:/dev/c:9600 remaddr={0}", "port '1' is left out: remaddr is longer than"),
+        ("1:raw:0:/dev/{0}:9600", "port '1' is left out: its connector is longer than 4096"),
+        ("{0},1:raw:0:/dev/c:9600", "is left out: its accepter is longer than 4096"),
+    ],
+)
+def test_no_text_is_longer_than_anybody_writes(line: str, words: str) -> None:
+    long = "1" * 5000
+    imported = importer.parse(f"BANNER:b:{long}\n{line.format(long)}\n", "f")
+    assert any(words in line for line in imported.lines("f"))
+    assert not imported.complete
+
+
+def test_a_default_is_applied_until_it_is_deleted_or_replaced() -> None:
+    contents = Contents()
+    first, second = Default(1, "speed", "9600"), Default(2, "speed", "1200")
+    other = Default(3, "speed", "300", "serialdev")
+    contents.set_default(first)
+    assert contents.applied() == (first,)
+    assert contents.applied() is contents.applied()
+    contents.set_default(second)
+    contents.set_default(other)
+    assert contents.applied() == (second, other)
+    contents.delete_default("speed", "serialdev")
+    assert contents.applied() == (second,)
+    contents.delete_default("speed", "")
+    contents.delete_default("speed", "")
+    assert contents.applied() == ()
+    assert contents.remarks == []
+
+
+def test_a_default_that_nobody_uses_is_told_of_once() -> None:
+    contents = Contents()
+    contents.set_default(Default(1, "speed", "9600"))
+    contents.set_default(Default(2, "speed", "1200"))
+    contents.set_default(Default(3, "unheard-of", "1"))
+    contents.note_unused_defaults()
+    unused = [(remark.line, remark.lost) for remark in contents.remarks]
+    assert unused == [(1, False), (2, False), (3, False)]
+
+
+def test_a_default_without_a_counterpart_is_lost_by_the_first_connection() -> None:
+    contents = Contents()
+    contents.set_default(Default(1, "unheard-of", "1"))
+    contents.set_default(Default(2, "speed", "9600", "ipmisol"))
+    contents.set_default(Default(3, "tcpd", "on", "tcp"))
+    assert (contents.applied(), contents.applied()) == ((), ())
+    contents.note_unused_defaults()
+    assert [(remark.line, remark.lost) for remark in contents.remarks] == [
+        (1, True), (2, True), (3, True),
+    ]  # fmt: skip
