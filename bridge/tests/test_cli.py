@@ -39,6 +39,16 @@ def test_check_says_every_fault_on_its_own_line(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("more", "status"), [("", 0), ("b", 3)])
+def test_import_ends_with_a_summary(more: str, status: int, tmp_path: Path) -> None:
+    path = tmp_path / "ser2net.conf"
+    path.write_text(f"2001:raw:0:/dev/ttyUSB0:9600\n2002:raw:0:/dev/ttyS0:9600 {more}\n")
+    done = run("import", str(path), runtime=tmp_path)
+    lost = ", 1 lost" if more else ""
+    assert done.returncode == status
+    assert done.stderr.splitlines()[-1] == f"2 of 2 ports{lost}, 1 note"
+
+
 def test_what_files_are_called_and_hold_is_no_command_to_the_terminal(tmp_path: Path) -> None:
     evil = "\x1b]0;x\a\u202e\x9b\n- x"
     path = tmp_path / f"{evil}.conf"

@@ -29,7 +29,7 @@ HEAD = ("PORT", "LISTEN", "DEVICE", "CLIENTS", "FROM DEVICE", "TO DEVICE", "ENGI
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 1 if it failed. Standard error then says why.
 
-    `import` returns 3 if something has no counterpart; standard error then says what.
+    `import` returns 3 if the port map lacks something; standard error then says what.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -276,6 +276,7 @@ def _import(options: argparse.Namespace) -> int:
     print(printable(importer.as_yaml(imported.ports, str(options.file))), end="")
     for line in imported.lines(str(options.file)):
         _say(line, sys.stderr)
+    _say(imported.summary, sys.stderr)
     return 0 if imported.complete else 3
 
 

@@ -239,3 +239,29 @@ def test_a_default_without_a_counterpart_is_lost_by_the_first_connection() -> No
     assert [(remark.line, remark.lost) for remark in contents.remarks] == [
         (1, True), (2, True), (3, True),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "summary", "complete"),
+    [
+        ("1:raw:0:/dev/a:9600\n", "1 of 1 port", True),
+        ("1:raw:0:/dev/a:9600\n2:raw:0:/dev/a:300\n", "2 of 2 ports, 1 note", True),
+        ("1:raw:0:/dev/a:9600\n2:off:0:/dev/b:9600\n", "1 of 1 port, 1 note", True),
+        ("1:raw:0:/dev/a:9600\n1:raw:0:/dev/b:9600\n", "1 of 2 ports, 1 lost", False),
+        ("1:raw:0:/dev/a:9600\n2:raw:0\n3:raw:0:/dev/b:'\n", "1 of 3 ports, 2 lost", False),
+        ("1:raw:0:/dev/ttyUSB0:9600 connback=x\n", "1 of 1 port, 1 lost, 1 note", False),
+        ("ROTATOR:1:2\n", "0 of 0 ports, 1 lost, 1 note", False),
+        ("connections:\n  a: {accepter: '1'}\n  b: {enable: off}\n", "0 of 2 ports, 2 lost, 1 note",
+         False),
+    ],
+)  # fmt: skip
+def test_the_summary_counts_the_tcp_ports(text: str, summary: str, complete: bool) -> None:
+    imported = importer.parse(text, "f")
+    assert imported.summary == summary
+    assert imported.complete == complete
+
+
+def test_a_telnet_layer_is_a_server_where_clients_connect_to() -> None:
+    text = "connections: {a: {accepter: 'telnet(rfc2217,mode=server),tcp,1', connector: /dev/a}}"
+    imported = importer.parse(text, "f")
+    assert (imported.summary, imported.ports[0].protocol) == ("1 of 1 port", "rfc2217")

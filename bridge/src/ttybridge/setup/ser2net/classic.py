@@ -138,13 +138,13 @@ class _Reader:
         if seconds is None or not device.strip():
             missing = "a device" if seconds is not None else "a timeout in seconds"
             words = f"port {shown(accepter)} is left out: {missing} is missing after {state}"
-            self.contents.lose(line, words)
+            self.contents.lose_connection(line, words)
             return
         try:
             words_of_it = gensio.words(options)
         except ValueError as error:
             words = f"port {shown(accepter)} is left out: its options: {error}"
-            self.contents.lose(line, words)
+            self.contents.lose_connection(line, words)
             return
         found = self._find("", device.strip())
         alias = found if found and found.directive == "DEVICE" else None

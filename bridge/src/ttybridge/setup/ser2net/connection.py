@@ -62,6 +62,8 @@ class Contents:
 
     connections: list[Connection] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
+    unreadable: int = 0
+    """How many more connections are written, but not so that one can say what they are."""
     _defaults: dict[tuple[str, str], Default] = field(default_factory=dict)
     """Those that apply from the current line on, by name and class."""
     _unused: dict[tuple[str, str], Default] = field(default_factory=dict)
@@ -72,6 +74,11 @@ class Contents:
     def lose(self, line: int, text: str) -> None:
         """Add a remark on something that the port map will lack."""
         self.remarks.append(Remark(line, text))
+
+    def lose_connection(self, line: int, text: str) -> None:
+        """Add a remark on a connection that cannot be read."""
+        self.unreadable += 1
+        self.lose(line, text)
 
     def note(self, line: int, text: str) -> None:
         """Add a remark on something that is not lost."""

@@ -53,6 +53,9 @@ def translate(connection: Connection, engine: str, name: Callable[[str, str], st
     `check_portmap` says whether each value is valid, and whether the engine can honour it.
     """
     draft = Draft(connection, engine)
+    if connection.state == "off":
+        draft.note(connection.line, f"port {shown(connection.name)} is off, and left out")
+        return draft
     try:
         _translate(draft, name)
     except (LeftOut, ValueError) as reason:
@@ -64,8 +67,6 @@ def translate(connection: Connection, engine: str, name: Callable[[str, str], st
 def _translate(draft: Draft, name: Callable[[str, str], str]) -> None:
     connection, entry = draft.connection, draft.entry
     _not_too_long(connection)
-    if connection.state == "off":
-        raise LeftOut("it is off")
     if connection.state == "rawlp":
         raise LeftOut("rawlp is for a printer, which is no tty")
     listen, telnet, tls = _accepter(draft)
@@ -156,6 +157,8 @@ def _telnet(draft: Draft, options: tuple[str, ...]) -> Option:
         name, equals, value = option.partition("=")
         if name.lower() == "rfc2217":
             rfc2217 = value if equals else "true"
+        elif option == "mode=server":
+            continue  # as it is anyway, where clients connect to
         else:
             _layer_option(draft, "telnet", option)
     if gensio.truth(rfc2217) is None:

@@ -20,6 +20,7 @@ from ttybridge.setup.ser2net import yaml_form as import_yaml
 from ttybridge.setup.ser2net.connection import Contents, Remark
 from ttybridge.setup.ser2net.entry import Draft, translate
 from ttybridge.setup.ser2net.gathered import Gathered
+from ttybridge.setup.words import count
 
 # Keys that an entry can lose: the port still does its work, and lets in nobody else.
 _OPTIONAL = ("idle_timeout", "max_clients", "dtr", "rts", "hangup", "log", "banner")
@@ -38,15 +39,31 @@ _OLDEST_SER2NET = "4.3.11"
 
 @dataclass(frozen=True)
 class Imported:
-    """The ports, and the remarks in the order of their lines."""
+    """The ports, and the remarks in the order of their lines.
+
+    `written` is how many ports ser2net is told to serve, each by a TCP port of its own; `taken` is
+    how many of them the port map has, as ports or as listeners of ports.
+    """
 
     ports: tuple[Port, ...]
     remarks: tuple[Remark, ...]
+    written: int
+    taken: int
 
     @property
     def complete(self) -> bool:
         """Whether the port map has everything that the file says."""
         return not any(remark.lost for remark in self.remarks)
+
+    @property
+    def summary(self) -> str:
+        """What was taken, such as `50 of 52 ports, 4 lost, 3 notes`."""
+        lost = sum(remark.lost for remark in self.remarks)
+        notes = len(self.remarks) - lost
+        parts = [f"{self.taken} of {count(self.written, 'port')}"]
+        parts += [f"{lost} lost"] if lost else []
+        parts += [count(notes, "note")] if notes else []
+        return ", ".join(parts)
 
     def lines(self, where: str) -> list[str]:
         """Return the remarks as text, a line each; `where` is the file."""
@@ -82,20 +99,22 @@ def parse(text: str, where: str, engine: str = "ser2net") -> Imported:
 
 
 def _ports(contents: Contents, engine: str) -> Imported:
-    gathered = Gathered()
+    gathered, taken = Gathered(), 0
     for connection in contents.connections:
         draft = translate(connection, engine, gathered.name)
         port = _sound(draft)
-        if port:
-            gathered.add(draft, port)
+        if port and gathered.add(draft, port):
+            taken += 1
         contents.remarks += draft.remarks
+    served = [one for one in contents.connections if one.state != "off"]
+    written = len(served) + contents.unreadable
     if not contents.connections:
         contents.note(1, "there is no port in it")
     ports = parse_portmap([draft.entry for draft in gathered.drafts])
     for port, draft in zip(ports, gathered.drafts, strict=True):
         for fault in check_ser2net([port], _OLDEST_SER2NET):
             contents.note(draft.connection.line, str(fault))
-    return Imported(ports, _in_order(contents.remarks))
+    return Imported(ports, _in_order(contents.remarks), written, taken)
 
 
 def _sound(draft: Draft) -> Port | None:

@@ -232,7 +232,8 @@ class _Reader:
         timeout = gensio.number(self._value(keys, "timeout", what) or "0")
         enable = self._value(keys, "enable", what) or "on"
         if not accepter or not connector:
-            self.contents.lose(line, f"{what} is left out: it needs an accepter and a connector")
+            words = f"{what} is left out: it needs an accepter and a connector"
+            self.contents.lose_connection(line, words)
             return
         if timeout is None:
             self.contents.lose(keys["timeout"].line, f"{what}: timeout: not a number of seconds")
