@@ -299,6 +299,13 @@ class TcpClient:
         async with in_time(f"{size} bytes for a client"):
             return await self.reader.readexactly(size)
 
+    async def receive_some(self) -> bytes:
+        """Return what comes next."""
+        async with in_time("something for a client"):
+            data = await self.reader.read(65536)
+        assert data, "the server has closed"
+        return data
+
     async def hear(self, words: bytes | str) -> bytes:
         """Return what comes up to certain words, with them."""
         async with in_time(f"{words!r} for a client"):

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from ttybridge.daemon import control
 from ttybridge.line.lock import Holder, program_of, who_has_open
 from ttybridge.model import config
 from ttybridge.model.ports import about
-from ttybridge.model.values import Listen, printable
+from ttybridge.model.values import Listen, duration, printable
 from ttybridge.setup.table import table
 
 CONFIG = Path("/etc/ttybridge/ttybridge.toml")
@@ -87,6 +88,29 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(run=_status)
 
+    console = commands.add_parser(
+        "console", help="use a port from here; what follows the escape key Ctrl-] is a command"
+    )
+    console.add_argument(
+        "port", metavar="PORT", nargs="?", help="the port's name; without it you choose from a list"
+    )
+    way = console.add_mutually_exclusive_group()
+    way.add_argument("--watch", action="store_true", help="only see what the device says")
+    way.add_argument("--take", action="store_true", help="write at once, whoever writes now")
+    console.add_argument(
+        "--replay",
+        metavar="BYTES",
+        type=_size,
+        help="show so many bytes of recent output first, at most the port's replay",
+    )
+    console.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_timeout,
+        help="for scripts: leave when the input has ended and nothing was said for so long",
+    )
+    console.set_defaults(run=_console)
+
     kick = commands.add_parser("kick", help="close a client of a port, or all of them")
     kick.add_argument("port", metavar="PORT", help="the port's name")
     kick.add_argument("client", metavar="CLIENT", nargs="?", help="address:port as status shows it")
@@ -141,6 +165,18 @@ def _seconds(text: str) -> int:
     if not text.isdecimal() or int(text) not in control.RELEASE_SECONDS:
         raise argparse.ArgumentTypeError(f"{text}: {control.RELEASE_SECONDS_WORDS}")
     return int(text)
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: write a whole number of bytes")
+    return int(text)
+
+
+def _timeout(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"{text}: write seconds, such as 2 or 0.5")
+    return float(text)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -219,6 +255,19 @@ def _ask_of_port(
         return control.ask(path, command, port=options.port, **arguments)
     except control.ControlError:
         _refuse_if_ser2net_serves(options.port, of_ser2net)
+        raise
+
+
+def _console(options: argparse.Namespace) -> int:
+    from ttybridge import console  # the daemon starts faster without it
+
+    wishes = {"watch": options.watch, "take": options.take, "replay": options.replay}
+    try:
+        path = control.system_or_own_path()
+        return console.run(path, options.port, options.timeout, **wishes)
+    except control.ControlError:
+        if options.port:
+            _refuse_if_ser2net_serves(options.port, "has no console here: connect by TCP")
         raise
 
 
@@ -345,10 +394,15 @@ def _endpoint(port: dict[str, Any]) -> str:
 
 
 def _client(port: dict[str, Any], client: dict[str, Any]) -> str:
+    notes = []
+    if client.get("person"):
+        notes += [client["way"]] if client["way"] else []
+        notes.append(f"for {duration(client['connected_for'])}")
     if client.get("waits"):
-        return f"{client['address']} (waits)"
-    writes = port.get("sharing") == "observed" and client["writes"]
-    return f"{client['address']} (writes)" if writes else str(client["address"])
+        notes.append("waits")
+    elif port.get("sharing") == "observed" and client["writes"]:
+        notes.append("writes")
+    return f"{client['address']} ({', '.join(notes)})" if notes else str(client["address"])
 
 
 def _serve(options: argparse.Namespace) -> int:

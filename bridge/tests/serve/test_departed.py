@@ -139,7 +139,7 @@ async def test_nothing_of_a_kicked_client_goes_out(
     client = await bench.connect(port)
     await stuff(bench, client, 1_000_000)
     address = bench.status()["clients"][0]["address"]
-    assert bench.server.kick("sw", None if whole_port else address) == [address]
+    assert bench.server.kick("sw", None if whole_port else address, "jane") == [address]
     second = await bench.connect(port)
     await second.send(b"SECOND")
     # A pty's far end has taken up to a page of its own already.
@@ -155,7 +155,7 @@ async def test_kicking_all_also_drops_what_earlier_clients_left(
     await stuff(bench, client, 60_000)
     client.reset()
     await bench.has_clients(0)
-    assert bench.server.kick("sw", None) == []
+    assert bench.server.kick("sw", None, "jane") == []
     second = await bench.connect(port)
     await second.send(b"SECOND")
     assert len(await adapter.receive_until(b"SECOND")) <= 4096

@@ -24,7 +24,9 @@ from conftest import (
     until,
 )
 from kept import Kept, StartKept
+from person import Framed, at_terminal
 from process import entry, tcp_port
+from ttybridge.protocol import console as frames
 
 
 @on_each_loop
@@ -799,3 +801,44 @@ async def test_clients_of_all_listeners_stay_over_a_restart(
     assert port["counters"]["to_device"] == 4
     for place in places:
         await daemon.open({"listen": place})
+
+
+@on_each_loop
+async def test_a_person_notices_nothing_of_a_restart(adapter: Adapter, kept: StartKept) -> None:
+    sw = entry(device=str(adapter.path), protocol="rfc2217")
+    daemon = await kept(sw)
+    with at_terminal("sw", runtime=daemon.runtime, SSH_CONNECTION="192.0.2.7 1 2 3") as person:
+        await person.sees("helps")
+        await daemon.restart()
+        person.types("typed")
+        assert await adapter.receive(5) == b"typed"
+        await adapter.send(b"said")
+        await person.sees("]\r\nsaid")
+        client = (await daemon.port())["clients"][0]
+        assert (client["address"], client["way"]) == ("root:1", "by ssh from 192.0.2.7")
+        person.types("\x1dq")
+        assert await person.ends() == 0
+
+
+async def test_half_a_frame_and_a_watcher_go_over_a_restart(
+    adapter: Adapter, kept: StartKept
+) -> None:
+    daemon = await kept(entry(device=str(adapter.path)))
+    writer = await Framed.attach(daemon, "sw")
+    watcher = await Framed.attach(daemon, "sw", watch=True)
+    whole = frames.frame(frames.DATA, b"0123456789")
+    writer.write(whole[:9])
+    watcher.types(b"lost")
+    await daemon.has_taken(9)
+    await daemon.restart()
+    writer.write(whole[9:])
+    watcher.types(b"lost")
+    assert await adapter.receive(10) == b"0123456789"
+    assert [client["writes"] for client in (await daemon.port())["clients"]] == [True, False]
+    await adapter.send(b"said")
+    await writer.gets(b"said")
+    await watcher.gets(b"said")
+    writer.close()
+    watcher.asks(frames.WRITE)
+    await daemon.until(lambda port: port["clients"][0]["writes"], "the watcher writes")
+    watcher.close()

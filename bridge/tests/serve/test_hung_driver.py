@@ -448,7 +448,7 @@ async def test_what_a_kicked_client_has_sent_is_dropped_once_the_line_is_set(
     await second.send(b"waits")
     await bench.until(lambda said: said["clients"][1]["received"] == 5, "it has arrived")
     driver.done.clear()
-    bench.server.kick("sw", None)
+    bench.server.kick("sw", None, "jane")
     assert "flush" not in driver.done
     driver.go_on()
     await until(lambda: "flush" in driver.done, "the tty is emptied")

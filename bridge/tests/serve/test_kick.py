@@ -31,7 +31,7 @@ async def test_one_client_is_closed_and_the_others_notice_nothing(
     assert await first.rest() == b""
     await adapter.send(b"x")
     assert await second.receive(1) == b"x"
-    assert f"sw: client {first.name} closed by ttybridge kick" in process.log
+    assert f"sw: client {first.name} closed by root (ttybridge kick)" in process.log
 
 
 @on_each_loop
@@ -46,7 +46,7 @@ async def test_all_clients_of_a_port_are_closed_and_no_other_ports(
     lines = "".join(f"sw: {client.name} closed\n" for client in clients)
     assert await done(process, "kick", "sw") == (0, lines, "")
     for client in clients:
-        assert b"[ttybridge: sw: closed by the administrator]" in await client.rest()
+        assert b"[ttybridge: sw: closed by root]" in await client.rest()
     assert not (await process.port())["clients"]
     assert (await process.port("other"))["clients"]
 

@@ -12,9 +12,11 @@ import pytest
 
 from conftest import Adapter, MakeAdapter, Remote, on_each_loop, until
 from kept import StartKept
+from person import Framed
 from process import entry
 from rfc2217_client import Rfc2217Client, baudrate
 from ttybridge.daemon.earlier import MOST_TRIES
+from ttybridge.protocol import console as frames
 from ttybridge.serve.record import MemoryFile
 
 
@@ -321,3 +323,39 @@ async def test_kills_in_mid_stream_drop_nobody(adapter: Adapter, kept: StartKept
     await adapter.send(b"the end")
     for client in clients:
         assert await client.hear(b"the end")
+
+
+@on_each_loop
+async def test_people_stay_over_kills_also_one_who_watches(
+    adapter: Adapter, kept: StartKept
+) -> None:
+    daemon = await kept(entry(device=str(adapter.path)))
+    writer = await Framed.attach(daemon, "sw")
+    watcher = await Framed.attach(daemon, "sw", watch=True)
+    for _ in range(3):
+        await daemon.kill()
+        writer.types(b"typed")
+        watcher.types(b"lost")
+        assert await adapter.receive(5) == b"typed"
+        await adapter.send(b"said")
+        await writer.gets(b"said")
+        await watcher.gets(b"said")
+    assert [client["writes"] for client in (await daemon.port())["clients"]] == [True, False]
+    writer.close()
+    watcher.close()
+
+
+async def test_a_kill_in_the_middle_of_a_frame_ends_the_session(
+    adapter: Adapter, kept: StartKept
+) -> None:
+    daemon = await kept(entry(device=str(adapter.path)))
+    person = await Framed.attach(daemon, "sw")
+    whole = frames.frame(frames.DATA, b"0123456789")
+    person.write(whole[:9])
+    await daemon.has_taken(9)
+    await daemon.kill()
+    person.write(whole[9:] + whole)
+    assert await person.is_closed()
+    await daemon.logs("sw: client root:1 closed: it sent something else than a frame")
+    assert adapter.read() == b""
+    person.close()

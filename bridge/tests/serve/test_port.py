@@ -329,7 +329,7 @@ async def test_a_client_that_is_kicked_before_it_has_a_transport_is_told_so(
     connecting = asyncio.ensure_future(connect("127.0.0.1", tcp_port(port)))
     kicked: list[str] = []
     for _ in range(100_000):  # within a turn or two of the event loop
-        if kicked := bench.server.kick("sw", None):
+        if kicked := bench.server.kick("sw", None, "jane"):
             break
         await asyncio.sleep(0)
     client = await connecting

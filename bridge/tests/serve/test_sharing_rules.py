@@ -121,3 +121,47 @@ def test_thousands_of_watchers_cost_little() -> None:
     began = time.process_time()
     assert not any(made.may_write(who) for who in made.watchers)
     assert time.process_time() - began < 0.03
+
+
+@pytest.mark.parametrize(
+    ("rule", "most", "there", "replaced", "writers"),
+    [
+        ("exclusive", 1, "a", ("a",), ["new"]),
+        ("replace", 1, "a", ("a",), ["new"]),
+        ("observed", 3, "ab", (), ["new"]),
+        ("observed", 2, "ab", ("a",), ["new"]),
+        ("shared", 3, "ab", (), ["new", "a", "b"]),
+        ("shared", 2, "ab", ("a",), ["new", "b"]),
+    ],
+)
+@pytest.mark.parametrize("watched", [True, False])
+def test_who_takes_over_writes_at_once(
+    rule: str, most: int, there: str, replaced: tuple[str, ...], writers: list[str], watched: bool
+) -> None:
+    made = sharing(rule, most, *there)
+    if watched:
+        made.watch("new")
+    assert made.take("new") == replaced
+    for who in replaced:
+        made.leave(who)
+    assert [who for who in made.clients if made.may_write(who)] == writers
+    assert not made.watchers
+
+
+def test_who_takes_over_also_replaces_candidates_and_first_who_has_finished() -> None:
+    made = sharing("replace", 1, "a")
+    made.ask("b")
+    assert made.take("new") == ("a", "b")
+    made = sharing("shared", 2, "a", "b")
+    made.finish("b")
+    assert made.take("new") == ("b",)
+
+
+def test_a_watcher_writes_where_there_is_room() -> None:
+    made = sharing("exclusive", 1, "a")
+    made.watch("b")
+    assert made.write("b") is None
+    assert not made.may_write("b")
+    made.finish("a")
+    assert made.write("b") == ("a",)
+    assert made.may_write("b")

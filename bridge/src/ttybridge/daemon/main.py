@@ -12,6 +12,7 @@ from typing import Any
 
 from ttybridge import BUILD
 from ttybridge.daemon import control, earlier, metrics, systemd
+from ttybridge.daemon.commands import commands
 from ttybridge.daemon.limiter import Limiter
 from ttybridge.daemon.store import Store
 from ttybridge.model.config import Config, ConfigError
@@ -53,7 +54,7 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     left.forget()
     reloader = _Reloader(server, load)
     await reloader.exporter.move(config.metrics)
-    commands = await _answer_commands(server, reloader.status)
+    asked = await _answer_commands(server, reloader.status)
     background = [
         asyncio.create_task(systemd.keep_watchdog()),
         asyncio.create_task(reloader.reload_when_asked(reload)),
@@ -69,8 +70,8 @@ async def _run(config: Config, load: LoadConfig, wait_for_listeners: bool) -> in
     else:
         await server.stop()
     await reloader.exporter.leave()
-    if commands:
-        commands.close()
+    if asked:
+        asked.close()
     return 0
 
 
@@ -90,46 +91,12 @@ async def _leave(server: Server, store: Store) -> None:
 async def _answer_commands(
     server: Server, status: Callable[[], dict[str, Any]]
 ) -> asyncio.AbstractServer | None:
-    async def asked_status(_request: dict[str, Any], _by: str) -> dict[str, Any]:
-        return status()
-
-    async def kick(request: dict[str, Any], _by: str) -> dict[str, Any]:
-        return {"kicked": server.kick(str(request.get("port")), request.get("client"))}
-
-    async def release(request: dict[str, Any], by: str) -> dict[str, Any]:
-        seconds = request.get("seconds")
-        if type(seconds) is not int or seconds not in control.RELEASE_SECONDS:
-            raise control.CommandError(f"seconds: {seconds}: {control.RELEASE_SECONDS_WORDS}")
-        return {"released": str(await server.release(str(request.get("port")), seconds, by))}
-
-    async def reclaim(request: dict[str, Any], by: str) -> dict[str, Any]:
-        was_released, problem = await server.reclaim(str(request.get("port")), by)
-        return {"reclaimed": was_released, "problem": problem}
-
-    commands: control.Commands = {
-        "status": asked_status,
-        "kick": _of_a_port(kick),
-        "release": _of_a_port(release),
-        "reclaim": _of_a_port(reclaim),
-    }
     path = control.own_path()
     try:
-        return await control.serve(path, commands)
+        return await control.serve(path, commands(server, status))
     except OSError as error:
         log.warning("ttybridge status will not work: %s: %s", path, error.strerror or error)
         return None
-
-
-def _of_a_port(command: control.Command) -> control.Command:
-    """Return a command that says so if there is no such port."""
-
-    async def run(request: dict[str, Any], by: str) -> dict[str, Any]:
-        try:
-            return await command(request, by)
-        except KeyError as error:
-            raise control.CommandError(f"no port is named {error}: see ttybridge status") from None
-
-    return run
 
 
 class _Reloader:

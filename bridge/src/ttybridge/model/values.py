@@ -810,6 +810,17 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
 
 
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def duration(seconds: float) -> str:
+    """A time in its largest unit, such as `5 min`."""
+    for unit, length in _UNITS:
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return "0 s"
+
+
 def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 

@@ -1,6 +1,7 @@
-"""One TCP connection: it reads, writes and closes, and notices when its peer is dead.
+"""One connection: it reads, writes and closes, and notices when its peer is dead.
 
-A connection knows no port. It tells its owner what happens.
+A connection knows no port. It tells its owner what happens. Nearly all are TCP; a local program
+comes by a Unix socket, where the kernel says at once that it has gone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from ttybridge.net.doorstep import Doorstep
 from ttybridge.net.sockets import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
+    has_hung_up,
+    is_local,
     peer_name,
     set_keepalive,
     tcp_info,
@@ -62,8 +65,8 @@ class Owner(Protocol):
 class Connection(asyncio.Protocol):
     """The asyncio protocol of one connection; `keepalive` in seconds, 0 for none.
 
-    `name` is given for a connection of an earlier process: if the peer has left since, the kernel
-    does not know its address any more.
+    `name` is given for a connection of an earlier process (if the peer has left since, the kernel
+    does not know its address any more), and for one on a Unix socket, which has no address.
     """
 
     def __init__(self, owner: Owner, keepalive: int, name: str = "") -> None:
@@ -78,6 +81,8 @@ class Connection(asyncio.Protocol):
         """Tail of what was written; its last get_write_buffer_size() bytes are still here."""
         self._paused_for: set[str] = set()
         self._is_gone = False
+        self._is_local = False
+        """Whether it is a Unix socket."""
         self.name = name
         """Address and TCP port of the other side, as people write them."""
         self.is_open = False
@@ -127,7 +132,9 @@ class Connection(asyncio.Protocol):
         if isinstance(before, Doorstep):
             before.replay_to(self._transport)
             return
-        peer = transport.get_extra_info("peername")
+        sock = transport.get_extra_info("socket")
+        self._is_local = is_local(sock)
+        peer = None if self._is_local else transport.get_extra_info("peername")
         if not peer and not self.name:  # reset before it was admitted
             self._transport.abort()
             return
@@ -182,7 +189,7 @@ class Connection(asyncio.Protocol):
         self._tail += data
         if len(self._tail) > TAIL_SIZE:
             self._cut_tail()
-        if self._keepalive and not self._watch:
+        if self._keepalive and not self._watch and not self._is_local:
             self._check_later(2 * self._keepalive)
 
     def _cut_tail(self) -> None:
@@ -209,6 +216,8 @@ class Connection(asyncio.Protocol):
         sock = self.transport.get_extra_info("socket")
         if sock is None:  # TLS: it has ended, and `connection_lost` comes in the next turn
             return True
+        if self._is_local:
+            return blocked and has_hung_up(sock)
         tcp = tcp_info(sock)
         if tcp.state != TCP_ESTABLISHED:
             return tcp.state == TCP_CLOSE or blocked
@@ -216,6 +225,8 @@ class Connection(asyncio.Protocol):
 
     def change_keepalive(self, seconds: int) -> None:
         """Ask after so many seconds of silence from now on whether the peer is there; 0 = never."""
+        if self._is_local:
+            return
         self._keepalive = seconds
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
@@ -242,10 +253,10 @@ class Connection(asyncio.Protocol):
 
     # Closing.
 
-    def refuse(self, words: str) -> None:
-        """Tell the other side why it cannot stay, and close."""
+    def refuse(self, farewell: bytes) -> None:
+        """Send the reason why the other side cannot stay, and close."""
         self.is_open = False
-        self.transport.write(f"ttybridge: {words}\r\n".encode())
+        self.transport.write(farewell)
         if not self.transport.can_write_eof():  # TLS
             self.close()
             return

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import functools
 import os
 import resource
+import select
 import socket
 import struct
-import threading
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ttybridge.model.values import Listen, Remote
+from ttybridge.net.threads import in_thread
 
 # Seconds between two attempts: to open a listener while another program holds its TCP port, to
 # connect to a listener elsewhere, to accept clients without free file descriptors.
@@ -93,32 +92,15 @@ async def open_connection(remote: Remote) -> socket.socket:
 
 
 async def _resolve(remote: Remote) -> list[Any]:
-    """Return what getaddrinfo(3) says of a host.
+    """Return what getaddrinfo(3) says of a host."""
 
-    It runs in a thread of its own: a stop would wait for the event loop's executor, and so for a
-    silent name server.
-    """
-    loop = asyncio.get_running_loop()
-    found: asyncio.Future[list[Any]] = loop.create_future()
-
-    def look_up() -> None:
-        settle: Callable[[], None]
+    def look_up() -> list[Any]:
         try:
-            places = socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
-            settle = functools.partial(found.set_result, places)
-        except OSError as error:
-            settle = functools.partial(found.set_exception, error)
+            return socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
         except UnicodeError:
-            unknown = socket.gaierror(socket.EAI_NONAME, "this is not a valid host name")
-            settle = functools.partial(found.set_exception, unknown)
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(lambda: None if found.done() else settle())
+            raise socket.gaierror(socket.EAI_NONAME, "this is not a valid host name") from None
 
-    try:
-        threading.Thread(target=look_up, daemon=True).start()
-    except RuntimeError:
-        raise OSError("cannot start a thread: raise the unit's TasksMax=") from None
-    return await found
+    return await in_thread(look_up)
 
 
 def connect_words(error: OSError) -> str:
@@ -168,6 +150,18 @@ def tcp_info(sock: socket.socket) -> TcpInfo:
     (silent_for,) = struct.unpack_from("I", info, 56)  # in milliseconds
     # One unanswered window probe is normal; two mean that the peer is gone.
     return TcpInfo(state, unacknowledged > 0 or probes > 1, silent_for / 1000)
+
+
+def is_local(sock: Any) -> bool:
+    """Whether it is a Unix socket, not TCP."""
+    return getattr(sock, "family", None) == socket.AF_UNIX
+
+
+def has_hung_up(sock: Any) -> bool:
+    """Whether the program at the other end of a Unix socket has closed it."""
+    asked = select.poll()
+    asked.register(sock.fileno(), select.POLLRDHUP)
+    return bool(asked.poll(0))
 
 
 def peer_name(address: str, tcp_port: int) -> str:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from ttybridge.line import comport
 from ttybridge.line.comport import ComPort
 from ttybridge.line.write_queue import WriteQueue
+from ttybridge.model.people import Person
 from ttybridge.model.ports import Port
 from ttybridge.net.connection import Connection, PeerDeadError
-from ttybridge.protocol import rfc2217, telnet
+from ttybridge.protocol import console, rfc2217, telnet
 from ttybridge.serve.bounds import STEP
 from ttybridge.serve.entrance import Entrance
 from ttybridge.serve.inbox import Inbox
 from ttybridge.serve.session import (
+    Ask,
     ComPortOff,
     ComPortOn,
     Event,
+    Nonsense,
     Reply,
     com_port_words,
     session,
+    status_words,
 )
 from ttybridge.serve.state import ClientState
 
@@ -78,6 +83,15 @@ class Host(Protocol):
     def left(self, client: Client, error: Exception | None) -> None:
         """A client's connection has ended."""
 
+    def asks(self, client: Client, request: bytes) -> None:
+        """A person asks for something else than to write: a request of protocol/console.py."""
+
+    def status(self) -> dict[str, Any]:
+        """The port as `ttybridge status --json` shows it."""
+
+    def babbles(self, client: Client, words: str) -> None:
+        """A client does not speak its protocol, as `words` say."""
+
     def idle(self, client: Client) -> None:
         """A client is closed because nothing was sent or received."""
 
@@ -88,11 +102,26 @@ class Host(Protocol):
         """A client is too far behind, as `words` say."""
 
 
+@dataclass(frozen=True)
+class Visit:
+    """A person comes by `ttybridge console`: to write, only to watch, or to write at once.
+
+    `name` is the name of the client; `replay` is how many bytes of recent output to show, None for
+    as many as the port shows.
+    """
+
+    name: str
+    person: Person
+    watch: bool = False
+    take: bool = False
+    replay: int | None = None
+
+
 class Client:
     """One client: the owner of its connection (`Owner`), and a member of line control (`Member`).
 
     `state` is given for a client that was there before a restart; `on_gone` is called when its
-    connection has ended.
+    connection has ended. `visit` is given for a person who comes now.
     """
 
     def __init__(
@@ -101,6 +130,7 @@ class Client:
         entrance: Entrance,
         on_gone: Callable[[], None] = lambda: None,
         state: ClientState | None = None,
+        visit: Visit | None = None,
     ) -> None:
         self._host = host
         self.entrance = entrance
@@ -110,12 +140,18 @@ class Client:
         now = self._loop.time()
         self.state = state or ClientState(connected_at=now, active_at=now)
         self.state.entrance = entrance.at
+        self.visit = visit
+        """How a person wants to enter, None for every other client."""
+        if visit:
+            self.state.name, self.state.person = visit.name, visit.person
+            self.state.watches = visit.watch
         if self.state.watches is None:
             self.state.watches = entrance.watches
-        self.connection = Connection(
-            self, host.port.keepalive, self.state.name if self._resumes else ""
-        )
-        self.session = session(entrance.protocol, self.state.telnet)
+        if entrance.protocol == "console":
+            self.state.frames = self.state.frames or console.FrameState()
+        name = self.state.name if self._resumes or visit else ""
+        self.connection = Connection(self, host.port.keepalive, name)
+        self.session = session(entrance.protocol, self.state.telnet, self.state.frames)
         self._is_plain = self.session.is_plain
         self.state.telnet = self.session.state
         self.state.com_port = self.state.com_port or comport.ComPortState()
@@ -227,7 +263,7 @@ class Client:
         """Greet a new client: negotiate, show the banner and what the device said before."""
         self.put(self.session.start())
         if self.entrance.greeting:
-            self.put(self.session.encode(self.entrance.greeting.encode()))
+            self.put(self.session.banner(self.entrance.greeting))
         if replay:
             self.send(replay, self._loop.time())
 
@@ -253,8 +289,7 @@ class Client:
 
     def notice(self, words: str) -> None:
         """Tell a person what happens; raw clients and programs would take it for device output."""
-        if self.session.shows_text:
-            self.put(self.session.encode(f"\r\n[ttybridge: {words}]\r\n".encode()))
+        self.put(self.session.notice(words))
 
     def _close_if_too_slow(self) -> None:
         if not self.connection.is_open:
@@ -295,6 +330,12 @@ class Client:
                 self._host.send_break(self)
             case telnet.AreYouThere():
                 self._show_life()
+            case Ask(console.WHO):
+                self.put(status_words(self._host.status()))
+            case Ask(request):
+                self._host.asks(self, request)
+            case Nonsense(words):
+                self._host.babbles(self, words)
             case ComPortOn():
                 self._host.com_port.join(self)
                 self._host.noted()
@@ -334,6 +375,10 @@ class Client:
     def _drop_input(self) -> None:
         self._inbox.clear()
         self._host.com_port.leave(self)
+
+    def watch(self, on: bool) -> None:
+        """Only watch from now on, or no more."""
+        self.state.watches = on
 
     # Called by line control (`comport.Member`).
 
@@ -381,7 +426,7 @@ class Client:
 
     def refuse(self, words: str) -> None:
         """Tell a client that is not let in why, and close."""
-        self.connection.refuse(words)
+        self.connection.refuse(self.session.farewell(words))
 
     def dismiss(self, words: str) -> None:
         """Tell a client that was in why it cannot stay, and close; drop what is in its inbox."""
@@ -389,7 +434,7 @@ class Client:
         self._is_in = False
         if self._timer:
             self._timer.cancel()
-        self.connection.refuse(words)
+        self.connection.refuse(self.session.farewell(words))
 
     def close(self) -> None:
         """Take nothing more; close once everything is sent, or after GOODBYE_SECONDS."""

@@ -42,6 +42,9 @@ class ClientsHost(Protocol):
     def leaves_input(self, client: Client) -> None:
         """A client has left; some of what it has sent still goes out."""
 
+    def takes_back_input(self, client: Client) -> None:
+        """A client only watches from now on: nothing more of what it has sent goes out."""
+
     def drops_input(self, client: Client) -> None:
         """A client was replaced or kicked: nothing more of what it has sent goes out."""
 
@@ -103,13 +106,13 @@ class Clients:
 
     def has_room(self, entrance: Entrance) -> bool:
         """Whether a newcomer would not be refused."""
-        if self._is_closed or self._is_full(entrance) or self._host.refusal():
+        if self._is_closed or self._is_full(entrance, entrance.watches) or self._host.refusal():
             return False
         return entrance.watches or self._sharing.has_room
 
-    def _is_full(self, entrance: Entrance) -> bool:
+    def _is_full(self, entrance: Entrance, watches: bool) -> bool:
         """Whether an entrance has all its clients, whatever room the port has."""
-        if self._port.sharing in SINGLE_CLIENT_SHARING and not entrance.watches:
+        if self._port.sharing in SINGLE_CLIENT_SHARING and not watches:
             return False  # the sharing rule decides
         return len(self._present(entrance)) >= entrance.max_clients
 
@@ -132,11 +135,15 @@ class Clients:
         entrance = client.entrance
         if not entrance.lets_in(address_of(client.name)):  # no more: its handshake took a while
             return self._refuse(client, self._forbids(address_of(client.name)))
-        if self._is_full(entrance) or (self._sharing.is_full and not entrance.watches):
+        watches = client.only_watches
+        if self._is_full(entrance, watches) or (self._sharing.is_full and not watches):
             self._give_up_dead()
-        if self._is_full(entrance):
+        if self._is_full(entrance, watches):
             return self._refuse_in_favour_of(client, self._present(entrance))
-        if entrance.watches:
+        if client.visit and client.visit.take:
+            self.take_over(client)
+            return True
+        if watches:
             leave = self._finished_too_many(entrance)
             self._sharing.watch(client, leave)
             self._let_in(client, leave)
@@ -159,9 +166,17 @@ class Clients:
     def _let_in(self, client: Client, leave: tuple[Client, ...]) -> None:
         for other in leave:
             self._close_finished(other)
-        log.info("%s: client %s connected", self._port.name, client.name)
+        self._log_arrival(client)
         self._changed()
         self._host.greet(client)
+        self._tell_if_it_watches(client)
+
+    def _log_arrival(self, client: Client) -> None:
+        person = client.state.person
+        way = f" ({person.way})" if person and person.way else ""
+        log.info("%s: client %s%s connected", self._port.name, client.name, way)
+
+    def _tell_if_it_watches(self, client: Client) -> None:
         writer = self.writer
         if writer and writer is not client:
             client.notice(f"{self._port.name}: you watch {writer.name}, who writes")
@@ -193,11 +208,14 @@ class Clients:
                 client.connection.give_up()
 
     def _refuse_in_favour_of(self, client: Client, holders: Sequence[Client]) -> bool:
-        named = [self._held_since(other) for other in holders[:HOLDERS_NAMED]]
+        return self._refuse(client, self._in_use_by(holders))
+
+    def _in_use_by(self, holders: Sequence[Client]) -> str:
+        now = self._loop.time()
+        named = [other.state.presence(now) for other in holders[:HOLDERS_NAMED]]
         if len(holders) > HOLDERS_NAMED:
             named.append(f"{len(holders) - HOLDERS_NAMED} more")
-        held = " and ".join(named)
-        return self._refuse(client, f"port {self._port.name} is in use by {held}")
+        return f"port {self._port.name} is in use by {' and '.join(named)}"
 
     def _refuse(self, client: Client, words: str) -> bool:
         self._count_refusal(f"client {client.name}", words)
@@ -211,9 +229,6 @@ class Clients:
     def _count_refusal(self, who: str, words: str) -> None:
         self._counters.refused_clients += 1
         log.warning("%s: %s refused: %s", self._port.name, who, words)
-
-    def _held_since(self, client: Client) -> str:
-        return f"{client.name} (for {self._loop.time() - client.state.connected_at:.0f} s)"
 
     # First bytes.
 
@@ -245,12 +260,71 @@ class Clients:
         """Let a candidate replace the client that is in, and the older candidates."""
         others = self._sharing.replace(client)
         self._timers.pop(client).cancel()
+        self._replace(others, client)
+        self._changed()
+
+    def _replace(self, others: Sequence[Client], by: Client) -> None:
+        """Close clients in favour of another one; a person watches on."""
         for other in others:
-            log.info("%s: client %s replaced by %s", self._port.name, other.name, client.name)
-            other.notice(f"{self._port.name}: replaced by {client.name}")
+            log.info("%s: client %s replaced by %s", self._port.name, other.name, by.name)
+            if other.state.person and other in self.inside:
+                other.notice(f"{self._port.name}: {by.name} has taken over: you watch now")
+                self._let_watch(other)
+                self._host.takes_back_input(other)
+                continue
+            other.notice(f"{self._port.name}: replaced by {by.name}")
             other.displace()
             self._remove(other, replaced=True)
+
+    # A person asks to write, or to watch.
+
+    def take_over(self, client: Client) -> None:
+        """Let a client write at once, whoever writes now."""
+        before, is_new = self.writer, client not in self.all
+        others = self._sharing.take(client)
+        if client in self._timers:
+            self._timers.pop(client).cancel()
+        client.watch(False)
+        if is_new:
+            self._log_arrival(client)
+        self._replace(others, client)
         self._changed()
+        if is_new:
+            self._host.greet(client)
+        if before and before is not client and before in self.inside and not before.only_watches:
+            log.info("%s: client %s takes over from %s", self._port.name, client.name, before.name)
+            before.notice(f"{self._port.name}: {client.name} has taken over: you watch now")
+            self._host.takes_back_input(before)
+        client.notice(f"{self._port.name}: you write now")
+
+    def ask_to_write(self, client: Client) -> None:
+        """Let a client that watches write too, if there is room."""
+        if client.only_watches:
+            leave = self._sharing.write(client)
+            if leave is None:
+                held = self._in_use_by(self._sharing.active)
+                client.notice(f"{held}: take over to write")
+                return
+            for other in leave:
+                self._close_finished(other)
+            client.watch(False)
+            log.info("%s: client %s no longer only watches", self._port.name, client.name)
+            self._changed()
+        self._tell_whether_it_writes(client)
+
+    def only_watch(self, client: Client) -> None:
+        """Let a client watch from now on; who waits to write goes on."""
+        writer = self.writer
+        if not client.only_watches:
+            log.info("%s: client %s only watches now", self._port.name, client.name)
+            self._let_watch(client)
+            self._go_on_after(writer)
+        client.notice(f"{self._port.name}: you watch: nothing that you send is written")
+
+    def _let_watch(self, client: Client) -> None:
+        self._sharing.leave(client)
+        self._sharing.watch(client)
+        client.watch(True)
 
     def finished(self, client: Client) -> bool:
         """A client will send no more; return whether it stays for the answers."""
@@ -280,12 +354,13 @@ class Clients:
             log.info("%s: client %s left%s", self._port.name, client.name, reason)
         self._remove(client)
 
-    def kick(self, address: str | None) -> list[str]:
+    def kick(self, address: str | None, by: str) -> list[str]:
         """Close the client with an address, or all; return their addresses."""
         kicked = [client for client in self._here() if address in (None, client.name)]
         for client in kicked:
-            log.warning("%s: client %s closed by ttybridge kick", self._port.name, client.name)
-            client.notice(f"{self._port.name}: closed by the administrator")
+            name = self._port.name
+            log.warning("%s: client %s closed by %s (ttybridge kick)", name, client.name, by)
+            client.notice(f"{self._port.name}: closed by {by}")
             client.displace()
             self._remove(client, replaced=True)
         return [client.name for client in kicked]
@@ -432,9 +507,11 @@ class Clients:
         return [self._client_status(client) for client in self.all]
 
     def _client_status(self, client: Client) -> dict[str, Any]:
-        now, state = self._loop.time(), client.state
+        now, state, person = self._loop.time(), client.state, client.state.person
         return {
             "address": state.name,
+            "person": str(person) if person else None,
+            "way": person.way if person else None,
             "listener": client.entrance.at or None,
             "connected_for": round(now - state.connected_at, 1),
             "idle_for": round(now - state.active_at, 1),

@@ -1,4 +1,4 @@
-"""How a client comes to a port: by one of its listeners, or because the port dials it."""
+"""How a client comes to a port: by a listener, by a dialled connection, or from the host itself."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
-from ttybridge.model.ports import LINE_SETTINGS, Listener, Port
+from ttybridge.model.ports import LINE_SETTINGS, SEVERAL_CLIENTS, Listener, Port
 from ttybridge.model.values import Network, is_let_in
 from ttybridge.net.sockets import plain_address
+
+# What `at` is for those who come by `ttybridge console`.
+CONSOLE = "console"
 
 
 @dataclass(eq=False)
 class Entrance:
     """What holds for all clients that come this way; every value is filled in.
 
-    `at` is the listener's address, "" if the port dials. With `guarded`, a client that begins like
-    a web browser is closed. A reload changes the values for those who are there, too.
+    `at` is the listener's address, "" if the port dials, or CONSOLE. With `guarded`, a client that
+    begins like a web browser is closed. A reload changes the values for those who are there, too.
     """
 
     at: str
@@ -48,6 +51,13 @@ class Entrance:
         """Return the entrance of a port that dials: it chooses its client itself."""
         line = {name: getattr(port, name) for name in LINE_SETTINGS}
         return cls("", port.protocol, port.greeting, line, max_clients=port.max_clients)
+
+    @classmethod
+    def of_people(cls, port: Port) -> Entrance:
+        """Return the entrance of `ttybridge console`: some write, some watch."""
+        line = {name: getattr(port, name) for name in LINE_SETTINGS}
+        most = port.max_clients + SEVERAL_CLIENTS
+        return cls(CONSOLE, "console", port.greeting, line, max_clients=most)
 
     def become(self, other: Entrance) -> None:
         """Take over all values of another."""

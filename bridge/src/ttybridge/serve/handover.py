@@ -129,7 +129,7 @@ def small(served: ServedPort) -> PortState:
 
 def _small(state: ClientState) -> ClientState:
     agreed = state.telnet.agreed() if state.telnet else None
-    return dataclasses.replace(state, held=bytearray(), telnet=agreed)
+    return dataclasses.replace(state, held=bytearray(), telnet=agreed, frames=None)
 
 
 class Resumption:

@@ -18,6 +18,7 @@ from ttybridge.line.device import Device, DeviceError, DeviceLost
 from ttybridge.line.write_queue import WriteQueue
 from ttybridge.model.ports import LINE_SETTINGS, Log, Port
 from ttybridge.net.connection import GOODBYE_SECONDS
+from ttybridge.protocol import console
 from ttybridge.protocol.terminal import without_questions
 from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.client import Client
@@ -412,9 +413,15 @@ class ServedPort:
 
     def greet(self, client: Client) -> None:
         """Show a new client the banner, what the device said before, and what is wrong."""
-        client.greet(without_questions(self.replay.last(self.port.replay)) if self.replay else b"")
+        wanted = client.visit.replay if client.visit else None
+        client.greet(self._recent(self.port.replay if wanted is None else wanted))
         if self.problem:
             client.notice(f"{self.port.name}: no device: {self.problem}")
+
+    def _recent(self, size: int) -> bytes:
+        """The last bytes that the device has sent, at most `replay` of them."""
+        size = min(size, self.port.replay)
+        return without_questions(self.replay.last(size)) if self.replay and size else b""
 
     def changed(self) -> None:
         """The clients that are in have changed."""
@@ -433,6 +440,16 @@ class ServedPort:
     def leaves_input(self, client: Client) -> None:
         """A client has left; some of what it has sent still goes out."""
         self.departed.leave(client, client.state.received)
+
+    def takes_back_input(self, client: Client) -> None:
+        """A client only watches from now on: nothing more of what it has sent goes out."""
+        if dropped := self.queue.keep_first(client, 0):
+            log.warning(
+                "%s: %d bytes of client %s are dropped: it watches now",
+                self.port.name,
+                dropped,
+                client.name,
+            )
 
     def drops_input(self, client: Client) -> None:
         """A client was replaced or kicked: nothing more of what it has sent goes out."""
@@ -457,15 +474,32 @@ class ServedPort:
         """A client is so many bytes behind, or no more."""
         self._bounds.behind.note(client, size)
 
+    def asks(self, client: Client, request: bytes) -> None:
+        """A person asks for something; what a later version may ask is ignored."""
+        match request:
+            case console.TAKE_OVER:
+                self.clients.take_over(client)
+            case console.WATCH:
+                self.clients.only_watch(client)
+            case console.WRITE:
+                self.clients.ask_to_write(client)
+            case console.AGAIN:
+                client.send(self._recent(self.port.replay), self._loop.time())
+
+    def babbles(self, client: Client, words: str) -> None:
+        """A client does not speak its protocol."""
+        log.warning("%s: client %s closed: it sent %s", self.port.name, client.name, words)
+        client.abort()
+
     def too_slow(self, client: Client, words: str) -> None:
         """A client is too far behind, as `words` say."""
         self.state.counters.closed_slow_clients += 1
         log.warning("%s: client %s closed: %s", self.port.name, client.name, words)
         client.abort()
 
-    def kick(self, address: str | None) -> list[str]:
+    def kick(self, address: str | None, by: str) -> list[str]:
         """Close the client with an address, or all; return their addresses."""
-        kicked = self.clients.kick(address)
+        kicked = self.clients.kick(address, by)
         if address is None:
             self.departed.drop(self.queue.departed(), "ttybridge kick")
         return kicked

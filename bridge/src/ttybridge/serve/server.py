@@ -8,7 +8,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from ttybridge.model.people import Person
 from ttybridge.model.ports import Port
+from ttybridge.net.connection import Connection
 from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.handover import Inheritance, freeze
@@ -142,9 +144,20 @@ class Server:
         self._services.pop(service.served.port.name, None)  # a stop overtakes a reload
         log.info("%s: no longer served", service.served.port.name)
 
-    def kick(self, port_name: str, client: str | None) -> list[str]:
+    def visit(
+        self, port_name: str, person: Person, watch: bool, take: bool, replay: int | None
+    ) -> tuple[Connection, dict[str, Any]]:
+        """Return the connection of a person who comes now, and what the port was before.
+
+        `KeyError`: unknown port. `Busy`: nobody can come in now.
+        """
+        service = self._services[port_name]
+        connection = service.people.visit(person, watch, take, replay)
+        return connection, service.status()
+
+    def kick(self, port_name: str, client: str | None, by: str) -> list[str]:
         """Close a client of a port, or all; return their addresses. `KeyError`: unknown port."""
-        return self._services[port_name].served.kick(client)
+        return self._services[port_name].served.kick(client, by)
 
     async def release(self, port_name: str, seconds: float, by: str) -> Release:
         """Give a port's device to another program for a while. `KeyError`: unknown port."""

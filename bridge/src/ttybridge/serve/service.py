@@ -12,8 +12,10 @@ from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve import handover
 from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.client import Client
+from ttybridge.serve.entrance import CONSOLE
 from ttybridge.serve.keeper import Keeper, Store
 from ttybridge.serve.listeners import Dialer, Endpoint, Listener
+from ttybridge.serve.people import People
 from ttybridge.serve.port import ServedPort
 from ttybridge.serve.state import ClientState, PortState
 
@@ -29,6 +31,7 @@ class Service:
         self.served = ServedPort(port, bounds, Keeper(store))
         self._urgent = urgent
         self.endpoints: list[Endpoint] = []
+        self.people = People(self.served, urgent)
         self._new: list[Endpoint] = []
         """Those that are not started yet."""
         self._is_kept = False
@@ -101,7 +104,7 @@ class Service:
         gone = closed(self.served.port, port).listeners
         leaving = [each for each in self.endpoints if each.entrance.at in gone]
         self.endpoints = [each for each in self.endpoints if each not in leaving]
-        for endpoint in self.endpoints:
+        for endpoint in (*self.endpoints, self.people):
             endpoint.change(port)
         self.served.change(port)
         self._complete()
@@ -112,7 +115,7 @@ class Service:
 
     async def stop(self) -> None:
         """Close endpoints, clients and device."""
-        for endpoint in self.endpoints:
+        for endpoint in (*self.endpoints, self.people):
             await endpoint.stop()
         await self.served.stop()
         self.served.keeper.end()
@@ -124,7 +127,7 @@ class Service:
 
     async def settle(self) -> None:
         """Let no more clients connect; finish what is under way."""
-        for endpoint in self.endpoints:
+        for endpoint in (*self.endpoints, self.people):
             await endpoint.settle()
         await handover.settle(self.served)
 
@@ -156,6 +159,8 @@ class Service:
 
     def _endpoint_of(self, client: ClientState) -> Endpoint:
         """The endpoint that a client came by; the first where an earlier version does not say."""
+        if client.entrance == CONSOLE:
+            return self.people
         same = (each for each in self.endpoints if each.entrance.at == client.entrance)
         return next(same, self.endpoints[0])
 

@@ -136,6 +136,26 @@ class Sharing(Generic[Who]):
         self.clients.append(who)
         return others
 
+    def write(self, who: Who) -> tuple[Who, ...] | None:
+        """Let a watcher in as the others are; return those that make room, None if it is full."""
+        if self.is_full:
+            return None
+        leave = self.make_room()
+        self.watchers.pop(who, None)
+        self.clients.append(who)
+        return leave
+
+    def take(self, who: Who) -> tuple[Who, ...]:
+        """Let a client write at once, whoever does now; return those it replaces, for `leave`."""
+        self.watchers.pop(who, None)
+        for members in (self.clients, self.waiting):
+            if who in members:
+                members.remove(who)
+        others = sorted(self.clients, key=lambda other: other not in self._finished)
+        too_many = max(0, len(others) + 1 - self._max_clients)
+        self.clients.insert(0, who)
+        return (*others[:too_many], *self.waiting)
+
     def finish(self, who: Who) -> None:
         """A client will send no more; it no longer keeps others out."""
         self._finished.add(who)

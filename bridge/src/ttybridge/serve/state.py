@@ -11,7 +11,9 @@ from typing import Any
 
 from ttybridge.line import capture, comport, write_queue
 from ttybridge.line.device import Line
-from ttybridge.protocol import telnet
+from ttybridge.model.people import Person
+from ttybridge.model.values import duration
+from ttybridge.protocol import console, telnet
 
 
 @dataclass
@@ -28,7 +30,9 @@ class ClientState:
     connected_at: float = 0.0
     active_at: float = 0.0
     name: str = "?"
-    """Its address."""
+    """Its address; of a person's session the account and a number, such as `jane:1`."""
+    person: Person | None = None
+    """Who has come by `ttybridge console`."""
     received: int = 0
     sent: int = 0
     watches: bool | None = None
@@ -42,6 +46,13 @@ class ClientState:
     """What the device said since then: it waits."""
     telnet: telnet.TelnetState | None = None
     com_port: comport.ComPortState | None = None
+    frames: console.FrameState | None = None
+
+    def presence(self, now: float) -> str:
+        """Who it is and for how long it has been there, for people; `now` is CLOCK_MONOTONIC."""
+        lasts = f"for {duration(now - self.connected_at)}"
+        way = self.person.way if self.person else ""
+        return f"{self.name} ({way}, {lasts})" if way else f"{self.name} ({lasts})"
 
 
 @dataclass

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ttybridge.model.ports import about
-from ttybridge.model.values import all_printable
+from ttybridge.model.values import all_printable, duration
 from ttybridge.setup.table import table
 
 FORMAT = 1
 HEAD = ("HOST", "PORT", "LISTEN", "DEVICE", "CLIENTS", "ENGINE", "ABOUT", "STATE")
 
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 # What a shell says of a program that is not there.
 _NO_SUCH_PROGRAM = (126, 127)
 
@@ -139,17 +138,9 @@ def _rows(host: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _shown(client: dict[str, Any]) -> str:
     """A client with how long it is there, and where it only waits or watches."""
-    words = [] if client["connected_for"] is None else [_duration(client["connected_for"])]
+    words = [] if client["connected_for"] is None else [duration(client["connected_for"])]
     words += ["waits"] if client["waits"] else [] if client["writes"] else ["watches"]
     return f"{client['address']} ({', '.join(words)})" if words else str(client["address"])
-
-
-def _duration(seconds: float) -> str:
-    """A time in its largest unit, such as `5 min`."""
-    for unit, length in _UNITS:
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
-    return "0 s"
 
 
 def _builds(hosts: list[dict[str, Any]]) -> Iterator[str]:
