@@ -29,7 +29,7 @@ async def test_a_person_talks_to_a_device_and_quits(adapter: Adapter, daemon: St
         await person.sees(b"\x1b[31mProceed?\xff\r\n")
         client = (await process.port())["clients"][0]
         assert client["address"] == "root:1"
-        assert (client["person"], client["way"], client["writes"]) == ("root", "", True)
+        assert (client["person"], client["by"], client["writes"]) == ("root", "", True)
         person.types("\x1dq")
         assert await person.ends() == 0
         assert person.settings == person.before

@@ -26,6 +26,7 @@ from ttybridge.model.values import (
     Switch,
     Table,
     Tags,
+    Users,
     has_writable_default,
 )
 from ttybridge.setup.inventory import FACTS, SETTINGS
@@ -101,7 +102,7 @@ def documented(model: type, schema: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(kind, Choice | Switch | Table):
             option["description"].append(sentence(f"write {field.metadata['kind'].allowed}"))
         option["type"] = type_of(kind)
-        if isinstance(kind, Networks | Tags):
+        if isinstance(kind, Networks | Tags | Users):
             option["elements"] = "str"
         if isinstance(kind, Choice):
             option["choices"] = list(kind.options)
@@ -124,7 +125,7 @@ def type_of(kind: Kind) -> str:
     if isinstance(kind, Listeners):
         return "raw"  # One listener, or a list of them.
     types: dict[type, str] = {Table: "dict", Switch: "bool", Integer: "int"}
-    types |= {Networks: "list", Tags: "list", StopBits: "float"}
+    types |= {Networks: "list", Tags: "list", Users: "list", StopBits: "float"}
     return types.get(type(kind), "str")
 
 

@@ -97,6 +97,8 @@ VALUES: dict[str, list[Any]] = {
     "max_clients": [1, 0, 1025],
     "allow": [[], ["192.0.2.0/24", "2001:db8::/32", "::1"], "192.0.2.0/24", ["lab"], [192], None]
     + [["fe80::1%eth0"]],
+    "users": [[], ["tech1", "@netops"], ["@domain users"], "tech1", ["@"], ["a b "], ["a", "a"]]
+    + [[1], ["a:b"], ["EXAMPLE\\jane"], ["x" * 129]],
     "tls": ["off", False, True, {"certificate": "/a"}, {"certificate": "tls/a.pem", "key": "/b"}]
     + [{"certificate": "/a", "key": "../b", "client_ca": "/c"}, {"certificate": "/a", "key": "/b/"}]
     + [{"certificate": "/a", "key": "/b", "cert": "/c"}],
@@ -166,6 +168,7 @@ def test_it_takes_what_the_port_map_takes(key: str, value: object) -> None:
         {"speed": 9600},
         {"engine": "ser2net", "tls": {"certificate": "/a", "key": "/b"}},
         {"engine": "ser2net", "half_close_timeout": 1},
+        {"engine": "ser2net", "users": ["tech1"]},
         {"engine": "ser2net", "keepalive": 60},
         {"engine": "ser2net", "dtr": False},
         {"engine": "ser2net", "stopbits": 1.5},
@@ -187,6 +190,12 @@ def test_it_refuses_what_cannot_stand_together(keys: dict[str, Any]) -> None:
 def test_it_misses_what_is_required(missing: str) -> None:
     written = {key: value for key, value in GOOD.items() if key != missing}
     assert faults({"serial_ports": [written]})
+
+
+def test_a_port_may_have_users_and_no_tcp_side() -> None:
+    without = {key: value for key, value in GOOD.items() if key != "listen"}
+    assert faults({"serial_ports": [{**without, "users": ["tech1"]}]}) == []
+    assert faults({"serial_ports": [{**without, "users": []}]})
 
 
 def test_defaults_hold_no_identity() -> None:

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from ttybridge import BUILD
 from ttybridge.daemon import control
 from ttybridge.line.lock import Holder, program_of, who_has_open
-from ttybridge.model import config
+from ttybridge.model import config, people
 from ttybridge.model.ports import about
 from ttybridge.model.values import Listen, duration, printable
 from ttybridge.setup.table import table
@@ -396,7 +396,8 @@ def _endpoint(port: dict[str, Any]) -> str:
 def _client(port: dict[str, Any], client: dict[str, Any]) -> str:
     notes = []
     if client.get("person"):
-        notes += [client["way"]] if client["way"] else []
+        way = people.way(client["by"], client["from"])
+        notes += [way] if way else []
         notes.append(f"for {duration(client['connected_for'])}")
     if client.get("waits"):
         notes.append("waits")

@@ -16,6 +16,7 @@ from typing import Any
 from ttybridge import terminal
 from ttybridge.chooser import Item, choose
 from ttybridge.daemon import control
+from ttybridge.model import people
 from ttybridge.model.ports import about
 from ttybridge.model.values import duration, printable
 from ttybridge.protocol import console as frames
@@ -257,7 +258,8 @@ def _line_words(line: dict[str, Any]) -> str:
 
 def _client_words(client: dict[str, Any]) -> str:
     does = "waits" if client["waits"] else "writes" if client["writes"] else "watches"
-    way = f", {client['way']}" if client.get("way") else ""
+    how = people.way(client["by"], client["from"]) if client["person"] else ""
+    way = f", {how}" if how else ""
     return f"{client['address']}{way}, for {duration(client['connected_for'])}: {does}"
 
 

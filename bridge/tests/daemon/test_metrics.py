@@ -43,7 +43,7 @@ PORT = {
     "name": "sw",
     "listening": True,
     "device": {"path": "/dev/ttyUSB0", "present": False, "problem": "it went away"},
-    "clients": [{"address": "192.0.2.1:1"}, {"address": "192.0.2.1:2"}],
+    "clients": [{"address": "192.0.2.1:1"}, {"address": "jane:1", "person": "jane", "by": "ssh"}],
     "counters": {
         "from_device": 2**40 + 1,
         "to_device": 7,
@@ -129,6 +129,21 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+CLIENT = {"address": "192.0.2.7:1", "person": None}
+
+
+async def test_the_metrics_name_people(make_port: MakePort, serve: Serve) -> None:
+    bench = await serve(make_port())
+    client = {**CLIENT, "person": "jane", "by": "ssh"}
+    port = {**bench.status(), "clients": [client, client, {**client, "by": ""}, CLIENT]}
+    async with metrics_of(lambda: {"ports": [port]}) as number:
+        (family,) = [one for one in await page(number) if one.name == "ttybridge_people"]
+    assert {(one.labels["user"], one.labels["by"]): one.value for one in family.samples} == {
+        ("jane", "ssh"): 2,
+        ("jane", "local"): 1,
+    }
+
+
 async def test_the_metrics_of_a_port_in_use(
     adapter: Adapter, make_port: MakePort, serve: Serve
 ) -> None:
@@ -176,6 +191,7 @@ async def test_a_page_has_everything_once() -> None:
         ("ttybridge_refused_clients_total", "sw", ""): 4,
         ("ttybridge_closed_slow_clients_total", "sw", ""): 5,
         ("ttybridge_log_lost_bytes_total", "sw", ""): 8,
+        ("ttybridge_people", "sw", ""): 1,
         ("ttybridge_line_errors_total", "sw", "overrun"): 1,
         ("ttybridge_line_errors_total", "sw", "frame"): 2,
         ("ttybridge_line_errors_total", "sw", "parity"): 3,
@@ -204,7 +220,7 @@ async def test_what_a_port_does_not_have_is_left_out(port: dict[str, Any]) -> No
     async with metrics_of(lambda: {"ports": [port, {**PORT, "name": "other"}]}) as number:
         found = await scrape(number)
     assert {name for _, name, _ in found} == {"other"}
-    assert len(found) == 14
+    assert len(found) == 15
 
 
 @in_each_loop
@@ -214,7 +230,7 @@ async def test_names_of_ports_come_back_as_they_are() -> None:
     async with metrics_of(lambda: {"ports": ports}) as number:
         found = await scrape(number)
     assert {name for _, name, _ in found} == set(names)
-    assert len(found) == 14 * len(names)
+    assert len(found) == 15 * len(names)
 
 
 @in_each_loop

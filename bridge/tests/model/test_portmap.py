@@ -64,12 +64,13 @@ TAGS = (
     "write a list such as [lab, rack-1], of at most 16 texts, each of one line, without a comma, "
     "at most 64 characters"
 )
+USERS = 'write a list of users and @groups of the host, such as [tech1, "@netops"]'
 NETWORKS = "write a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
 KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
-    "max_clients, allow, tls, guard, idle_timeout, away, half_close_timeout, keepalive, replay, "
-    "log, banner, probe, description, location, tags"
+    "max_clients, allow, users, tls, guard, idle_timeout, away, half_close_timeout, keepalive, "
+    "replay, log, banner, probe, description, location, tags"
 )
 
 # What is written over a good entry, and what is said of it, in full.
@@ -346,6 +347,15 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         ("location: 12: YAML read it as a number: write it in quotes"),
     ),
     ({"location": "x" * 101}, (f"location: '{'x' * 76}...: " + ONE_LINE.format(100))),
+    ({"users": "tech1"}, ("users: 'tech1': " + USERS)),
+    ({"users": ["@"]}, ("users: ['@']: " + USERS)),
+    ({"users": ["a:b"]}, ("users: ['a:b']: " + USERS)),
+    ({"users": ["tech1 "]}, ("users: ['tech1 ']: " + USERS)),
+    ({"users": ["a", "a"]}, ("users: ['a', 'a']: 'a' is there twice: write it once")),
+    (
+        {"users": ["tech1"], "engine": "ser2net"},
+        ("users: ['tech1']: engine ser2net cannot honour it: write engine: bridge, or users: []"),
+    ),
     ({"tags": "lab"}, ("tags: 'lab': " + TAGS)),
     ({"tags": ["a,b"]}, ("tags: ['a,b']: " + TAGS)),
     ({"tags": [" a"]}, ("tags: [' a']: " + TAGS)),
@@ -537,6 +547,12 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({}, "banner", ""),
         ({}, "probe", None),
         ({}, "connect", None),
+        ({}, "users", ()),
+        (
+            {"users": ["tech1", "@netops", "EXAMPLE\\jane", "@domain users", "j@example.org"]},
+            "users",
+            ("tech1", "@netops", "EXAMPLE\\jane", "@domain users", "j@example.org"),
+        ),
         ({"connect": "pc.example.org:1"}, "listen", ()),
         ({"connect": "pc.example.org:1"}, "endpoint", "-> pc.example.org:1"),
         ({"connect": "pc.example.org:1"}, "connect", Remote("pc.example.org", 1)),
@@ -594,11 +610,24 @@ def test_what_is_written_has_one_normal_form(
     assert getattr(port, key) == value
 
 
+@pytest.mark.parametrize("common", [None, {"users": ["@netops"]}])
+def test_a_port_may_have_users_and_no_tcp_side(common: dict[str, Any] | None) -> None:
+    written = {key: value for key, value in GOOD.items() if key != "listen"}
+    own = {} if common else {"users": ["@netops"]}
+    (port,) = parse_portmap([{**written, **own, "sharing": "shared"}], common)
+    assert (port.users, port.listeners, port.endpoint) == (("@netops",), (), "console")
+    listens = "it is for a port that listens: leave it out, or write listen"
+    wrong = {**written, "users": ["tech1"], "allow": ["192.0.2.0/24"]}
+    assert said_of([wrong]) == [f"allow: ['192.0.2.0/24']: {listens}"]
+    assert said_of([{**written, "users": []}]) != []
+
+
 def test_a_missing_key_is_named() -> None:
     assert said_of([{}]) == [
         f"port number 1: name: missing: {NAME}",
         "port number 1: listen: missing: "
-        f"write listen ({LISTEN}) or connect ({REMOTE.removeprefix('write ')})",
+        f"write listen ({LISTEN}), connect ({REMOTE.removeprefix('write ')}) "
+        "or users (for a port without a TCP side)",
         "port number 1: usb: missing: write usb (what the adapter is) or device (a path)",
     ]
 
@@ -1079,6 +1108,9 @@ every_port = st.fixed_dictionaries(
         "max_clients": st.integers(1, 1024),
         "allow": st.lists(networks, max_size=3).map(tuple),
         "tls": st.none() | st.builds(Tls, tls_files, tls_files, st.none() | tls_files),
+        "users": st.lists(
+            st.from_regex(r"@?[a-z_][a-z0-9_-]{0,8}", fullmatch=True), max_size=3, unique=True
+        ).map(tuple),
         "guard": st.booleans(),
         "idle_timeout": st.integers(0, 31_536_000),
         "away": st.sampled_from(["keep", "refuse", "drop"]),

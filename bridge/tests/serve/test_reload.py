@@ -30,9 +30,11 @@ from rfc2217_client import Rfc2217Client, baudrate
 from simtty import DTR, RTS, Uart
 from ttybridge.line import capture
 from ttybridge.model.check import parse_portmap
+from ttybridge.model.people import Person
 from ttybridge.model.ports import Port
 from ttybridge.model.values import Listeners, OffOr, Table, keys_of
 from ttybridge.serve.client import Client
+from ttybridge.serve.people import Refused
 
 
 def touches(model: type = Port, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -403,6 +405,15 @@ async def wants_a_certificate(scene: Scene) -> None:
     await scene.bench.has_refused(1)
 
 
+async def lets_in_only_jane(scene: Scene) -> None:
+    """Of people; whoever comes by TCP is not asked."""
+    jane, joe = Person("jane"), Person("joe", ["dialout"])
+    assert scene.bench.server.visit("sw", jane, True, False, None)
+    with pytest.raises(Refused, match="joe may not use port sw: jane may"):
+        scene.bench.server.visit("sw", joe, True, False, None)
+    await lets_in_there(scene)
+
+
 async def is_for_verify(scene: Scene) -> None:
     """The daemon does not use it."""
 
@@ -465,6 +476,7 @@ CHANGES = {
     "sharing": Change({}, {"sharing": "exclusive"}, refuses_one_more),
     "max_clients": Change({}, {"max_clients": 1}, refuses_one_more),
     "allow": Change({}, {"allow": ["127.0.0.1"]}, refuses_others),
+    "users": Change({}, {"users": ["jane"]}, lets_in_only_jane),
     "tls": Change({}, tls(), lets_in_there, closes=("raw", "telnet")),
     "tls.certificate": own_tls(shows_the_other_certificate, certificate="other.pem"),
     "tls.key": own_tls(reads_the_other_key, key="copy.key"),

@@ -13,7 +13,8 @@ from ttybridge.setup import fleet_status
 
 def client(address: str, **keys: Any) -> dict[str, Any]:
     common = {"listener": "10001", "connected_for": 5.4, "writes": True, "waits": False}
-    return {"address": address, **common, **keys}
+    person = {"person": None, "by": None, "from": None}
+    return {"address": address, **common, **person, **keys}
 
 
 def port(name: str, *clients: dict[str, Any], **keys: Any) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def test_all_ports_of_all_hosts_are_one_table() -> None:
                 client("192.0.2.1:1", connected_for=7500),
                 client("192.0.2.2:2", writes=False),
                 client("192.0.2.3:3", waits=True, writes=False, connected_for=90),
+                client("jane:1", **{"person": "jane", "by": "ssh", "from": "192.0.2.4"}),
                 description="Core switch",
                 location="rack 1",
                 tags=["lab"],
@@ -80,7 +82,8 @@ def test_all_ports_of_all_hosts_are_one_table() -> None:
         ),
         two=answer(ser2net=SER2NET),
     )
-    clients = "192.0.2.1:1 (2 h), 192.0.2.2:2 (5 s, watches), 192.0.2.3:3 (1 min, waits)"
+    clients = "192.0.2.1:1 (2 h), 192.0.2.2:2 (5 s, watches), 192.0.2.3:3 (1 min, waits), "
+    clients += "jane:1 (by ssh from 192.0.2.4, 5 s)"
     lost = "ser2net does not listen; /dev/ttyUSB9 does not exist"
     switch, c = "/dev/serial/by-name/a", "/dev/serial/by-name/c"
     core = "Core switch (rack 1) [lab]"

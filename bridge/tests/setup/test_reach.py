@@ -50,6 +50,11 @@ TLS = {"certificate": "/etc/ssl/certs/pi.pem", "key": "/etc/ssl/private/pi.key"}
                 "    TLS, at 192.0.2.11:10001: docs/clients.md#tls    # to watch only",
             ],
         ),
+        ({"users": ["tech1"]}, ["sw  ttybridge console sw    # on this machine"]),
+        (
+            {"listen": 9999, "protocol": "telnet", "users": ["tech1"]},
+            ["sw  telnet 192.0.2.11 9999", "    ttybridge console sw    # on this machine"],
+        ),
         ({"connect": "pc.example.org:9"}, ["sw  connects to pc.example.org:9 itself"]),
     ],
 )

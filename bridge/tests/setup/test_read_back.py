@@ -73,6 +73,7 @@ def port(*listeners: dict[str, Any], **keys: Any) -> dict[str, Any]:
         "endpoint": ", ".join(each["at"] for each in listeners),
         "path": "/dev/null",
         "probe": None,
+        "connect": None,
         **keys,
     }
 
@@ -411,9 +412,17 @@ def test_an_answer_that_speaks_of_use_is_no_refusal(device: Any) -> None:
     assert "answered 'address in use', not 'login:'" in said
 
 
+def test_a_port_for_users_only_has_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_back, "check_device", lambda path: None)
+    people = port(endpoint="console", users=["tech1"])
+    assert read_back.check_port(people, UNIT, [], None, BRIDGE, [people]) == "for users only"
+    found = read_back.check_port(people, UNIT, [], 5, BRIDGE, [people])
+    assert found == "for users only, device is there"
+
+
 def test_a_port_that_connects_has_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_back, "check_device", lambda path: None)
-    connecting = port(endpoint="-> pc:1")
+    connecting = port(endpoint="-> pc:1", connect={"host": "pc", "port": 1})
     assert read_back.check_port(connecting, UNIT, [], None, BRIDGE, [connecting]) == "connects"
     found = read_back.check_port(connecting, UNIT, [], 5, BRIDGE, [connecting])
     assert found == "connected, device is there"

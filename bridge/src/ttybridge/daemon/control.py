@@ -17,6 +17,7 @@ from ttybridge.daemon.people import person_of
 from ttybridge.model.people import Person
 from ttybridge.net.attach import attach, user_of
 from ttybridge.net.connection import Connection
+from ttybridge.net.sockets import is_reserved
 
 NAME = "control.sock"
 SYSTEM_DIRECTORY = Path("/run/ttybridge")
@@ -84,7 +85,7 @@ async def serve(path: Path, commands: Commands) -> asyncio.Server:
 
 
 def _bind(path: Path) -> socket.socket:
-    path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
         if other.connect_ex(str(path)) == 0:
             raise OSError(errno.EADDRINUSE, "another ttybridge answers there")
@@ -92,7 +93,7 @@ def _bind(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(str(path))
-        path.chmod(0o660)
+        path.chmod(0o666)  # `commands.py` decides who may do what
     except OSError:
         sock.close()
         raise
@@ -121,15 +122,24 @@ class _Conversation(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has connected."""
         self._transport = cast("asyncio.Transport", transport)
-        self._uid = user_of(transport.get_extra_info("socket"))
+        sock = transport.get_extra_info("socket")
+        self._uid = user_of(sock)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(ANSWER_SECONDS, self._transport.abort)
-        if self._desk.asking[self._uid] >= ASKED_AT_ONCE:
+        if words := self._why_not_now(sock.fileno()):
             self._asked = True
-            self._say({"error": "too many requests at once: try again"})
+            self._say({"error": words})
             return
         self._has_place = True
         self._desk.asking[self._uid] += 1
+
+    def _why_not_now(self, descriptor: int) -> str | None:
+        """Return why a request cannot be taken, in words; None if it can."""
+        if self._desk.asking[self._uid] >= ASKED_AT_ONCE:
+            return "too many requests at once: try again"
+        if self._uid not in (0, os.geteuid()) and is_reserved(descriptor):
+            return "the daemon has no room for more connections (LimitNOFILE=): try again"
+        return None
 
     def data_received(self, data: bytes) -> None:
         """More of a request has come, or of what follows it."""

@@ -12,10 +12,11 @@ from typing import Any
 
 from ttybridge import BUILD
 from ttybridge.daemon import control, earlier, metrics, systemd
-from ttybridge.daemon.commands import commands
+from ttybridge.daemon.commands import Status, commands
 from ttybridge.daemon.limiter import Limiter
 from ttybridge.daemon.store import Store
 from ttybridge.model.config import Config, ConfigError
+from ttybridge.model.people import Person
 from ttybridge.serve.server import ListenError, Server
 
 log = logging.getLogger(__name__)
@@ -88,9 +89,7 @@ async def _leave(server: Server, store: Store) -> None:
     server.abandon()
 
 
-async def _answer_commands(
-    server: Server, status: Callable[[], dict[str, Any]]
-) -> asyncio.AbstractServer | None:
+async def _answer_commands(server: Server, status: Status) -> asyncio.AbstractServer | None:
     path = control.own_path()
     try:
         return await control.serve(path, commands(server, status))
@@ -108,11 +107,11 @@ class _Reloader:
         self._problem: str | None = None
         self.exporter = metrics.Exporter(server.status)
 
-    def status(self) -> dict[str, Any]:
-        """Everything that `ttybridge status --json` shows."""
+    def status(self, person: Person | None = None) -> dict[str, Any]:
+        """Everything that `ttybridge status --json` shows to a person; else to administrators."""
         return {
             "version": BUILD,
-            **self._server.status(),
+            **self._server.status(person),
             "metrics": self.exporter.status(),
             "reload_problem": self._problem,
         }

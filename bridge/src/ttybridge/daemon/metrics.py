@@ -7,6 +7,7 @@ import functools
 import importlib
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -242,6 +243,16 @@ def _page(status: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
                     if value is not None:
                         family.add_metric([port["name"]], value)
                 yield family
+            sessions = GaugeMetricFamily(
+                "ttybridge_people",
+                "Sessions of people by `ttybridge console`: the account, and how it has come "
+                "(local, ssh).",
+                labels=["port", "user", "by"],
+            )
+            for port in ports:
+                for (user, by), count in _people(port).items():
+                    sessions.add_metric([port["name"], user, by], count)
+            yield sessions
             errors = CounterMetricFamily(
                 "ttybridge_line_errors_total",
                 "What the driver of the serial device counted: characters that were read too late "
@@ -257,6 +268,12 @@ def _page(status: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
     registry = CollectorRegistry()
     registry.register(Status())
     return functools.partial(generate_latest, registry)
+
+
+def _people(port: dict[str, Any]) -> Counter[tuple[str, str]]:
+    """How many sessions each person has at a port, by the way that it has come."""
+    came = [one for one in port.get("clients") or () if one.get("person")]
+    return Counter((one["person"], one["by"] or "local") for one in came)
 
 
 def _number(read: Callable[[dict[str, Any]], Any], port: dict[str, Any]) -> float | None:

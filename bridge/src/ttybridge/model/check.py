@@ -50,6 +50,8 @@ _ABSENT = object()
 
 # Other tools' words for our keys, for the hint at an unknown key.
 _SYNONYMS = {
+    "user": "users",
+    "groups": "users",
     "speed": "baudrate",
     "databits": "bytesize",
     "data_bits": "bytesize",
@@ -244,8 +246,12 @@ def _parse_entry(
     values = _parse_keys(entry, place, faults)
     if "name" not in entry:
         faults.append(Fault(place, "name", f"missing: write {KEYS['name'].allowed}"))
-    if "listen" not in entry and "connect" not in entry:
-        one = f"listen ({ListenAddress.allowed}) or connect ({KEYS['connect'].allowed})"
+    users = entry.get("users", common.get("users"))
+    if "listen" not in entry and "connect" not in entry and not users:
+        one = (
+            f"listen ({ListenAddress.allowed}), connect ({KEYS['connect'].allowed}) "
+            "or users (for a port without a TCP side)"
+        )
         faults.append(Fault(place, "listen", f"missing: write {one}"))
     if "listen" in entry and "connect" in entry:
         both = f"{shown(entry['connect'])} stands beside listen {shown(entry['listen'])}"
@@ -324,10 +330,12 @@ def _listeners_that_overlap(draft: _Draft) -> Iterator[Fault]:
 
 
 def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
-    """Keys for a port that listens, in the entry of a port that dials out."""
-    if not draft.get("connect"):
+    """Keys for a port that listens, in the entry of one that dials out or is for `users` only."""
+    if draft.get("listen") or not (draft.get("connect") or draft.get("users")):
         return
-    nothing = {"allow": (), "tls": None, "guard": False, "sharing": "exclusive", "max_clients": 1}
+    nothing: dict[str, Any] = {"allow": (), "tls": None, "guard": False}
+    if draft.get("connect"):
+        nothing |= {"sharing": "exclusive", "max_clients": 1}
     for name, value in nothing.items():
         # A value in serial_ports_defaults is for the ports that listen.
         if draft.written.get(name) == "" and draft.get(name) != value:

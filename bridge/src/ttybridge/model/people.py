@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 # Its members may open every serial device of the host, so they also administer the daemon.
@@ -30,11 +31,34 @@ class Person:
     @property
     def way(self) -> str:
         """How the person has come, in words; "" if at the host itself."""
-        if not self.by:
-            return ""
-        return f"by {self.by} from {self.address}" if self.address else f"by {self.by}"
+        return way(self.by, self.address)
 
     @property
     def administers(self) -> bool:
         """Whether the person may see every port and give devices to other programs."""
         return self.is_owner or ADMINISTRATORS in self.groups
+
+    def may_see(self, users: Collection[str]) -> bool:
+        """Whether the person may see the state of a port with these `users`, and close clients."""
+        return self.administers or self.may_use(users)
+
+    def may_use(self, users: Collection[str]) -> bool:
+        """Whether the person may use a port with these `users`: accounts, and groups as @group."""
+        wanted = users or (f"@{ADMINISTRATORS}",)
+        mine = {self.name, *(f"@{group}" for group in self.groups)}
+        if self.name.startswith("@"):  # no directory makes a group of an account
+            mine.remove(self.name)
+        return self.is_owner or not mine.isdisjoint(wanted)
+
+
+def way(by: str, address: str) -> str:
+    """How somebody has come, in words such as `by ssh from 192.0.2.7`; "" where `by` is."""
+    if not by:
+        return ""
+    return f"by {by} from {address}" if address else f"by {by}"
+
+
+def in_words(users: Collection[str]) -> str:
+    """Who may use a port with these `users`, in words."""
+    *rest, last = users or ("root", f"@{ADMINISTRATORS}")
+    return f"{', '.join(rest)} and {last}" if rest else last

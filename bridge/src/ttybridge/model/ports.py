@@ -31,6 +31,7 @@ from ttybridge.model.values import (
     Template,
     Text,
     UsbId,
+    Users,
     WrittenListener,
     as_written,
     keys_of,
@@ -62,6 +63,9 @@ LOG_DIRECTORIES = {"bridge": "/var/log/ttybridge", "ser2net": "/var/log/ser2net"
 
 
 LINE_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "flow")
+
+# What stands for a TCP port where only people on the host come to a port.
+CONSOLE = "console"
 
 SINGLE_CLIENT_SHARING = ("exclusive", "replace")
 
@@ -350,7 +354,7 @@ class Port:
     )
     listen: tuple[WrittenListener, ...] = setting(
         Listeners(Listener, _keys_of_a_port),
-        "where clients connect to; this or connect",
+        "where clients connect to; this or connect, or users alone",
         touches="listener",
         default=(),
     )
@@ -424,6 +428,12 @@ class Port:
     allow: tuple[str, ...] = setting(
         _ALLOW, "networks that may connect; empty = any", touches="live", default=()
     )
+    users: tuple[str, ...] = setting(
+        Users(),
+        "who may use it by `ttybridge console` on the host; empty = root and @dialout",
+        touches="live",
+        default=(),
+    )
     tls: Tls | None = setting(_TLS, "TLS of the listener", touches="listener", default=None)
     guard: bool = setting(
         Switch(),
@@ -495,13 +505,14 @@ class Port:
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        """Every listener with its values filled in; none if the port dials out."""
+        """Every listener with its values filled in; none if it dials out or is for `users` only."""
         return tuple(self._filled_in(written) for written in self.listen)
 
     @property
     def endpoint(self) -> str:
-        """The TCP side for people: every listener, or `-> ` and where the port connects to."""
-        return ", ".join(str(one.at) for one in self.listen) or f"-> {self.connect}"
+        """The TCP side for people: every listener, `-> ` and where it connects to, or CONSOLE."""
+        dialled = f"-> {self.connect}" if self.connect else CONSOLE
+        return ", ".join(str(one.at) for one in self.listen) or dialled
 
     @property
     def greeting(self) -> str:
@@ -557,6 +568,7 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         "dtr": ("on",),
         "rts": ("on",),
         "tls": (None,),
+        "users": ((),),
         # Always: it opens the device for a client, and closes that when it cannot.
         "away": ("refuse",),
         "half_close_timeout": (0,),
@@ -617,6 +629,7 @@ def as_variables(port: Port) -> dict[str, Any]:
     return {
         **values,
         "allow": list(port.allow),
+        "users": list(port.users),
         "tags": list(port.tags),
         "listeners": [_listener_variables(one) for one in port.listeners],
         "endpoint": port.endpoint,

@@ -731,6 +731,35 @@ class Tags:
         return tags
 
 
+@dataclass(frozen=True)
+class Users:
+    """A list of accounts and @groups of the host, each once."""
+
+    most: int = 64
+    allowed: str = 'a list of users and @groups of the host, such as [tech1, "@netops"]'
+
+    @property
+    def _one(self) -> Text:
+        # Central accounts may have a domain (EXAMPLE\\jane, jane@example.org), groups have spaces.
+        return Text(self.allowed, r"@?[A-Za-z0-9_](?:[A-Za-z0-9_.@+$\\ -]{0,126}[A-Za-z0-9_.$-])?")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        items = self._one.schema
+        return {"type": "array", "items": items, "maxItems": self.most, "uniqueItems": True}
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise NotAllowed(self)
+        users = tuple(self._one.parse(item) for item in value)
+        twice = [user for place, user in enumerate(users) if user in users[:place]]
+        if twice:
+            raise ValueError(f"{shown(twice[0])} is there twice: write it once")
+        if len(users) > self.most:
+            raise NotAllowed(self)
+        return users
+
+
 def one_line(most: int) -> Text:
     """Text of one line without invisible characters, at most `most` characters."""
     allowed = f"text of one line, at most {most} characters"

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from ttybridge.model.people import Person, in_words
 from ttybridge.model.ports import SINGLE_CLIENT_SHARING, Port
 from ttybridge.net.connection import PeerDeadError
 from ttybridge.net.sockets import address_of, peer_name, plain_address
@@ -93,6 +94,18 @@ class Clients:
 
     def _forbids(self, address: str) -> str:
         return f"{plain_address(address)} may not connect to port {self._port.name}"
+
+    def turn_away_person(self, person: Person) -> str | None:
+        """Return why a person may not use the port, in words; None if the person may."""
+        if person.may_use(self._port.users):
+            return None
+        words = self._forbids_person(person)
+        self._count_refusal(str(person), words)
+        return words
+
+    def _forbids_person(self, person: Person) -> str:
+        port, users = self._port.name, in_words(self._port.users)
+        return f"{person} may not use port {port}: {users} may"
 
     def no_descriptor(self, address: str, tcp_port: int) -> str:
         """Return why no more clients may connect, in words: file descriptors run out."""
@@ -393,13 +406,21 @@ class Clients:
 
     def _close_forbidden(self) -> None:
         for client in self._here():
-            address = address_of(client.name)
-            if not client.entrance.lets_in(address):
-                words = self._forbids(address)
+            if words := self._may_not_stay(client):
                 log.warning("%s: client %s closed: %s", self._port.name, client.name, words)
                 client.notice(words)
                 client.displace()
                 self._remove(client, replaced=True)
+
+    def _may_not_stay(self, client: Client) -> str | None:
+        """Return why a client may no longer be here, in words; None if it may.
+
+        A person is in the groups that it was in when it came.
+        """
+        if person := client.state.person:
+            return None if person.may_use(self._port.users) else self._forbids_person(person)
+        address = address_of(client.name)
+        return None if client.entrance.lets_in(address) else self._forbids(address)
 
     def close_entrance(self, entrance: Entrance) -> None:
         """Close who came by an entrance that closes; what they have sent still goes out."""
@@ -511,7 +532,8 @@ class Clients:
         return {
             "address": state.name,
             "person": str(person) if person else None,
-            "way": person.way if person else None,
+            "by": person.by if person else None,
+            "from": person.address if person else None,
             "listener": client.entrance.at or None,
             "connected_for": round(now - state.connected_at, 1),
             "idle_for": round(now - state.active_at, 1),

@@ -7,12 +7,9 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
-from ttybridge.model.ports import LINE_SETTINGS, SEVERAL_CLIENTS, Listener, Port
+from ttybridge.model.ports import CONSOLE, LINE_SETTINGS, SEVERAL_CLIENTS, Listener, Port
 from ttybridge.model.values import Network, is_let_in
 from ttybridge.net.sockets import plain_address
-
-# What `at` is for those who come by `ttybridge console`.
-CONSOLE = "console"
 
 
 @dataclass(eq=False)

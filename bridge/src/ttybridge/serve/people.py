@@ -16,8 +16,8 @@ from ttybridge.serve.port import ServedPort
 from ttybridge.serve.state import ClientState
 
 
-class Busy(Exception):
-    """Nobody can come in now; the message says why."""
+class Refused(Exception):
+    """A person cannot come in; the message says why."""
 
 
 class People(Endpoint):
@@ -43,9 +43,11 @@ class People(Endpoint):
         return Client(self.served, self.entrance, state=state)
 
     def visit(self, person: Person, watch: bool, take: bool, replay: int | None) -> Connection:
-        """Return the connection of a person who comes now. Raises `Busy`."""
+        """Return the connection of a person who comes now. Raises `Refused`."""
+        if words := self.served.clients.turn_away_person(person):
+            raise Refused(words)
         if self._leaves:
-            raise Busy("ttybridge stops or restarts: try again in a moment")
+            raise Refused("ttybridge stops or restarts: try again in a moment")
         self.served.begin()  # where no listener could be opened, the device is not open either
         visit = Visit(self._free_name(person), person, watch, take, replay)
         return Client(self.served, self.entrance, visit=visit).connection

@@ -622,6 +622,7 @@ class ServedPort:
             "location": self.port.location,
             "tags": list(self.port.tags),
             "sharing": self.port.sharing,
+            "users": list(self.port.users),
             "device": {
                 "path": self.port.path,
                 "present": self.device.is_open,

@@ -149,11 +149,15 @@ class Server:
     ) -> tuple[Connection, dict[str, Any]]:
         """Return the connection of a person who comes now, and what the port was before.
 
-        `KeyError`: unknown port. `Busy`: nobody can come in now.
+        `KeyError`: unknown port. `Refused`: the person cannot come in.
         """
         service = self._services[port_name]
         connection = service.people.visit(person, watch, take, replay)
         return connection, service.status()
+
+    def users(self, port_name: str) -> tuple[str, ...]:
+        """Return the `users` of a port. `KeyError`: unknown port."""
+        return self._services[port_name].served.port.users
 
     def kick(self, port_name: str, client: str | None, by: str) -> list[str]:
         """Close a client of a port, or all; return their addresses. `KeyError`: unknown port."""
@@ -180,9 +184,14 @@ class Server:
         clients = sum(len(port.clients.inside) for port in ports)
         return f"{len(ports)} ports, {present} devices present, {clients} clients"
 
-    def status(self) -> dict[str, Any]:
-        """Everything that `ttybridge status --json` shows."""
-        return {
-            "pid": os.getpid(),
-            "ports": [service.status() for service in self._services.values()],
-        }
+    def status(self, person: Person | None = None) -> dict[str, Any]:
+        """Everything that `ttybridge status --json` shows to a person; else to administrators.
+
+        What a person may not see is not looked at: it takes no time from the ports.
+        """
+        seen = [
+            service.status()
+            for service in self._services.values()
+            if person is None or person.may_see(service.served.port.users)
+        ]
+        return {"pid": os.getpid(), "ports": seen}

@@ -7,12 +7,11 @@ import socket
 from typing import Any
 
 from ttybridge.model.changes import closed
-from ttybridge.model.ports import Port, as_entry
+from ttybridge.model.ports import CONSOLE, Port, as_entry
 from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve import handover
 from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.client import Client
-from ttybridge.serve.entrance import CONSOLE
 from ttybridge.serve.keeper import Keeper, Store
 from ttybridge.serve.listeners import Dialer, Endpoint, Listener
 from ttybridge.serve.people import People
@@ -53,8 +52,8 @@ class Service:
 
     @property
     def is_open(self) -> bool:
-        """Whether clients can connect at one endpoint at least."""
-        return any(endpoint.is_open for endpoint in self.endpoints)
+        """Whether clients can connect at one endpoint at least, or need none."""
+        return any(endpoint.is_open for endpoint in self.endpoints) or not self.endpoints
 
     @property
     def problem(self) -> str | None:
@@ -64,6 +63,8 @@ class Service:
 
     async def start(self) -> None:
         """Let clients connect where they cannot yet, and open the device."""
+        if not self.endpoints:
+            self.served.begin()
         while self._new:
             await self._new.pop(0).start()
         self._release_in_vain()
@@ -168,7 +169,7 @@ class Service:
         """The port as `ttybridge status --json` shows it."""
         port = self.served.port
         listen = {
-            "listen": port.endpoint if port.listen else None,
+            "listen": None if port.connect else port.endpoint,
             "connect": str(port.connect) if port.connect else None,
             "listening": all(endpoint.is_open for endpoint in self.endpoints),
             "listen_problem": self.problem,

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ttybridge.model.people import way
 from ttybridge.model.ports import about
 from ttybridge.model.values import all_printable, duration
 from ttybridge.setup.table import table
@@ -104,6 +105,9 @@ def _client(client: dict[str, Any]) -> dict[str, Any]:
     return {
         "address": str(client["address"]),
         "listener": _text(client.get("listener")),
+        "person": _text(client.get("person")),
+        "by": _text(client.get("by")),
+        "from": _text(client.get("from")),
         "connected_for": None if seconds is None else float(seconds),
         "writes": bool(client.get("writes", True)),
         "waits": bool(client.get("waits", False)),
@@ -138,7 +142,9 @@ def _rows(host: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _shown(client: dict[str, Any]) -> str:
     """A client with how long it is there, and where it only waits or watches."""
-    words = [] if client["connected_for"] is None else [duration(client["connected_for"])]
+    how = way(client["by"] or "", client["from"] or "")
+    words = [how] if how else []
+    words += [] if client["connected_for"] is None else [duration(client["connected_for"])]
     words += ["waits"] if client["waits"] else [] if client["writes"] else ["watches"]
     return f"{client['address']} ({', '.join(words)})" if words else str(client["address"])
 

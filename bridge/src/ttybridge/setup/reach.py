@@ -33,9 +33,12 @@ def instructions(ports: Sequence[Port], host: str) -> str:
 
 def _of_port(port: Port, host: str) -> list[str]:
     """Commands and URLs for each listener of a port."""
-    if not port.listeners:
+    if port.connect:
         return [f"connects to {port.connect} itself"]
-    return [line for listener in port.listeners for line in _of_listener(listener, host)]
+    lines = [line for listener in port.listeners for line in _of_listener(listener, host)]
+    if port.users or not lines:
+        lines.append(f"ttybridge console {port.name}    # on this machine")
+    return lines
 
 
 def _of_listener(listener: Listener, host: str) -> list[str]:

@@ -367,7 +367,7 @@ def check_port(
             check_device(port["path"])
         if port["engine"] == "bridge" and (was_present or port["name"] not in bridge.ports):
             check_served(port["name"], bridge)
-        return "listens" if port["listeners"] else "connects"
+        return _serves(port)
     check_device(port["path"])
     check_alone(port, ports)
     if port["engine"] == "bridge":
@@ -375,7 +375,7 @@ def check_port(
     if not port["listeners"]:
         if problem:
             raise Fault(problem, "see that something listens there, or correct connect")
-        return "connected, device is there"
+        return f"{'connected' if port['connect'] else 'for users only'}, device is there"
     users = sorted(
         user
         for listener in port["listeners"]
@@ -392,6 +392,12 @@ def check_port(
             return probe(listener, port["probe"], probe_timeout)
         reasons.append(reason)
     return f"listens, device is there; not probed: {', '.join(dict.fromkeys(reasons))}"
+
+
+def _serves(port: dict[str, Any]) -> str:
+    if port["listeners"]:
+        return "listens"
+    return "connects" if port["connect"] else "for users only"
 
 
 def ask_bridge() -> Bridge:

@@ -21,6 +21,12 @@ from ttybridge.model.ports import (
 from ttybridge.model.values import as_written, schema_of_keys
 from ttybridge.setup.inventory import SETTINGS
 
+# The entry of a port without a TCP side.
+_USERS_ONLY = {
+    "required": ["users"],
+    "properties": {"users": {"minItems": 1}, "listen": False, "connect": False},
+}
+
 
 def host_vars() -> dict[str, Any]:
     """Return the schema of a file in host_vars/ or group_vars/; other variables are allowed."""
@@ -49,7 +55,13 @@ def host_vars() -> dict[str, Any]:
                     **port,
                     "required": ["name"],
                     "allOf": [
-                        {"oneOf": [{"required": ["listen"]}, {"required": ["connect"]}]},
+                        {
+                            # `users` may also be in serial_ports_defaults, which this cannot see.
+                            "anyOf": [
+                                {"oneOf": [{"required": ["listen"]}, {"required": ["connect"]}]},
+                                _USERS_ONLY,
+                            ]
+                        },
                         {"oneOf": [{"required": ["usb"]}, {"required": ["device"]}]},
                         *(_honoured(engine) for engine in ENGINE_HONOURS),
                     ],

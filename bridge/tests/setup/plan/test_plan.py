@@ -237,6 +237,13 @@ def cuts(old: dict[str, Any] | None, new: dict[str, Any], **more: Any) -> list[s
     return list(todo["cuts"])
 
 
+def test_a_person_is_named_where_the_whole_port_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    person = {"address": "jane:1", "listener": "console", "connected_for": 7}
+    monkeypatch.setitem(NETWORK["sessions"], "router", [person])
+    assert cuts({}, {"device": "/dev/ttyUSB1"}) == ["router: jane:1 (for 7 s)"]
+    assert cuts({}, {"listen": 10001, "baudrate": 115200}) == []
+
+
 RELOADS = {"has": has(FILES[1])}
 FIRST, SECOND = "192.0.2.2:4002 (for 5 min)", "192.0.2.3:4003 (for 7 s)"
 BOTH = f"router: {FIRST}, {SECOND}"

@@ -53,10 +53,11 @@ def cut_by_bridge(effect: str, ports: Sequence[Port], read: Mapping[str, Any]) -
     texts = []
     for name, clients in read["sessions"].items():
         old, new = before.get(name), wanted.get(name)
-        if effect == "stop" or not old or not new:
+        gone = closed(old, new) if old and new else None
+        if effect == "stop" or not old or not new or not gone or gone.port:
             ended = clients
         else:
-            places = closed(old, new).listeners | (_secured(old) if effect == "restart" else set())
+            places = gone.listeners | (_secured(old) if effect == "restart" else set())
             ended = [one for one in clients if _at(one) in places or _is_forbidden(one, new)]
         if text := _named(name, (_aged(one) for one in ended)):
             texts.append(text)
