@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import termios
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,24 +28,13 @@ from conftest import (
 )
 from rfc2217_client import Rfc2217Client, baudrate
 from simtty import DTR, RTS, Uart
+from touches import touches
 from ttybridge.line import capture
 from ttybridge.model.check import parse_portmap
 from ttybridge.model.people import Person
 from ttybridge.model.ports import Port
-from ttybridge.model.values import Listeners, OffOr, Table, keys_of
 from ttybridge.serve.client import Client
 from ttybridge.serve.people import Refused
-
-
-def touches(model: type = Port, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """What a change of each key closes: the rows of the table in docs/port-map.md."""
-    for name, key in keys_of(model).items():
-        yield prefix + name, key.metadata["touches"]
-        kind = key.metadata["kind"]
-        inner = kind.kind if isinstance(kind, OffOr) else kind
-        if isinstance(inner, Listeners) or (isinstance(inner, Table) and prefix != "listen."):
-            yield from touches(inner.model, f"{prefix}{name}.")
-
 
 TOUCHES = dict(touches())
 
