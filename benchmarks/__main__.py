@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import fleet, floods, measure, picture, report
+from benchmarks import fleet, floods, measure, picture, report, restart
 from benchmarks.servers import SERVERS, BrokenError, Server, make_certificate
 
 
@@ -20,6 +20,8 @@ def main() -> int:
     """Run the benchmark; return 1 if a server does not work, whatever the numbers are."""
     if sys.argv[1:2] == ["fleet"]:
         return fleet.main(sys.argv[2:])
+    if sys.argv[1:2] == ["restart"]:
+        return restart.main(sys.argv[2:])
     options = _options()
     effort = measure.QUICK if options.quick else measure.FULL
     machine = _machine()

@@ -81,16 +81,17 @@ def text(found: dict[int, dict[str, list[Cost]]]) -> str:
 
 
 def _of_clone(clone: Path, same: Path, changed: Path) -> Iterator[Cost]:
-    _play(clone, "playbook.yml", same)  # brings the packages
-    _play(clone, "remove.yml", same)
-    yield _play(clone, "playbook.yml", same, "first run, packages there")
-    yield _play(clone, "playbook.yml", same, "no change")
-    yield _play(clone, "playbook.yml", changed, "one port changed on all")
-    yield _play(clone, "verify.yml", changed, "verify")
-    _play(clone, "remove.yml", changed)
+    play(clone, "playbook.yml", same)  # brings the packages
+    play(clone, "remove.yml", same)
+    yield play(clone, "playbook.yml", same, "first run, packages there")
+    yield play(clone, "playbook.yml", same, "no change")
+    yield play(clone, "playbook.yml", changed, "one port changed on all")
+    yield play(clone, "verify.yml", changed, "verify")
+    play(clone, "remove.yml", changed)
 
 
-def _play(clone: Path, playbook: str, inventory: Path, what: str = "") -> Cost:
+def play(clone: Path, playbook: str, inventory: Path, what: str = "") -> Cost:
+    """Time a playbook; `CalledProcessError` where it fails."""
     print(f"{clone.name}: {playbook} {what}", file=sys.stderr)
     return _timed(["ansible-playbook", "-i", str(inventory), playbook], clone, what)
 
@@ -129,14 +130,15 @@ def _pis(number: int) -> Iterator[list[str]]:
     """So many container Pis, each with four adapters."""
     names = [f"bench-{one:02}" for one in range(1, number + 1)]
     try:
-        _lab("up", *(f"{name}=bookworm" for name in names))
+        lab("up", *(f"{name}=bookworm" for name in names))
         for name in names:
             for adapter in _ADAPTERS:
-                _lab("adapter", name, adapter)
+                lab("adapter", name, adapter)
         yield names
     finally:
-        _lab("down", *names)
+        lab("down", *names)
 
 
-def _lab(*words: str) -> None:
+def lab(*words: str) -> None:
+    """Run a command of script/lab."""
     subprocess.run([ROOT / "script" / "lab", *words], stdout=subprocess.DEVNULL, check=True)
