@@ -1,15 +1,15 @@
-"""The filters for udev's rules; what they mean is in ttybridge.setup.udev."""
+"""The filters for devices, in udev and in units; the rules are in ttybridge.setup."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bridge" / "src"))
 
-from ttybridge.setup import udev
+from ttybridge.setup import devices, udev
 from ttybridge.setup.inventory import inert
 
 
@@ -23,9 +23,18 @@ def udev_match_device(usb: Mapping[str, Any]) -> str:
     return str(inert(udev.udev_match_device(usb)))
 
 
+def device_allow(ports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The kinds of device that the ports of a unit may have."""
+    return list(inert(devices.device_allow(ports)))
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Any]:
         """The filters by their names: playbooks write ttyfleet.serial. before them."""
-        return {"udev_match": udev_match, "udev_match_device": udev_match_device}
+        return {
+            "device_allow": device_allow,
+            "udev_match": udev_match,
+            "udev_match_device": udev_match_device,
+        }

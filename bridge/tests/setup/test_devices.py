@@ -1,0 +1,46 @@
+"""The kinds of device that a unit may open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ttybridge.setup.devices import device_allow
+from ttybridge.setup.inventory import ports_of_host
+
+FIXED = ["char-4", "char-136", "char-166", "char-188", "char-204", "char-216"]
+NAMES = [
+    *("char-ttyCH343USB", "char-ttyCH9344USB", "char-ttyGS", "char-ttyMAX", "char-ttyMXUSB"),
+    *("char-ttySC", "char-ttyXRUSB"),
+]
+OF_ADAPTERS = [
+    *("char-136", "char-166", "char-188", "char-ttyCH343USB", "char-ttyCH9344USB"),
+    *("char-ttyMXUSB", "char-ttyXRUSB"),
+]
+
+
+@pytest.mark.parametrize(
+    ("keys", "kinds"),
+    [
+        ([], ["char-136"]),
+        ([{"usb": {"vendor": "067b"}}], OF_ADAPTERS),
+        ([{"device": "/dev/ttyS0"}], ["char-4", "char-136"]),
+        ([{"device": "/dev/ttyAMA10"}], ["char-136", "char-204"]),
+        ([{"device": "/dev/rfcomm0"}], ["char-136", "char-216"]),
+        ([{"device": "/dev/ttyCH9344USB12"}], ["char-136", "char-ttyCH9344USB"]),
+        ([{"device": "/dev/ttyMXUSB3"}], ["char-136", "char-ttyMXUSB"]),
+        # A driver that nobody here has seen, or a link of the user's own.
+        ([{"device": "/dev/ttyNVT01"}], [*FIXED, *NAMES[:5], "char-ttyNVT", *NAMES[5:]]),
+        ([{"device": "/dev/ttyISR4K-1"}], [*FIXED, *NAMES]),
+        ([{"device": "/dev/serial0"}], [*FIXED, *NAMES]),
+        ([{"device": "/dev/serial/by-id/usb-x-if00-port0"}], [*FIXED, *NAMES]),
+        (
+            [{"device": "/dev/ttyS0"}, {"device": "/dev/ttyUSB0"}, {"device": "/dev/ttySC1"}],
+            ["char-4", "char-136", "char-188", "char-ttySC"],
+        ),
+    ],
+)
+def test_what_a_unit_may_open(keys: list[dict[str, Any]], kinds: list[str]) -> None:
+    entries = [{"name": f"p{n}", "listen": n, **one} for n, one in enumerate(keys, start=1)]
+    assert device_allow(ports_of_host(entries, None)) == kinds
