@@ -142,6 +142,24 @@ echo '}'
 echo 'devices: ['
 for device in $DEVICES; do [ ! -e "$device" ] || echo "  '$device',"; done
 echo ']'
+# USB devices that no driver has taken, as far as they may be serial adapters (classes 02 and ff).
+echo 'driverless: ['
+for interface in /sys/bus/usb/devices/*:*; do
+  case $(cat "$interface/bInterfaceClass" 2>/dev/null) in
+    02 | ff) ;;
+    *) continue ;;
+  esac
+  device=$(readlink -f "$interface")
+  device=${device%/*}
+  [ -z "$(find "$device/" -mindepth 2 -maxdepth 2 -path "$device/*:*/driver")" ] || continue
+  echo '  {'
+  say '    path' "${device##*/}" ,
+  for name in idVendor idProduct serial manufacturer product bcdDevice; do
+    say "    $name" "$(cat "$device/$name" 2>/dev/null)" ,
+  done
+  echo '  },'
+done
+echo ']'
 # What an interrupted run has written and not applied.
 echo 'unfinished: ['
 each_quoted 2>/dev/null </var/lib/ttyfleet/last-good/paths

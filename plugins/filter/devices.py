@@ -28,6 +28,13 @@ def device_allow(ports: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(inert(devices.device_allow(ports)))
 
 
+def without_driver(
+    ports: Sequence[Mapping[str, Any]], driverless: Sequence[Mapping[str, str]]
+) -> list[str]:
+    """A line for each port whose adapter has no driver."""
+    return list(inert(devices.without_driver(ports, driverless)))
+
+
 class FilterModule:
     """What Ansible loads."""
 
@@ -37,4 +44,5 @@ class FilterModule:
             "device_allow": device_allow,
             "udev_match": udev_match,
             "udev_match_device": udev_match_device,
+            "without_driver": without_driver,
         }

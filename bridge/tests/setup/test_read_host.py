@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from ttybridge.setup import listeners
 
 SCRIPT = Path(__file__).resolve().parents[3] / "files" / "read_host.sh"
-FOLDERS = "etc|usr/lib|usr/local|var/lib|proc|boot|run"
+FOLDERS = "etc|usr/lib|usr/local|var/lib|proc|boot|run|sys"
 SERVED = 'ID=debian\nVERSION_ID="13"\n'
 SERVES = "ttyfleet serves Debian and Raspberry Pi OS 12 (bookworm) and 13 (trixie)"
 
@@ -250,6 +250,27 @@ def test_files_of_ours(host: Host) -> None:
     assert read["checksums"] == {f"{folder}/ttybridge.toml": checksum}
     assert read["targets"] == {f"{folder}/link": SHOWN}
     assert base64.b64decode(read["configuration"]) == b"ports\n"
+
+
+def test_usb_devices_without_a_driver(host: Host) -> None:
+    assert host.read()["driverless"] == []
+    for path, kind, driver in (("1-1", "ff", ""), ("1-2", "ff", "ch341"), ("1-3", "08", "")):
+        for number in (0, 1):
+            interface = f"sys/devices/0000:01/usb1/{path}/{path}:1.{number}"
+            host.write(f"{interface}/bInterfaceClass", f"{kind}\n")
+            if driver and number:
+                (host.root / interface / "driver").symlink_to(host.root)
+            link = host.root / f"sys/bus/usb/devices/{path}:1.{number}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(host.root / interface)
+        host.write(f"sys/devices/0000:01/usb1/{path}/idVendor", "1a86\n")
+        (host.root / f"sys/devices/0000:01/usb1/{path}/driver").symlink_to(host.root)
+        host.write(f"sys/devices/0000:01/usb1/{path}/idProduct", "55d2\n")
+        host.write(f"sys/devices/0000:01/usb1/{path}/product", f"{EVIL}\n")
+    found = host.read()["driverless"]
+    about = {"idVendor": "1a86", "idProduct": "55d2", "product": SHOWN}
+    nothing = {"serial": "", "manufacturer": "", "bcdDevice": ""}
+    assert found == [{"path": "1-1", **about, **nothing}] * 2
 
 
 def test_services(host: Host) -> None:

@@ -1,10 +1,16 @@
-"""The kinds of device that a unit must be allowed to open: see systemd.resource-control(5)."""
+"""The kinds of device that ports have, and adapters of which Linux makes no device.
+
+What a unit must be allowed to open: systemd.resource-control(5).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from ttybridge.setup.discover.machine import DRIVERS
+from ttybridge.setup.udev import ATTRIBUTES
 
 # By number where the number is fixed: a name counts only if its driver is loaded when the unit
 # starts, and the driver of an adapter is loaded when the adapter is first plugged in.
@@ -29,6 +35,38 @@ def device_allow(ports: Iterable[Mapping[str, Any]]) -> list[str]:
     numbers = sorted(_FIXED[kind] for kind in kinds if kind in _FIXED)
     names = sorted(kind for kind in kinds if kind not in _FIXED)
     return [f"char-{kind}" for kind in (*numbers, *names)]
+
+
+def without_driver(
+    ports: Iterable[Mapping[str, Any]], driverless: Iterable[Mapping[str, str]]
+) -> list[str]:
+    """Return a line for each port whose adapter is there, but has no driver and so no device.
+
+    `driverless` are USB devices without a driver, as files/read_host.sh says them.
+    """
+    lines = [
+        f"port {port['name']}: no driver of this host has taken its adapter "
+        f"{device['idVendor']}:{device['idProduct']} at USB path {device['path']}: "
+        f"{_cure(device['idVendor'])}"
+        for port in ports
+        if port["usb"]
+        for device in driverless
+        if _is_meant(port["usb"], device)
+    ]
+    return list(dict.fromkeys(lines))
+
+
+def _is_meant(usb: Mapping[str, Any], device: Mapping[str, str]) -> bool:
+    """Whether an entry names a USB device, by something else than an interface or port."""
+    names = {"path": "path", **ATTRIBUTES}
+    given = {name: usb[key] for key, name in names.items() if usb[key] is not None}
+    return bool(given) and all(device[name] == value for name, value in given.items())
+
+
+def _cure(vendor: str) -> str:
+    if vendor in DRIVERS:
+        return f"sudo modprobe {DRIVERS[vendor]}; if that does not help, install its maker's driver"
+    return "install its maker's driver, and name it in /etc/modules"
 
 
 def _kinds_of(port: Mapping[str, Any]) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Attributes of a USB device, by the keys of `usb`.
-_ATTRIBUTES = {
+ATTRIBUTES = {
     "vendor": "idVendor",
     "product": "idProduct",
     "serial": "serial",
@@ -48,7 +48,7 @@ def udev_match_device(usb: Mapping[str, Any]) -> str:
 def _of_adapter(usb: Mapping[str, Any], attribute: str, kernel: str) -> list[str]:
     keys = [
         f'{attribute}{{{name}}}=="{pattern(usb[key])}"'
-        for key, name in _ATTRIBUTES.items()
+        for key, name in ATTRIBUTES.items()
         if usb[key] is not None
     ]
     if usb["path"] is not None:
