@@ -41,6 +41,11 @@ def test_a_listener_takes_back_what_only_the_first_one_has() -> None:
     assert entry["listen"] == [1, {"at": "2", "allow": [], "banner": ""}]
 
 
+def test_a_listener_that_says_no_speed_has_that_of_ser2net() -> None:
+    entry = port_of("1:raw:0:/dev/c:115200\n2:raw:0:/dev/c:banner=hi\n")
+    assert entry["listen"] == [1, {"at": "2", "baudrate": 9600, "banner": "hi"}]
+
+
 @pytest.mark.parametrize(
     ("options", "sharing", "clients", "lost"),
     [

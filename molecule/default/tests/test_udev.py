@@ -52,7 +52,7 @@ mount -t tmpfs tmpfs /run
 export SYSTEMD_DEVICE_VERIFY_SYSFS=0
 while read -r tty path; do
   echo "$tty" $(udevadm test --action=add "$path" 2>&1 |
-    sed -n 's/^DEVLINKS=//p; /^ID_MM_/p; /^BRLTTY_/p; /^SYSTEMD_WANTS/p')
+    sed -n 's/^ *DEVLINKS=//p; /^ *ID_MM_/p; /^ *BRLTTY_/p; /^ *SYSTEMD_WANTS/p')
 done <ttys
 """
 

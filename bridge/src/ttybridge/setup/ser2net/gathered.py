@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,10 @@ from ttybridge.model.values import Listen, Listeners, as_written, shown
 from ttybridge.setup.ser2net.entry import Draft
 
 # How a listener takes back what its port has.
-_NOTHING: dict[str, Any] = {"allow": [], "tls": "off", "banner": ""}
+_NOTHING: dict[str, Any] = {
+    **{each.name: each.default for each in dataclasses.fields(Port) if each.name in INHERITED},
+    **{"allow": [], "tls": "off", "banner": ""},
+}
 
 # Keys that a listener takes from its connection; the others must be alike for a whole device.
 _OF_A_LISTENER = {"name", "listen", "device", "engine", "sharing", *INHERITED}
@@ -121,10 +125,11 @@ def _add_listener(first: Draft, draft: Draft) -> None:
             here, there = (shown(as_written(one.get(key, "off"))) for one in (own, port))
             words = f"all listeners of a device have one: {there}, of {port['name']}"
             draft.lose(line, f"{key}: {here}: {words}")
+    has = {**_NOTHING, **own}
     differing = {
-        key: own.get(key, _NOTHING.get(key))
+        key: has[key]
         for key in INHERITED
-        if key != "max_clients" and own.get(key) != port.get(key)
+        if key != "max_clients" and has[key] != port.get(key, _NOTHING[key])
     }
     port["listen"].append({**_listener(own), **differing})
     _share(first, draft)
