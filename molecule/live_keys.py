@@ -47,6 +47,7 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
         ("probe", {"send": "a", "expect": "b"}),
         ("probe.send", "c"),
         ("probe.expect", "d"),
+        ("users", ["root"]),
     ],
     "observed": [
         ("listen.access", "write"),

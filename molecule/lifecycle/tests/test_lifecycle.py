@@ -180,18 +180,20 @@ def test_a_pi_that_was_not_rebooted_is_told_so(broken: list[Run]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "rules", "bridge", "ser2net"),
-    [(2, 1, 1, 0), (3, 0, 1, 1), (4, 1, 1, 1), (5, 1, 1, 1)],
+    ("step", "rules", "last_rules", "bridge", "ser2net"),
+    [(2, 1, 1, 1, 0), (3, 0, 0, 1, 1), (4, 1, 0, 1, 1), (5, 1, 1, 1, 1)],
     ids=["added", "changed", "renamed", "removed"],
 )
 def test_a_step_touches_only_what_it_names(
-    steps: list[Run], step: int, rules: bool, bridge: bool, ser2net: bool
+    steps: list[Run], step: int, rules: bool, last_rules: bool, bridge: bool, ser2net: bool
 ) -> None:
     run = steps[step - 1]
     last, now = steps[step - 2].after[STEPPED], run.after[STEPPED]
     assert run.status == 0, run.output
     expected = {
         "etc/udev/rules.d/60-ttyfleet.rules": rules,
+        # It has the names of ports with a fixed path only, and the adapters of the others.
+        "etc/udev/rules.d/zz-ttyfleet.rules": last_rules,
         "etc/ttybridge/ttybridge.toml": bridge,
         "etc/ser2net.yaml": ser2net,
     }
