@@ -63,6 +63,8 @@ def cpu():
     return [seconds(1), seconds(daemon())]
 
 def kill():
+    # Else the unit waits before the sixth start in a row, and longer before each further one.
+    open("/run/ttybridge.starts", "w").close()
     os.kill(daemon(), signal.SIGKILL)
     return time.monotonic()  # the same clock as outside of the container
 
