@@ -38,7 +38,10 @@ _TOKEN = re.compile(
 class Plain:
     """A client that speaks no protocol."""
 
-    agreed = True
+    @property
+    def agreed(self) -> bool:
+        """Whether the server has agreed to all that is wanted."""
+        return True
 
     def start(self) -> bytes:
         """What is sent first."""
@@ -65,7 +68,7 @@ class Telnet(Plain):
         """What the server has said of the line's baudrate."""
 
     @property
-    def agreed(self) -> bool:  # type: ignore[override]
+    def agreed(self) -> bool:
         """Whether the server has agreed to all that is wanted."""
         return not self._wanted
 

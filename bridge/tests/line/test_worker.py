@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Iterator
 
@@ -151,7 +152,7 @@ async def test_where_no_thread_can_be_started_the_job_is_done_all_the_same(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     worker, order = Worker(), list[str]()
     for name in ("one", "two"):
-        worker.do(lambda name=name: order.append(name))  # type: ignore[misc]
+        worker.do(functools.partial(order.append, name))
     await done(worker)
     assert order == ["one", "two"]
 

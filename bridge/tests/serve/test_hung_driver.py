@@ -543,7 +543,7 @@ async def test_a_hand_over_does_not_wait_for_a_setting_that_hangs(
     assert left.tty in store.kept
     assert all(each.connection in store.kept for each in left.clients)
     assert len(left.clients) == 2
-    if call == "set":  # what hangs is not in force, and the rest is not tried
+    if call == "set":  # the hung setting does not count, and the rest is not tried
         assert left.queue == [(0, b"onetwo"), (1, b"waits")]
         assert await client.answer(1) == (9600).to_bytes(4, "big")
         assert await client.answer(1) == (9600).to_bytes(4, "big")

@@ -126,7 +126,7 @@ class Device:
         self.is_ready = False
         """Whether it can be read and written now: it is open, and its line is not being set."""
         self._known: dict[str, Any] = {}
-        """The line settings that were in force when the kernel was last asked."""
+        """The line settings that the kernel named when it was last asked."""
         self._refused_rs485 = False
         self._lock = Lock()
         self.holder: Holder | None = None
@@ -317,7 +317,7 @@ class Device:
         return wanted if _near(name, actual, wanted) else actual
 
     def has(self, name: str, value: Any) -> bool:
-        """Whether a line setting is wanted already, and in force."""
+        """Whether a line setting is wanted already, and the device has it."""
         return bool(self.line.settings[name] == value == self.setting(name))
 
     def set(self, name: str, value: Any) -> None:

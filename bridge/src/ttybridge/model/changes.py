@@ -1,7 +1,7 @@
 """What is closed when another entry of a port takes the place of the present one.
 
 The rule is written once, as `touches` of each key in `ports.py`: the daemon follows it at a reload,
-and the plan of a run names whom that disconnects.
+and the plan of a run names the clients that this disconnects.
 """
 
 from __future__ import annotations

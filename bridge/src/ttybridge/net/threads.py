@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -20,22 +21,15 @@ async def in_thread(work: Callable[[], Result]) -> Result:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Result] = loop.create_future()
 
-    def settle(result: Result | None, error: Exception | None) -> None:
-        if done.done():  # who waited has given up
-            return
-        if error:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
     def run() -> None:
-        result, failure = None, None
+        deliver: Callable[[], None]
         try:
-            result = work()
+            deliver = functools.partial(done.set_result, work())
         except Exception as error:  # it belongs to who waits
-            failure = error
+            deliver = functools.partial(done.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, result, failure)
+            # Who waited may have given up.
+            loop.call_soon_threadsafe(lambda: None if done.done() else deliver())
 
     try:
         threading.Thread(target=run, daemon=True).start()

@@ -94,7 +94,7 @@ class Service:
             served.release_device("the port does not listen")
 
     def is_other(self, port: Port) -> bool:
-        """Whether an entry is of another device: then the port must stop and begin anew."""
+        """Whether an entry is of another device: then the port must stop and start again."""
         return self.served.device.is_another() or closed(self.served.port, port).port
 
     async def change(self, port: Port) -> None:
