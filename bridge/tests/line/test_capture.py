@@ -187,6 +187,12 @@ async def test_the_time_names_its_zone(
         (b"\xff\xc3(\xe2\x82\r\n", "\\xff\\xc3(\\xe2\\x82\n"),
         (b"\xed\xa0\x80 \xc0\xaf", "\\xed\\xa0\\x80 \\xc0\\xaf"),
         (b"half \xe2\x82", "half \\xe2\\x82"),
+        # A C1 control as one byte is no UTF-8; as UTF-8 it is two.
+        (b"\x9b31m \xc2\x9b31m \xc2\x85 \xc2\xa0", "\\x9b31m \\u009b31m \\u0085 \xa0"),
+        (
+            "a\u202eb\u202cc \u2066d\u2069 \u200ee\u200f \u061cf \u200d".encode(),
+            "a\\u202eb\\u202cc \\u2066d\\u2069 \\u200ee\\u200f \\u061cf \u200d",
+        ),
     ],
 )
 async def test_what_cannot_be_shown_is_written_in_hex(path: Path, sent: bytes, text: str) -> None:
@@ -200,7 +206,7 @@ async def test_what_cannot_be_shown_is_written_in_hex(path: Path, sent: bytes, t
 async def test_a_reader_never_sees_a_byte_that_is_not_text(parts: list[bytes]) -> None:
     with scratch() as path:
         text = await from_device(path, *parts)
-    assert not re.search("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]", text)
+    assert not re.search("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e]", text)
 
 
 # Few letters, so that what belongs together meets: CR LF, the bytes of a character, both sources.
@@ -246,6 +252,20 @@ async def test_a_client_is_told_from_the_device(path: Path) -> None:
         "> \\xe2",
         "< # ",
     ]
+
+
+async def test_clients_that_are_named_have_lines_of_their_own(path: Path) -> None:
+    capture = make(path, timestamps=False, input=True)
+    for name, data in (
+        ("jane:1", b"show "),
+        ("jane:1", b"ver\r\n"),
+        ("[::1]:7", b"no"),
+        ("", b"x"),
+    ):
+        capture.client_sent(data, name)
+    capture.device_sent(b"ok\n")
+    await capture.close()
+    assert path.read_text() == "> jane:1: show ver\n> [::1]:7: no\n> x\n< ok\n"
 
 
 async def test_time_comes_before_the_direction(path: Path) -> None:

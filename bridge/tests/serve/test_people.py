@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from conftest import Adapter, on_each_loop
+from conftest import Adapter, on_each_loop, until
 from person import Framed
 from process import StartDaemon, entry
 from ttybridge.protocol import console as frames
@@ -116,3 +118,24 @@ async def test_a_wrong_request_is_answered(replay: object, daemon: StartDaemon) 
         % (b'"x"' if replay == "x" else str(replay).lower().encode())
     )
     assert b"write a whole number of bytes" in answer
+
+
+@pytest.mark.parametrize(
+    ("sharing", "of_the_client"), [("shared", "> {client}: b"), ("replace", "> b")]
+)
+async def test_the_log_says_who_sent_what_where_several_may_write(
+    sharing: str, of_the_client: str, tmp_path: Path, adapter: Adapter, daemon: StartDaemon
+) -> None:
+    file = tmp_path / "sw.log"
+    log = {"log.file": str(file), "log.input": True, "log.timestamps": False}
+    sw = entry(device=str(adapter.path), sharing=sharing, **log)
+    process = await daemon(sw)
+    client = await process.connect(sw)
+    client.write(b"b\n")
+    assert await adapter.receive(2) == b"b\n"
+    person = await Framed.attach(process, "sw", take=True)
+    person.types(b"a\n")
+    assert await adapter.receive(2) == b"a\n"
+    person.close()
+    lines = f"{of_the_client.format(client=client.name)}\n> root:1: a\n"
+    await until(lambda: file.exists() and file.read_text() == lines, "both are named")

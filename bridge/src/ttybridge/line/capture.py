@@ -17,10 +17,13 @@ What is written. Without `timestamps` and `input`: the device's bytes, as they c
 
     2026-11-22T21:23:45.123+01:00 < login:
 
-The time is when the line's first byte came; "<" is the device and ">" a client (with `input`), and
-a change between them begins a new line. CRs before LF are removed (two at most: a tty behind a tty
-sends "\\r\\r\\n"); TAB, ESC and UTF-8 stay; every other byte is written as \\xNN. A line that has
-not ended, such as a prompt, is written and later continued.
+    2026-11-22T21:23:49.678+01:00 > jane:1: root
+
+The time is when the line's first byte came; "<" is the device and ">" a client (with `input`), with
+its name where the port says one. A change between them begins a new line. CRs before LF are removed
+(two at most: a tty behind a tty sends "\\r\\r\\n"); TAB, ESC and UTF-8 stay. But characters that a
+terminal obeys, or that turn the text around them, are written as \\uNNNN, and bytes that are no
+text as \\xNN. A line that has not ended, such as a prompt, is written and later continued.
 """
 
 from __future__ import annotations
@@ -61,8 +64,11 @@ DEVICE, CLIENT = b"< ", b"> "
 _TOO_SLOW = "the disk is slower than the device"
 
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\x1b"
-_ESCAPES = {chr(byte): f"\\x{byte:02x}" for byte in range(0x80) if byte not in _TEXT}
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]")
+# C1 controls begin commands of a terminal as ESC does, and no editor shows them. Characters for the
+# direction of text make a line look like another one (Unicode, UAX 9, Bidi_Control).
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 # What cannot be rendered before the next byte is known: a CR (LF may follow), partial UTF-8.
 _UNFINISHED = re.compile(
@@ -89,7 +95,7 @@ class CaptureState:
     pending: bytearray = field(default_factory=bytearray)
     """Rendered bytes that are not in the file yet."""
     source: bytes = DEVICE
-    """Who sent the last line: DEVICE or CLIENT."""
+    """Who sent the last line: DEVICE, or CLIENT, maybe with its name and ": "."""
     begun: bool = False
     """Whether that line has begun and not ended; its time is in the file or pending."""
     held: bytes = b""
@@ -175,10 +181,10 @@ class Capture:
         """Keep what the device has sent."""
         self._take(DEVICE, data)
 
-    def client_sent(self, data: bytes) -> None:
-        """Keep what a client has sent, where the port's `log` says so."""
+    def client_sent(self, data: bytes, name: str = "") -> None:
+        """Keep what a client has sent, where the port's `log` says so; "" = it is not named."""
         if self._settings.input:
-            self._take(CLIENT, data)
+            self._take(CLIENT + f"{name}: ".encode() if name else CLIENT, data)
 
     async def close(self) -> None:
         """Write all that is pending; give up after CLOSE_SECONDS."""
@@ -337,7 +343,12 @@ def _printable(data: bytes) -> bytes:
     if not data.translate(None, _TEXT):
         return data
     text = data.decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda match: _ESCAPES[match[0]], text).encode()
+    return _CONTROL.sub(_escape, text).encode()
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
 
 
 def _stamp(seconds: float) -> bytes:

@@ -16,7 +16,7 @@ from ttybridge.line.comport import ComPort
 from ttybridge.line.departed import Departed, is_blocked, is_on_its_way
 from ttybridge.line.device import Device, DeviceError, DeviceLost
 from ttybridge.line.write_queue import WriteQueue
-from ttybridge.model.ports import LINE_SETTINGS, Log, Port
+from ttybridge.model.ports import LINE_SETTINGS, SINGLE_CLIENT_SHARING, Log, Port
 from ttybridge.net.connection import GOODBYE_SECONDS
 from ttybridge.protocol import console
 from ttybridge.protocol.terminal import without_questions
@@ -548,10 +548,15 @@ class ServedPort:
         if not client.writes:
             return
         if self.capture:
-            self.capture.client_sent(data)
+            self.capture.client_sent(data, self._name_in_log(client))
         self.queue.add(client, data)
         if client.has_left:  # its inbox is not empty yet
             self.departed.add(client)
+
+    def _name_in_log(self, client: Client) -> str:
+        """What the log calls a client: nothing where the journal says who the only writer was."""
+        is_one_of_many = client.state.person or self.port.sharing not in SINGLE_CLIENT_SHARING
+        return client.name if is_one_of_many else ""
 
     def send_break(self, client: Client) -> None:
         """Break the line, after what was sent before."""
