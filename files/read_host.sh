@@ -97,7 +97,7 @@ echo 'ser2net: {'
 say '  before' "$(tr '\n' ' ' 2>/dev/null </var/lib/ttyfleet/ser2net.service)" ,
 for which in foreign kept ours; do
   echo "  $which: ["
-  for file in /etc/ser2net.conf /etc/ser2net.yaml; do
+  for file in /etc/ser2net.conf /etc/ser2net.yaml /etc/ttyfleet-ser2net.yaml; do
     case $which in
       foreign) [ -e $file ] && ! ours $file ;;
       kept) [ -e "/var/lib/ttyfleet/${file##*/}" ] ;;
@@ -117,8 +117,14 @@ stale() {
 }
 echo 'stale: ['
 stale ttybridge.service /usr/local/bin/ttybridge /etc/ttybridge/ttybridge.toml /etc/systemd/system/ttybridge.service
+# After an upgrade of Debian it runs with an older Python, whose modules may be removed. An update changes no link.
+started=$(systemctl show --timestamp=us+utc --property=ExecMainStartTimestamp --value ttybridge.service 2>/dev/null)
+! systemctl -q is-active ttybridge.service 2>/dev/null ||
+  [ -z "$(find /usr/bin/python3 -newerct "$started" 2>/dev/null)" ] || echo '  ttybridge.service,'
 dropin=/etc/systemd/system/ser2net.service.d/ttyfleet.conf
-[ ! -e $dropin ] || stale ser2net.service $dropin "$(sed -n 's,^ExecStart=.* -c \(/.*\),\1,p' $dropin | tail -n 1)"
+# The first file that it names is in use; another one is for the next release of Debian.
+[ ! -e $dropin ] || stale ser2net.service $dropin "$(sed -n 's,^ExecStart=.* -c \(/.*\),\1,p
+  s,.* file=\(/[^ ;]*\) .*,\1,p' $dropin | head -n 1)"
 # The table of the firewall in the kernel, compared with what its file makes in an empty network: a flush leaves no trace.
 firewall=ttyfleet-firewall.service
 if [ -e /etc/systemd/system/$firewall ]; then

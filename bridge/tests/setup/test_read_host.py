@@ -205,22 +205,39 @@ def test_any_bytes(host: Host, name: bytes, units: bytes) -> None:
     assert all(isinstance(unit, str) for unit in read["boot"]["ours"])
 
 
+# The services of a host have started at that time.
+STARTED_IN = "[ $1 != show ] || echo {}-01-01 00:00:00 UTC"
+RUNS_SER2NET = f'[ "$*" = "${{*%ser2net.service}}" ] && exit 1; {STARTED_IN.format(2001)}'
+
+
+def test_a_ttybridge_whose_python_is_of_an_earlier_debian(host: Host) -> None:
+    host.command("systemctl", STARTED_IN.format(2100))
+    assert host.read()["stale"] == []
+    host.command("systemctl", STARTED_IN.format(2001))
+    assert host.read()["stale"] == ["ttybridge.service"]
+
+
 def test_a_drop_in_of_ser2net_that_names_an_option_of_find(host: Host) -> None:
     """The script has find compare the file that the drop-in names with the start of the service."""
     drop_in = "etc/systemd/system/ser2net.service.d/ttyfleet.conf"
     host.write(drop_in, "[Service]\nExecStart=/usr/sbin/ser2net -n -c -delete\n")
-    host.command("systemctl", "[ $1 != show ] || echo 2001-01-01 00:00:00 UTC")
+    host.command("systemctl", RUNS_SER2NET)
     assert host.read()["stale"] == ["ser2net.service"]
     assert (host.root / drop_in).exists()
 
 
-def test_a_configuration_of_ser2net_that_is_newer_than_its_service(host: Host) -> None:
-    file = host.root / "etc/a b.yaml"
-    host.write("etc/systemd/system/ser2net.service.d/ttyfleet.conf", f"ExecStart=x -c {file}\n")
-    os.utime(host.root / "etc/systemd/system/ser2net.service.d/ttyfleet.conf", (0, 0))
-    host.command("systemctl", "[ $1 != show ] || echo 2001-01-01 00:00:00 UTC")
+@pytest.mark.parametrize(
+    "line",
+    ["ExecStart=x -c FILE", "ExecStart=sh -c 'case ? in \\\n *) file=FILE ;; \\\n *) file=/x ;;'"],
+)
+def test_a_configuration_of_ser2net_that_is_newer_than_its_service(host: Host, line: str) -> None:
+    file = host.root / "etc/a.yaml"
+    drop_in = "etc/systemd/system/ser2net.service.d/ttyfleet.conf"
+    host.write(drop_in, line.replace("FILE", str(file)) + "\n")
+    os.utime(host.root / drop_in, (0, 0))
+    host.command("systemctl", RUNS_SER2NET)
     assert host.read()["stale"] == []
-    host.write("etc/a b.yaml", "")
+    file.touch()
     assert host.read()["stale"] == ["ser2net.service"]
 
 
