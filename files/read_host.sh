@@ -1,7 +1,8 @@
 # shellcheck shell=sh
 # What a host is, as YAML. Sent as a command line before anything is known of the host.
-# Input: $PLACES, the files and folders that the roles may write; $DEVICES, the devices of the ports; and $NETWORK, the
-# text of bridge/src/ttybridge/setup/listeners.py; without it nothing is said of the network.
+# Input: $PLACES, the files and folders that the roles may write; $DEVICES, the devices of the ports; $NETWORK, the text
+# of bridge/src/ttybridge/setup/listeners.py, without which nothing is said of the network; $NOW, the controller's time;
+# and $CLOCK_LIMIT, by how many seconds the host's may differ.
 export LC_ALL=C
 
 # Texts of a host can hold anything. They are quoted, on one line, with ? for what is not printable ASCII.
@@ -72,6 +73,10 @@ case ,$options, in
   *) ! in_memory || not_kept="its root file system is an overlay in memory, so the next start loses what a run changes: $switch" ;;
 esac
 say not_kept "$not_kept"
+# By how many seconds its clock is ahead of the controller's; 0 if they agree.
+ahead=$(($(date +%s) - ${NOW:-$(date +%s)}))
+[ ${ahead#-} -gt "${CLOCK_LIMIT:-0}" ] || ahead=0
+echo "clock: $ahead"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
   python3-prometheus-client ssl-cert ser2net nftables brltty 2>/dev/null |

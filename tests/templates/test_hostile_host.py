@@ -24,6 +24,7 @@ READ = {
         "release": "12",
         "fault": "",
         "not_kept": "",
+        "clock": 0,
         "packages": {"ser2net": "4.3.11", "x": EVIL},
         "units": ["ser2net.service.d/ttyfleet.conf"],
         "programs": [EVIL],
@@ -95,6 +96,14 @@ def test_a_host_that_would_lose_the_changes_gets_none(playbook: str, tmp_path: P
     answer = json.dumps({**READ, "not_kept": "its root file system is an overlay"})
     out = run(playbook, tmp_path, HOSTILE_STDOUT=answer, HOSTILE_STATUS="0")
     assert "pi: its root file system is an overlay" in out
+    assert re.search(r"^pi +: ok=\d+ +changed=0 .* failed=1 ", out, re.MULTILINE), out
+
+
+def test_a_host_whose_clock_stays_wrong_is_left_out(tmp_path: Path) -> None:
+    answer = json.dumps({**READ, "clock": -9_000_000, "rc": 1, "stderr": "its clock says x"})
+    out = run("playbook.yml", tmp_path, HOSTILE_STDOUT=answer, HOSTILE_STATUS="0")
+    assert "pi: ? its clock is 104 days behind the one here, so apt and TLS fail: a run" in out
+    assert "pi: not changed: its clock says x" in out
     assert re.search(r"^pi +: ok=\d+ +changed=0 .* failed=1 ", out, re.MULTILINE), out
 
 

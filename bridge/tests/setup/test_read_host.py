@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +49,17 @@ class Host:
         self.write(f"bin/{name}", f"#!/bin/sh\n{script}\n")
         (self.root / "bin" / name).chmod(0o755)
 
-    def read(self, text: str = "") -> dict[str, Any]:
+    def read(self, text: str = "", **inputs: str) -> dict[str, Any]:
         """What the script says; `text` is its input, the text of listeners.py."""
         script = re.sub(rf"(?<=[ =(<\"])/(?=(?:{FOLDERS})\b)", f"{self.root}/", SCRIPT.read_text())
         script = script.replace("/usr/bin/python3", sys.executable)
         path = f"{self.root}/bin:{os.environ['PATH']}"
         done = subprocess.run(
             ["sh", "-c", script],
-            env={"PATH": path, "NETWORK": text, "PLACES": f"{self.root}/etc/ttybridge"},
+            env={
+                **{"PATH": path, "NETWORK": text, "PLACES": f"{self.root}/etc/ttybridge"},
+                **inputs,
+            },
             capture_output=True,
             cwd=self.root,
             check=True,
@@ -203,6 +207,14 @@ def test_any_bytes(host: Host, name: bytes, units: bytes) -> None:
     read = host.read()
     assert read["fault"].startswith("runs ")
     assert all(isinstance(unit, str) for unit in read["boot"]["ours"])
+
+
+@pytest.mark.parametrize(
+    ("ahead", "said"), [(0, 0), (290, 0), (-290, 0), (3600, 3600), (-9_000_000, -9_000_000)]
+)
+def test_how_far_its_clock_is_off(host: Host, ahead: int, said: int) -> None:
+    now = str(int(time.time()) - ahead)
+    assert abs(host.read(NOW=now, CLOCK_LIMIT="300")["clock"] - said) < 60
 
 
 # The services of a host have started at that time.

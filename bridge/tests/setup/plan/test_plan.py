@@ -33,6 +33,7 @@ def read(**more: Any) -> dict[str, Any]:
         **empty,
         "fault": "",
         "not_kept": "",
+        "clock": 0,
         "users": {},
         "listening": [],
         "clients": [],
@@ -89,6 +90,18 @@ def test_what_a_host_would_lose_is_not_written() -> None:
     assert plan(read(**lost), bridge=bridge())["unfit"] == []
     there = read(**has(*FILES), services={"daemon.service": UNIT}, **lost)
     assert plan(there, bridge=bridge())["refused"] == []
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [(-360, "6 min behind"), (7200, "120 min ahead of"), (-86400, "1 day behind")],
+)
+def test_a_clock_that_is_wrong_is_said(ahead: int, words: str) -> None:
+    there = read(**has(*FILES), services={"daemon.service": UNIT}, clock=ahead)
+    made = plan(there, bridge=bridge())
+    assert made["todo"] == {}
+    (said,) = made["pending"]
+    assert said.startswith(f"its clock is {words} the one here, so apt and TLS fail: ")
 
 
 def test_the_strongest_effect_is_taken() -> None:

@@ -27,6 +27,7 @@ from ttybridge.model.check import check_ser2net, parse_portmap
 from ttybridge.setup.inventory import check_listeners
 from ttybridge.setup.plan import cuts
 from ttybridge.setup.plan.files import Difference, differences, found, strongest
+from ttybridge.setup.words import count
 
 Files = Mapping[str, Mapping[str, str]]
 
@@ -80,9 +81,10 @@ def plan(
 
     The result has `todo`, for each role with something to do the fields of a `Todo`; `packages` and
     `paths`, all that is installed, and written or removed; `notes`, `pending` and `faults` of all
-    roles; `fault` and `metrics`, as given; `unfit`, why ttyfleet cannot serve the host at all;
-    `refused`, why a run changes nothing anywhere; `engines`, those that the run looks at; `ports`,
-    what a report says of each port; and `provisioned`, whether an earlier run set up an engine.
+    roles, and in `pending` a clock that is wrong; `fault` and `metrics`, as given; `unfit`, why
+    ttyfleet cannot serve the host at all; `refused`, why a run changes nothing anywhere; `engines`,
+    those that the run looks at; `ports`, what a report says of each port; and `provisioned`,
+    whether an earlier run set up an engine.
     """
     read = host["read"]
     unfit = _unfit(host) if read else []
@@ -96,7 +98,7 @@ def plan(
         "metrics": host["metrics"],
         "paths": sorted(path for one in todo.values() for path in one.paths),
         "notes": _all(roles, "notes"),
-        "pending": _all(roles, "pending"),
+        "pending": [*_clock(read), *_all(roles, "pending")],
         "fault": host["fault"],
         "unfit": unfit,
         "refused": unfit or [*_taken(host), *faults, *_lost(read, todo.values())],
@@ -128,6 +130,20 @@ def _lost(read: Mapping[str, Any], todo: Collection[Todo]) -> list[str]:
     """Why the host would lose what a run changes; a host that is as it should be loses nothing."""
     changes = any(one.lines for one in todo)
     return [str(read["not_kept"])] if changes and read["not_kept"] else []
+
+
+def _clock(read: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the host's clock; a Pi has a wrong one until NTP answers."""
+    ahead = int(read["clock"]) if read else 0
+    if not ahead:
+        return []
+    minutes = abs(ahead) // 60
+    how = count(minutes // 1440, "day") if minutes >= 1440 else f"{minutes} min"
+    where = "ahead of" if ahead > 0 else "behind"
+    return [
+        f"its clock is {how} {where} the one here, so apt and TLS fail: a run that changes the "
+        "host waits for NTP first; timedatectl there says more"
+    ]
 
 
 def _all(roles: Mapping[str, Mapping[str, Any]], key: str) -> list[str]:
