@@ -83,6 +83,8 @@ def at_terminal(*words: str, runtime: Path, **env: str) -> Iterator[AtTerminal]:
 
     def take_terminal() -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        # What a shell starts in the background, such as these tests, has SIGINT ignored.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     with subprocess.Popen(
         command("console", *words),
