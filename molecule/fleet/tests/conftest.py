@@ -316,6 +316,8 @@ def misspelt(clone: Path, tagged: Run) -> Run:
 
 
 @pytest.fixture(scope="session")
-def settled(clone: Path, misspelt: Run) -> Run:
-    """A run for what is left, two at a time."""
-    return playbook("playbook.yml", "-e", "rollout=[2]", clone=clone)
+def settled(clone: Path, misspelt: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run for what is left, two at a time, as the inventory says."""
+    default = tmp_path_factory.mktemp("rollout") / "hosts.yml"
+    default.write_text("serial_servers: {vars: {rollout: [2]}}\n")
+    return playbook("playbook.yml", f"--inventory={default}", clone=clone)
