@@ -308,8 +308,13 @@ class TcpClient:
 
     async def hear(self, words: bytes | str) -> bytes:
         """Return what comes up to certain words, with them."""
+        wanted, heard = words.encode() if isinstance(words, str) else words, b""
         async with in_time(f"{words!r} for a client"):
-            return await self.reader.readuntil(words.encode() if isinstance(words, str) else words)
+            while True:
+                try:
+                    return heard + await self.reader.readuntil(wanted)
+                except asyncio.LimitOverrunError as error:
+                    heard += await self.reader.readexactly(error.consumed)
 
     async def rest(self) -> bytes:
         """Return everything until the server closes."""

@@ -217,10 +217,12 @@ def test_a_tty_that_is_known_is_left_alone(
 
     monkeypatch.setattr(fcntl, "ioctl", spy)
     later = Device(make_port())
-    later.adopt(earlier.fileno())
+    later.adopt(os.dup(earlier.fileno()))
     later.complete()
     assert _TCGETS2 in asked
     assert _TCSETS2 not in asked
+    later.close()
+    earlier.close()
 
 
 @pytest.mark.parametrize("modem_lines", [True, False])

@@ -435,6 +435,7 @@ async def test_a_tcp_port_in_use_is_served_once_it_is_free(
         assert not status["listening"]
         assert f"another program holds TCP port {tcp_port(port)}" in status["listen_problem"]
     await bench.until(lambda port: port["listening"], "the port listens")
+    await bench.until(lambda port: port["device"]["present"], "the device is open")
     client = await bench.connect(port)
     await adapter.send(b"x")
     assert await client.receive(1) == b"x"
