@@ -46,7 +46,10 @@ def test_import_ends_with_a_summary(more: str, status: int, tmp_path: Path) -> N
     done = run("import", str(path), runtime=tmp_path)
     lost = ", 1 lost" if more else ""
     assert done.returncode == status
-    assert done.stderr.splitlines()[-1] == f"2 of 2 ports{lost}, 1 note"
+    *_, is_open, summary = done.stderr.splitlines()
+    assert summary == f"2 of 2 ports{lost}, 1 note"
+    named = "2 ports (port-2001, port-2002): write allow: [local]"
+    assert is_open.startswith(f"open to everyone who reaches them: {named}")
 
 
 def test_what_files_are_called_and_hold_is_no_command_to_the_terminal(tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ def plan_outcomes(hosts: Sequence[str], facts: Mapping[str, Any]) -> dict[str, s
     return dict(inert(rollout.outcomes(hosts, facts)))
 
 
+def plan_open(hosts: Sequence[str], facts: Mapping[str, Any]) -> list[str]:
+    """The ports that let everybody in without saying so: one line, or none."""
+    return list(inert(rollout.open_of_all(hosts, facts)))
+
+
 def plan_summary(why: Mapping[str, str], again: str) -> str:
     """What became of them, and how to go on."""
     return str(inert(rollout.summary(why, again)))
@@ -88,6 +93,7 @@ class FilterModule:
             "plan_changing": plan_changing,
             "plan_host": plan_host,
             "plan_message": plan_message,
+            "plan_open": plan_open,
             "plan_outcomes": plan_outcomes,
             "plan_refusals": plan_refusals,
             "plan_stopped_at": plan_stopped_at,

@@ -33,7 +33,7 @@ def guarded() -> dict[str, Listener]:
     written = yaml.safe_load((HERE / "maps" / "every-key.yml").read_text())
     ports = parse_portmap(written["serial_ports"], written["serial_ports_defaults"])
     # A namespace has no address with an interface that is not there.
-    listeners = [one for port in ports for one in port.listeners if one.allow]
+    listeners = [one for port in ports for one in port.listeners if one.is_guarded]
     return {str(one.at).replace("%eth0", ""): one for one in listeners}
 
 

@@ -20,6 +20,7 @@ from ttybridge.model import config, people
 from ttybridge.model.ports import about
 from ttybridge.model.values import Listen, duration, printable
 from ttybridge.setup.table import table
+from ttybridge.setup.words import open_to_everyone
 
 CONFIG = Path("/etc/ttybridge/ttybridge.toml")
 
@@ -325,6 +326,8 @@ def _import(options: argparse.Namespace) -> int:
     print(printable(importer.as_yaml(imported.ports, str(options.file))), end="")
     for line in imported.lines(str(options.file)):
         _say(line, sys.stderr)
+    if is_open := [port.name for port in imported.ports if port.open_to_all]:
+        _say(open_to_everyone(is_open), sys.stderr)
     _say(imported.summary, sys.stderr)
     return 0 if imported.complete else 3
 

@@ -119,12 +119,36 @@ def test_a_port_that_connects_has_no_listeners() -> None:
 def test_templates_get_every_value_of_a_listener() -> None:
     port = port_of({"at": "[::1]:1", "tls": TLS}, {"at": 2, "allow": ["::/0"], "stopbits": 1.5})
     one, two = as_variables(port)["listeners"]
-    assert one.keys() == {*kinds_of(Listener), "address", "port", "greeting"}
+    assert one.keys() == {
+        *kinds_of(Listener),
+        *("address", "port", "greeting", "guarded"),
+    }
     assert (one["at"], one["address"], one["port"]) == ("[::1]:1", "::1", 1)
     assert one["tls"] == {**TLS, "client_ca": None}
     assert (two["tls"], two["allow"], two["stopbits"]) == (None, ["::/0"], 1.5)
     assert as_variables(port)["guarded"] == "2"
     assert as_variables(port_of(1, 2))["guarded"] == ""
+    words = port_of({"at": 1, "allow": ["any"]}, {"at": 2, "allow": ["local", "::/0"]})
+    assert as_variables(words)["guarded"] == ""
+
+
+def test_who_may_come_without_a_word_in_the_entry_is_open() -> None:
+    own_certificate = {**TLS, "client_ca": "/etc/ca.pem"}
+    port = port_of(
+        1,
+        {"at": 2, "allow": ["any"]},
+        {"at": 3, "allow": ["local"]},
+        {"at": 4, "access": "watch"},
+        {"at": 5, "tls": TLS},
+        {"at": 6, "tls": own_certificate},
+        "127.0.0.1:7",
+        "[::1]:8",
+        "0.0.0.0:9",
+    )
+    assert as_variables(port)["open"] == "1, 4, 5, 0.0.0.0:9"
+    entry_with = entry(1, {"at": 2, "allow": []}, allow=["192.0.2.0/24"])
+    (port,) = parse_portmap([entry_with])
+    assert as_variables(port)["open"] == "2"
 
 
 # Banners.
@@ -292,6 +316,11 @@ def test_files_of_two_listeners_do_not_overwrite_one_another(tmp_path: Path) -> 
 def test_ser2net_leaves_allow_of_a_listener_to_the_firewall() -> None:
     ports = entry(1, {"at": 2, "allow": ["192.0.2.0/24"]}, engine="ser2net")
     assert said_of(ports, site=Site(firewall=True)) == []
+    local = entry(1, {"at": 2, "allow": ["local"]}, engine="ser2net", allow=["any"])
+    assert said_of(local, site=Site(firewall=True)) == [
+        "listen[2].allow: ['local']: engine ser2net cannot honour local: "
+        "write engine: bridge, or the networks in place of local"
+    ]
     assert said_of(ports, site=Site()) == [
         "listen[2].allow: ['192.0.2.0/24']: engine ser2net cannot honour it: "
         "write serial_firewall: true for the host, engine: bridge, or allow: []"
@@ -314,7 +343,8 @@ own_keys = st.fixed_dictionaries(
     optional={
         "protocol": st.sampled_from(["raw", "telnet", "rfc2217"]),
         "access": st.just("write"),
-        "allow": st.lists(st.sampled_from(["192.0.2.0/24", "2001:db8::/32"]), unique=True),
+        "allow": st.lists(st.sampled_from(["local", "192.0.2.0/24", "::1/128"]), unique=True)
+        | st.just(["any"]),
         "tls": st.sampled_from(["off", TLS]),
         "max_clients": st.integers(1, 8),
         "banner": st.sampled_from(["", "{name}: {baudrate}"]),

@@ -65,7 +65,7 @@ TAGS = (
     "at most 64 characters"
 )
 USERS = 'write a list of users and @groups of the host, such as [tech1, "@netops"]'
-NETWORKS = "write a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
+NETWORKS = "write a list of networks, such as [local, 192.0.2.0/24, 2001:db8::/32], or [any]"
 KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
@@ -275,6 +275,14 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         ("allow: ['fe80::%eth0/64']: 'fe80::%eth0/64' names an interface: write fe80::/64"),
     ),
     ({"allow": [192]}, ("allow: [192]: " + NETWORKS)),
+    ({"allow": "any"}, ("allow: 'any': " + NETWORKS)),
+    (
+        {"allow": ["any", "192.0.2.0/24"]},
+        (
+            "allow: ['any', '192.0.2.0/24']: any is every network: "
+            "write [any] alone, or leave it out"
+        ),
+    ),
     ({"allow": None}, ("allow: empty: " + NETWORKS)),
     (
         {"tls": True},
@@ -587,6 +595,8 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({"engine": "ser2net", "sharing": "replace"}, "max_clients", 1),
         ({"allow": ["192.0.2.7", "2001:db8::/32"]}, "allow", ("192.0.2.7/32", "2001:db8::/32")),
         ({"allow": []}, "allow", ()),
+        ({"allow": ["any"]}, "allow", ("any",)),
+        ({"allow": ["local", "192.0.2.7"]}, "allow", ("local", "192.0.2.7/32")),
         ({"keepalive": 0}, "keepalive", 0),
         ({"probe": {"send": "\r", "expect": "login:"}}, "probe", Probe("\r", "login:")),
         ({"probe": "off"}, "probe", None),

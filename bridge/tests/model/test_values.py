@@ -8,6 +8,7 @@ import pytest
 
 from ttybridge.model.ports import KEYS
 from ttybridge.model.values import (
+    Allowed,
     Choice,
     EscapedText,
     Integer,
@@ -135,3 +136,22 @@ def test_a_terminal_gets_text_and_no_commands(text: str, seen: str) -> None:
     assert printable(text) == seen
     assert all_printable({text: [text, (text, 1, None)]}) == {seen: [seen, (seen, 1, None)]}
     assert all_printable(Remote(text, 1)) == Remote(seen, 1)
+
+
+@pytest.mark.parametrize(
+    ("allow", "let_in"),
+    [
+        ((), ["192.0.2.1", "198.51.100.1", "fe80::1%eth0"]),
+        (("any",), ["192.0.2.1", "198.51.100.1", "fe80::1%eth0"]),
+        (("local",), ["192.0.2.1"]),
+        (("198.51.100.0/24",), ["198.51.100.1"]),
+        (("local", "fe80::/64"), ["192.0.2.1", "fe80::1%eth0"]),
+        (("2001:db8::/32",), []),
+    ],
+)
+def test_allow_says_who_is_let_in(allow: tuple[str, ...], let_in: list[str]) -> None:
+    asked = ["192.0.2.1", "198.51.100.1", "fe80::1%eth0"]
+    allowed = Allowed.of(allow)
+    assert [one for one in asked if allowed.lets_in(one, lambda address: address == asked[0])] == (
+        let_in
+    )

@@ -321,6 +321,8 @@ TCP = """\
 PRINTED = """\
 # pi-rack1 (Raspberry Pi 4 Model B Rev 1.4)
 # Name each port after the device that is connected to it.
+# allow: [local] lets in the networks that the host is in. Write others as 192.0.2.0/24, or
+# [any] for everyone who reaches the port.
 # An entry without line settings has those of serial_ports_defaults in the inventory, else
 # baudrate 9600, bytesize 8, parity none, stopbits 1, flow none: write those of the device.
 serial_ports:
@@ -334,6 +336,7 @@ serial_ports:
   - name: usb-serial-controller
     usb: {vendor: "067b", product: "2303", path: "1-1.1"}
     listen: 10002
+    allow: [local]
 
   # /dev/ttyUSB1, USB path 1-1.2, driver ftdi_sio
   # FTDI FT232R USB UART (0403:6001, serial number A50285BI)
@@ -345,6 +348,7 @@ serial_ports:
   - name: ft232r-usb-uart
     usb: {vendor: "0403", product: "6001", serial: "A50285BI"}
     listen: 10003
+    allow: [local]
 
   # /dev/ttyUSB6, USB path 1-1.3.2, driver cp210x
   # Silicon Labs CP2102 USB to UART Bridge Controller (10c4:ea60, serial number 0001)
@@ -355,6 +359,7 @@ serial_ports:
   - name: cp2102-usb-to-uart-1-1.3.2
     usb: {vendor: "10c4", product: "ea60", path: "1-1.3.2"}
     listen: 10004
+    allow: [local]
 
   # /dev/ttyUSB7, USB path 1-1.3.10, driver cp210x
   # Silicon Labs CP2102 USB to UART Bridge Controller (10c4:ea60, serial number 0001)
@@ -366,6 +371,7 @@ serial_ports:
   - name: cp2102-usb-to-uart-1-1.3.10
     usb: {vendor: "10c4", product: "ea60", path: "1-1.3.10"}
     listen: 10005
+    allow: [local]
 
   # /dev/ttyAMA0, a UART, driver uart-pl011
   # /dev/serial1
@@ -375,6 +381,7 @@ serial_ports:
   # - name: ttyAMA0
   #   device: /dev/ttyAMA0
   #   listen: 10006
+  #   allow: [local]
 
   # /dev/ttyS0, a UART, driver bcm2835-aux-uart
   # /dev/serial0
@@ -384,6 +391,7 @@ serial_ports:
   - name: ttyS0
     device: /dev/ttyS0
     listen: 10007
+    allow: [local]
 """
 
 
@@ -422,6 +430,7 @@ def test_the_same_for_programs(pi: Pi) -> None:
             "name": "cp2105-dual-usb-to-uart-1",
             "usb": {**DUAL, "interface": 1},
             "listen": 10002,
+            "allow": ["local"],
         },
         "match": {
             "keys": {"usb": {**DUAL, "interface": 1}},
@@ -552,6 +561,8 @@ def test_what_is_new_goes_behind_the_port_map_that_is_there(pi: Pi) -> None:
 
 
 NEW = """\
+  # allow: [local] lets in the networks that the host is in. Write others as 192.0.2.0/24, or
+  # [any] for everyone who reaches the port.
   # An entry without line settings has those of serial_ports_defaults in the inventory, else
   # baudrate 9600, bytesize 8, parity none, stopbits 1, flow none: write those of the device.
 
@@ -564,6 +575,7 @@ NEW = """\
   - name: ft232r-usb-uart-2
     usb: {vendor: "0403", product: "6001", serial: "A50285BI"}
     listen: 10002
+    allow: [local]
 """
 
 
@@ -677,7 +689,7 @@ def test_a_serial_number_that_no_port_map_can_hold_is_not_relied_on(pi: Pi, seri
 def test_what_a_device_says_of_itself_cannot_get_out_of_its_comment(pi: Pi) -> None:
     strings = {"product": "X\nserial_ports: [evil]", "manufacturer": "\x1b[2J\u2028y: 1"}
     pi.usb(["ttyUSB0"], "1234:5678", "1-1.1", "pl2303", {**strings, "serial": "A\nB"})
-    entry = {"name": "x-serial-ports-evil", "listen": 10001}
+    entry = {"name": "x-serial-ports-evil", "listen": 10001, "allow": ["local"]}
     match = usb(vendor="1234", product="5678", path="1-1.1")
     text = report.report(root=pi.root)
     assert yaml.safe_load(text) == {"serial_ports": [{**entry, **match}]}

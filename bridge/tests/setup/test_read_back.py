@@ -235,6 +235,8 @@ def test_a_port_whose_allow_keeps_the_host_out_is_not_probed(
         ("0.0.0.0", ["127.0.0.1/32"], True),
         ("127.0.0.7", ["127.0.0.7/32"], False),
         ("192.0.2.1", [], True),
+        ("", ["any"], True),
+        ("", ["local", "192.0.2.0/24"], True),
     ],
 )
 def test_whether_allow_lets_the_host_itself_in(listen: str, allow: list[str], may: bool) -> None:

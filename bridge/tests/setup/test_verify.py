@@ -10,8 +10,10 @@ from ttybridge.setup.table import table
 from ttybridge.setup.verify import report
 
 PORTS = [
-    {"name": "sw", "endpoint": "9999", "about": "", "engine": "bridge", "path": "/dev/x"},
-    {"name": "ups", "endpoint": "-> pc:1", "about": "", "engine": "bridge", "path": "/dev/y"},
+    {"name": "sw", "endpoint": "9999", "about": "", "engine": "bridge", "path": "/dev/x"}
+    | {"open": ""},
+    {"name": "ups", "endpoint": "-> pc:1", "about": "", "engine": "bridge", "path": "/dev/y"}
+    | {"open": ""},
 ]
 PLAN: dict[str, Any] = {
     **{"todo": {}, "fault": "", "unfit": [], "faults": [], "pending": [], "ports": PORTS},
@@ -41,6 +43,13 @@ def test_an_optional_column_is_left_out_if_it_is_empty() -> None:
 
 def found(**hosts: dict[str, Any]) -> dict[str, Any]:
     return report([*hosts], hosts)
+
+
+def test_open_ports_are_named() -> None:
+    ports = [{**PORTS[0], "open": "9999"}]
+    (line,) = found(pi1=noted(SOUND, ports=ports))["open"]
+    assert line.startswith("open to everyone who reaches them: 1 port (sw): write allow: ")
+    assert found(pi1=noted(SOUND))["open"] == []
 
 
 def test_ports_that_are_right() -> None:

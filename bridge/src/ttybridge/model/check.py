@@ -29,6 +29,8 @@ from ttybridge.model.ports import (
     clients_at_once,
 )
 from ttybridge.model.values import (
+    ANY,
+    LOCAL,
     Listen,
     ListenAddress,
     WrittenListener,
@@ -378,15 +380,18 @@ def _reserved(draft: _Draft, site: Site) -> Iterator[Fault]:
 
 
 def _without_firewall(draft: _Draft, site: Site) -> Iterator[Fault]:
-    if site.firewall or draft.get("engine") != "ser2net":
+    if draft.get("engine") != "ser2net":
         return
     for name in FIREWALL_HONOURS:
         own = {f"{key}.{name}": dict(one.own).get(name) for key, one in draft.listeners}
         for key, value in {name: draft.get(name), **own}.items():
-            if value:
-                said = f"{shown(as_written(value))}{draft.source(key)}"
+            said = f"{shown(as_written(value))}{draft.source(key)}: engine ser2net cannot honour"
+            if LOCAL in (value or ()):
+                cure = f"write engine: bridge, or the networks in place of {LOCAL}"
+                yield Fault(draft.place, key, f"{said} {LOCAL}: {cure}")
+            elif value and ANY not in value and not site.firewall:
                 cure = f"write serial_firewall: true for the host, engine: bridge, or {name}: []"
-                yield Fault(draft.place, key, f"{said}: engine ser2net cannot honour it: {cure}")
+                yield Fault(draft.place, key, f"{said} it: {cure}")
 
 
 def _missing_tls_files(draft: _Draft, site: Site) -> Iterator[Fault]:

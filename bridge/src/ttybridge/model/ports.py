@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttybridge.model.values import (
+    ANY,
+    LOCAL,
     Choice,
     EscapedText,
     Integer,
@@ -296,7 +298,11 @@ class Listener:
         default="write",
     )
     allow: tuple[str, ...] = setting(
-        _ALLOW, "networks that may connect there", touches="live", inherited=True, default=()
+        _ALLOW,
+        "networks that may connect there",
+        touches="live",
+        inherited=True,
+        default=(),
     )
     tls: Tls | None = setting(_TLS, "TLS there", touches="listener", inherited=True, default=None)
     max_clients: int = setting(
@@ -330,6 +336,11 @@ class Listener:
     )
     greeting: str = ""
     """The banner as a new client is sent it: filled in, each line ended by CR LF."""
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the host's firewall can keep out who may not connect."""
+        return bool(self.allow) and not {ANY, LOCAL} & set(self.allow)
 
 
 # Keys of a listener whose default is the port's value.
@@ -426,7 +437,11 @@ class Port:
         default=0,
     )
     allow: tuple[str, ...] = setting(
-        _ALLOW, "networks that may connect; empty = any", touches="live", default=()
+        _ALLOW,
+        "networks that may connect; local: those that the host is in, also as they change; "
+        "empty = any",
+        touches="live",
+        default=(),
     )
     users: tuple[str, ...] = setting(
         Users(),
@@ -507,6 +522,15 @@ class Port:
     def listeners(self) -> tuple[Listener, ...]:
         """Every listener with its values filled in; none if it dials out or is for `users` only."""
         return tuple(self._filled_in(written) for written in self.listen)
+
+    @property
+    def open_to_all(self) -> tuple[Listener, ...]:
+        """Listeners that let in everybody who reaches them, though the entry does not say so."""
+        return tuple(
+            one
+            for one in self.listeners
+            if not (one.allow or one.at.is_loopback or (one.tls and one.tls.client_ca))
+        )
 
     @property
     def endpoint(self) -> str:
@@ -622,7 +646,8 @@ def as_variables(port: Port) -> dict[str, Any]:
     `address` ("" for every address) and `port`. `connect` is {host, port} or null. `endpoint` is
     the TCP side for people; `path` is where the device is; `greeting` is the banner as it is sent;
     `about` is description, location and tags on one line; `guarded` are the listeners that let only
-    some networks in, as text; tables are mappings or null.
+    some networks in, and `open` those that let everybody in without saying so, as text; tables are
+    mappings or null.
     """
     values = dataclasses.asdict(port)
     del values["listen"]
@@ -636,7 +661,8 @@ def as_variables(port: Port) -> dict[str, Any]:
         "path": port.path,
         "greeting": port.greeting,
         "about": port.about,
-        "guarded": ", ".join(str(one.at) for one in port.listeners if one.allow),
+        "guarded": ", ".join(str(one.at) for one in port.listeners if one.is_guarded),
+        "open": ", ".join(str(one.at) for one in port.open_to_all),
     }
 
 
@@ -646,4 +672,5 @@ def _listener_variables(listener: Listener) -> dict[str, Any]:
         **vars(listener.at),
         "at": str(listener.at),
         "allow": list(listener.allow),
+        "guarded": listener.is_guarded,
     }

@@ -72,6 +72,11 @@ class Listen:
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{host}:{self.port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of the host itself reach it."""
+        return bool(self.address) and ipaddress.ip_address(self.address).is_loopback
+
     def overlaps(self, other: Listen) -> bool:
         """Whether one host cannot have both."""
         if self.port != other.port:
@@ -416,26 +421,43 @@ class Template:
         return text
 
 
+# Words of `allow`: the networks that the host is in, and every network.
+LOCAL, ANY = "local", "any"
+
+# Interfaces of containers and virtual machines, whose networks are not LOCAL: those that Docker,
+# Podman, CNI, libvirt, LXC, LXD and Incus make. A bridge that somebody has named is none of them.
+CONTAINERS = (
+    r"docker\d+|docker_gwbridge|br-[0-9a-f]{12}|podman\d+|cni-?[a-z]*\d+|flannel[.\w]*|cali\w*"
+    r"|veth.*|vnet\d+|virbr\d+|lxcbr\d+|lxdbr\d+|incusbr\d+"
+)
+
+
 @dataclass(frozen=True)
 class Networks:
-    """A list of IP networks."""
+    """A list of IP networks. The word LOCAL is one, too; ANY stands alone."""
 
-    allowed: str = "a list of networks, such as [192.0.2.0/24, 2001:db8::/32]"
+    allowed: str = "a list of networks, such as [local, 192.0.2.0/24, 2001:db8::/32], or [any]"
 
     @property
     def schema(self) -> dict[str, Any]:
         network = rf"{_IPV4}(?:/{_UP_TO_32})?|{_IPV6}(?:/{_UP_TO_128})?"
-        return {"type": "array", "items": _matching(network, self.allowed)}
+        several = {"type": "array", "items": _matching(f"{LOCAL}|{network}", self.allowed)}
+        return {"anyOf": [several, {"enum": [[ANY]]}]}
 
     def parse(self, value: object) -> tuple[str, ...]:
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             raise NotAllowed(self)
-        return tuple(self._network(item) for item in value)
+        networks = tuple(self._network(item) for item in value)
+        if ANY in networks and len(networks) > 1:
+            raise ValueError(f"{ANY} is every network: write [{ANY}] alone, or leave it out")
+        return networks
 
     def _network(self, item: object) -> str:
         if not isinstance(item, str):
             raise NotAllowed(self)
         written = str(item)
+        if written in (LOCAL, ANY):
+            return written
         try:
             network = ipaddress.ip_network(written, strict=False)
         except ValueError:
@@ -458,12 +480,29 @@ class Networks:
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def is_let_in(address: str, networks: Collection[Network]) -> bool:
-    """Whether a client may connect from an address: empty = from any."""
-    if not networks:
-        return True
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return any(ip in network for network in networks)
+@dataclass(frozen=True)
+class Allowed:
+    """Who may connect: what the value of `allow` means."""
+
+    everybody: bool = True
+    local: bool = False
+    networks: tuple[Network, ...] = ()
+
+    @classmethod
+    def of(cls, allow: Collection[str]) -> Allowed:
+        """Return the meaning of a value; an empty one lets everybody in."""
+        networks = tuple(ipaddress.ip_network(one) for one in allow if one not in (LOCAL, ANY))
+        return cls(not allow or ANY in allow, LOCAL in allow, networks)
+
+    def lets_in(self, address: str, is_local: Callable[[str], bool]) -> bool:
+        """Whether a client may connect from an address.
+
+        `is_local` says whether an address is in a network of the host: only the host knows that.
+        """
+        if self.everybody or (self.local and is_local(address)):
+            return True
+        ip = ipaddress.ip_address(address.partition("%")[0])
+        return any(ip in network for network in self.networks)
 
 
 # What a changed value of a key closes, from the least to the most: nothing, since it is applied to

@@ -180,6 +180,14 @@ def plain_address(address: str) -> str:
     return address.removeprefix("::ffff:") if "." in address else address
 
 
+def zoned(address: str, interface: int) -> str:
+    """fe80::1%eth0 for the address fe80::1 at an interface (its number, 0 = none)."""
+    try:
+        return f"{address}%{socket.if_indextoname(interface)}" if interface else address
+    except OSError:  # it has gone meanwhile
+        return address
+
+
 def tune(sock: socket.socket, keepalive: int, raw: bool) -> None:
     """Set up the connection of a client; `keepalive` in seconds."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

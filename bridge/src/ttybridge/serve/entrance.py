@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ttybridge.model.ports import CONSOLE, LINE_SETTINGS, SEVERAL_CLIENTS, Listener, Port
-from ttybridge.model.values import Network, is_let_in
+from ttybridge.model.values import Allowed
+from ttybridge.net.local_networks import LocalNetworks
 from ttybridge.net.sockets import plain_address
 
 
@@ -27,7 +27,8 @@ class Entrance:
     watches: bool = False
     guarded: bool = False
     max_clients: int = 1
-    networks: tuple[Network, ...] = ()
+    allowed: Allowed = Allowed()
+    local: LocalNetworks = field(default_factory=LocalNetworks)
 
     @classmethod
     def of(cls, port: Port, listener: Listener) -> Entrance:
@@ -40,7 +41,7 @@ class Entrance:
             watches=listener.access == "watch",
             guarded=port.guard and not listener.tls,
             max_clients=listener.max_clients,
-            networks=tuple(ipaddress.ip_network(each) for each in listener.allow),
+            allowed=Allowed.of(listener.allow),
         )
 
     @classmethod
@@ -63,4 +64,4 @@ class Entrance:
 
     def lets_in(self, address: str) -> bool:
         """Whether a client may connect from an address."""
-        return is_let_in(plain_address(address), self.networks)
+        return self.allowed.lets_in(plain_address(address), self.local.hold)

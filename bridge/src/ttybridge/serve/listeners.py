@@ -23,6 +23,7 @@ from ttybridge.net.sockets import (
     open_listener,
     stop_listening,
     tune,
+    zoned,
 )
 from ttybridge.net.tls import Certificate, CertificateError
 from ttybridge.net.trueport import FullModeWatch
@@ -252,7 +253,7 @@ class Listener(Endpoint):
         # for each to try again, and its certificate cannot be changed.
         for _ in range(ACCEPT_AT_ONCE):
             try:
-                sock, (address, tcp_port, *_) = listener.accept()
+                sock, (address, tcp_port, *ipv6) = listener.accept()
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -268,7 +269,8 @@ class Listener(Endpoint):
                 self._turn_away_at_once(sock, self.served.clients.no_descriptor(address, tcp_port))
                 continue
             # First of all: then a flood from a forbidden address costs next to nothing.
-            refusal = self.served.clients.turn_away(self.entrance, address, tcp_port)
+            from_where = zoned(address, ipv6[1]) if ipv6 else address
+            refusal = self.served.clients.turn_away(self.entrance, from_where, tcp_port)
             if refusal:
                 self._turn_away(sock, refusal)
                 continue

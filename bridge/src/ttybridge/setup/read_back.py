@@ -313,6 +313,9 @@ def why_not_probed(listener: dict[str, Any]) -> str | None:
 
 def may_connect(listener: dict[str, Any]) -> bool:
     """Whether `allow` of a listener lets in the host itself, by its source address."""
+    allow = listener["allow"]
+    if not allow or {"any", "local"} & set(allow):
+        return True
     target, number = here(listener)
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
     try:
@@ -321,8 +324,7 @@ def may_connect(listener: dict[str, Any]) -> bool:
             source = ipaddress.ip_address(asked.getsockname()[0].partition("%")[0])
     except OSError:  # the probe fails for the same reason and says so
         return True
-    networks = [ipaddress.ip_network(network) for network in listener["allow"]]
-    return not networks or any(source in network for network in networks)
+    return any(source in ipaddress.ip_network(network) for network in allow)
 
 
 def without_telnet(data: bytes) -> bytes:

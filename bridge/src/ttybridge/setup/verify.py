@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ttybridge.model.values import all_printable, printable
+from ttybridge.setup.plan.rollout import open_of_all
 from ttybridge.setup.table import table
 
 HEAD = ("HOST", "PORT", "LISTEN", "ABOUT", "RESULT")
@@ -74,7 +75,9 @@ class Host:
 
 
 def report(hosts: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the report on all hosts: `table`, `faults`, and the texts `json` and `junit`.
+    """Return the report on all hosts: `table`, `open`, `faults`, and the texts `json` and `junit`.
+
+    `open` is a line about ports that are open to everybody, or nothing.
 
     `facts` are those of all hosts: `plan_host` (ttybridge.setup.plan.host), and `verify_said`, the
     result of the task that read the ports back.
@@ -84,6 +87,7 @@ def report(hosts: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> dict
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return {
         "table": as_table(found),
+        "open": open_of_all(hosts, facts),
         "faults": faults,
         "json": as_json(found, now),
         "junit": as_junit(found, now),

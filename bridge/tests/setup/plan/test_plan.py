@@ -277,6 +277,9 @@ PEM = {"certificate": "/etc/ssl/pi.pem", "key": "/etc/ssl/private/pi.key"}
         ({}, {"listen": [10003, {"at": 10002, "banner": "hi"}, 10001]}, []),
         ({}, {"listen": ["10001", {"at": 10002, "tls": PEM}]}, [f"router: {SECOND}"]),
         ({}, {"allow": ["192.0.2.2", "198.51.100.0/24"]}, [f"router: {SECOND}"]),
+        # Only the host knows its networks.
+        ({}, {"allow": ["192.0.2.2", "local"]}, []),
+        ({}, {"allow": ["any"]}, []),
         (None, {}, [BOTH]),
         ({"key_of_an_older_version": "1"}, {}, [BOTH]),
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from ttybridge.setup.plan import rollout
 
-NOTHING = {"todo": {}, "fault": "", "notes": [], "pending": [], "refused": []}
+NOTHING = {"todo": {}, "fault": "", "notes": [], "pending": [], "refused": [], "ports": []}
 
 
 def changes(*lines: str) -> dict[str, Any]:
@@ -36,6 +36,36 @@ def test_the_message_shows_few_lines_of_a_host_with_many() -> None:
 def test_notes_are_shown_also_of_a_host_that_does_not_change() -> None:
     plan = {**NOTHING, "pending": ["reboot it"]}
     assert rollout.message({"pi": plan}).splitlines()[1:] == ["pi: ? reboot it"]
+
+
+def serves(**ports: str) -> dict[str, Any]:
+    """The plan of a host that does not change; each port with its open listeners."""
+    return {**NOTHING, "ports": [{"name": name, "open": at} for name, at in ports.items()]}
+
+
+WRITE = "write allow: [local], the networks, or allow: [any] if that is meant"
+
+
+def test_open_ports_are_named_at_the_end() -> None:
+    said = "open to everyone who reaches them: "
+    alone = rollout.message({"pi": serves(sw="9999", ups="", pdu="1, 2")})
+    assert alone.splitlines()[1:] == [f"{said}2 ports (sw, pdu): {WRITE}"]
+    fleet = {"pi1": serves(sw="9999"), "pi2": serves(ups="")}
+    assert rollout.message(fleet).splitlines()[1:] == [f"{said}1 port (pi1 sw): {WRITE}"]
+    assert rollout.open_ports({"pi": serves(sw="")}) == []
+
+
+def test_few_of_many_open_ports_are_named() -> None:
+    (line,) = rollout.open_ports({"pi": serves(**{f"p{n}": "1" for n in range(12)})})
+    assert "12 ports (p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, 2 more)" in line
+
+
+def test_where_something_changes_the_last_summary_names_open_ports() -> None:
+    plans = {"pi1": {**changes("+ /etc/a"), "ports": [{"name": "sw", "open": "1"}]}}
+    assert "open to everyone" not in rollout.message(plans)
+    facts = {"pi1": {"plan_host": plans["pi1"]}, "pi2": {}}
+    (line,) = rollout.open_of_all(["pi1", "pi2"], facts)
+    assert line.startswith("open to everyone who reaches them: 1 port (sw)")
 
 
 def test_refusals_name_their_host() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ttybridge.model.ports import KEYS, UsbMatch
-from ttybridge.model.values import kinds_of
+from ttybridge.model.values import LOCAL, kinds_of
 from ttybridge.setup.discover.machine import RESERVED, Adapter, Machine, Tty
 
 FIRST_TCP_PORT = 10001
@@ -53,7 +53,7 @@ def propose(machine: Machine) -> list[Proposal]:
         name = _present_name(tty) or _unused(_new_name(tty, machine, adapters), names)
         names.add(name)
         match = _match(tty, machine, adapters)
-        entry = {"name": name, **match.keys, "listen": listen[tty]}
+        entry = {"name": name, **match.keys, "listen": listen[tty], "allow": [LOCAL]}
         warnings = tuple(_warnings(tty, match, adapters))
         proposals.append(Proposal(tty, entry, match, warnings))
     return proposals

@@ -13,8 +13,10 @@ from ttybridge.setup import yaml_text
 from ttybridge.setup.discover.machine import Machine, read_machine
 from ttybridge.setup.discover.proposal import Proposal, propose
 
-# The comment about line settings: no adapter knows those of the device behind it.
-LINE_SETTINGS = (
+# What no adapter knows: who is to reach the device behind it, and its line settings.
+ADVICE = (
+    "allow: [local] lets in the networks that the host is in. Write others as 192.0.2.0/24, or",
+    "[any] for everyone who reaches the port.",
     "An entry without line settings has those of serial_ports_defaults in the inventory, else",
     f"baudrate {Port.baudrate}, bytesize {Port.bytesize}, parity {Port.parity}, "
     f"stopbits {Port.stopbits:g}, flow {Port.flow}: write those of the device.",
@@ -40,7 +42,7 @@ def report(as_json: bool = False, only_new: bool = False, root: Path = Path("/")
     proposals = propose(machine)
     if only_new:
         new = [one for one in proposals if not (one.reserved or one.tty.by_name)]
-        return "".join(f"  # {line}\n" for line in LINE_SETTINGS if new) + to_entries(new)
+        return "".join(f"  # {line}\n" for line in ADVICE if new) + to_entries(new)
     return to_json(machine, proposals) if as_json else to_yaml(machine, proposals)
 
 
@@ -56,7 +58,7 @@ def to_yaml(machine: Machine, proposals: Sequence[Proposal]) -> str:
         lines += [f"# {line}" for line in NOTHING_FOUND.splitlines()]
     else:
         lines.append("# Name each port after the device that is connected to it.")
-        lines += [f"# {line}" for line in LINE_SETTINGS]
+        lines += [f"# {line}" for line in ADVICE]
     if all(proposal.reserved for proposal in proposals):
         # Without [] the value would be null, not a list.
         lines.append("serial_ports: []" + ("  # remove [] with the #" if proposals else ""))

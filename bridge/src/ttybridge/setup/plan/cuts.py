@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from ttybridge.model import ports as model
 from ttybridge.model.changes import closed
 from ttybridge.model.check import check_portmap
-from ttybridge.model.values import is_let_in
+from ttybridge.model.values import Allowed
 
 Port = Mapping[str, Any]
 
@@ -89,11 +88,14 @@ def _at(client: Mapping[str, Any]) -> str:
 
 
 def _is_forbidden(client: Mapping[str, Any], port: model.Port) -> bool:
-    """Whether `allow` of the listener of a client no longer lets it in."""
+    """Whether `allow` of the listener of a client surely no longer lets it in.
+
+    Which networks are `local`, only the host knows.
+    """
     allow = next((one.allow for one in port.listeners if str(one.at) == _at(client)), ())
     address = client["address"].rpartition(":")[0].strip("[]")
     try:
-        return not is_let_in(address, [ipaddress.ip_network(each) for each in allow])
+        return not Allowed.of(allow).lets_in(address, is_local=lambda _: True)
     except ValueError:  # a host can say what it likes
         return False
 

@@ -151,7 +151,7 @@ def _all(roles: Mapping[str, Mapping[str, Any]], key: str) -> list[str]:
 
 
 def _about(port: Mapping[str, Any]) -> dict[str, str]:
-    return {key: str(port[key]) for key in ("name", "endpoint", "about", "engine", "path")}
+    return {key: str(port[key]) for key in ("name", "endpoint", "about", "engine", "path", "open")}
 
 
 def _todo(name: str, read: Mapping[str, Any], files: Files, wanted: Mapping[str, Any]) -> Todo:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ttybridge.model.values import printable
-from ttybridge.setup.words import count
+from ttybridge.setup.words import count, open_to_everyone
 
 # The canary, a quarter of the hosts, the rest.
 ROLLOUT: tuple[int | str, ...] = (1, "25%", "100%")
@@ -35,7 +35,21 @@ def message(plans: Plans) -> str:
     lines = [head]
     for host, plan in plans.items():
         lines += [f"{host}: {line}" for line in _lines(plan)]
+    # Else the last summary says it.
+    if not (will_change or left_out):
+        lines += open_ports(plans)
     return "\n".join(lines)
+
+
+def open_ports(plans: Plans) -> list[str]:
+    """Return a line that names the ports that let everybody in without saying so; none, no line."""
+    found = [
+        f"{host} {port['name']}" if len(plans) > 1 else port["name"]
+        for host, plan in plans.items()
+        for port in plan["ports"]
+        if port["open"]
+    ]
+    return [open_to_everyone(found)] if found else []
 
 
 def _lines(plan: Mapping[str, Any]) -> list[str]:
@@ -137,6 +151,15 @@ def why(result: Mapping[str, Any], task: str, host: str) -> str:
     last = next((" ".join(line.split()) for line in reversed(lines) if line.strip()), "")
     parts = [task.rpartition(" : ")[2], path, message.removeprefix(f"{host}: ")]
     return printable(": ".join(filter(None, [*parts, "" if last in message else last])))
+
+
+def open_of_all(hosts: Sequence[str], facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what `open_ports` says of all hosts of a run; `facts` as for `outcomes`.
+
+    A host that the run leaves out with --limit has no plan.
+    """
+    plans = {one: facts[one]["plan_host"] for one in hosts if "plan_host" in facts[one]}
+    return open_ports(plans)
 
 
 def summary(why: Mapping[str, str], again: str) -> str:
