@@ -87,6 +87,16 @@ Host *
 EOF
 }
 
+# pip_install REQUIREMENTS: only files whose hashes are written there. For a 32-bit Pi there are no such wheels: the ones
+# that Raspberry Pi OS adds to pip have other hashes, so there only the versions are as written.
+pip_install() {
+  local pip=("$ROOT/.venv/bin/pip" install --quiet --disable-pip-version-check)
+  case $(uname -m) in
+    armv[67]*) "${pip[@]}" -r <(sed 's/ \\$//; /^ *--hash=/d' "$1") ;;
+    *) "${pip[@]}" --require-hashes -r "$1" ;;
+  esac
+}
+
 # venv REQUIREMENTS: makes .venv match a requirements file; quick if it already does.
 venv() {
   local python='' try log=$CACHE/venv.log stamp=$ROOT/.venv/.done-$1
@@ -113,8 +123,7 @@ venv() {
     fi
     if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
       say "installing $1 into .venv"
-      "$ROOT/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$ROOT/$1" >"$log" 2>&1 ||
-        die_with "$log" "pip could not install $1"
+      pip_install "$ROOT/$1" >"$log" 2>&1 || die_with "$log" "pip could not install $1"
       echo "$want" >"$stamp"
     fi
   ) 8<"$ROOT/script/lib.sh"

@@ -92,7 +92,7 @@ def test_it_has_our_settings_and_versions() -> None:
             for parser in (ours, theirs)
             for key in paths & parser[section].keys()
         }
-    pinned = (ROOT / "requirements.txt").read_text() + (ROOT / "requirements-dev.txt").read_text()
+    pinned = (ROOT / "requirements.in").read_text() + (ROOT / "requirements-dev.in").read_text()
     for line in (EXAMPLE / "requirements.txt").read_text().splitlines():
         assert line.startswith("#") or line in pinned.splitlines()
 
