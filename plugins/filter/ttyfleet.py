@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bridge" / "src"))
 
 from ttybridge.model.values import all_printable
-from ttybridge.setup import fleet, fleet_status, verify
+from ttybridge.setup import fleet, fleet_status, page, verify
 from ttybridge.setup.inventory import inert, listener, ports_of_host
 from ttybridge.setup.sources import as_script
 
@@ -61,6 +61,16 @@ def status(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[
     return dict(inert(fleet_status.report(hosts, answers)))
 
 
+def pages(
+    hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]], template: str, report_json: str
+) -> dict[str, str]:
+    """The port map of `hosts` as files; `report_json` is the path of what verify.yml wrote last."""
+    file = Path(report_json)
+    verified = file.read_text() if file.is_file() else ""
+    variables = {host: dict(hostvars[host]) for host in hosts}
+    return dict(inert(page.pages(hosts, variables, template, verified)))
+
+
 def script(module: str) -> str:
     """A module of ttybridge and its imports, as one text for `python3 -` on a host."""
     return str(inert(as_script(module)))
@@ -84,6 +94,7 @@ class FilterModule:
             "ports": ports,
             "printable": printable,
             "report": report,
+            "pages": pages,
             "script": script,
             "status": status,
         }
