@@ -151,6 +151,66 @@ def garbage(number: int) -> str:
     return "".join(f"no line of ser2net {n}\n" for n in range(number))
 
 
+def test_the_name_of_a_service_is_a_tcp_port() -> None:
+    text = "localhost,telnet:raw:0:/dev/c:9600\nno-such:raw:0:/dev/d:9600\n"
+    imported = importer.parse(text, "f")
+    assert [port.endpoint for port in imported.ports] == ["127.0.0.1:23"]
+    assert imported.lines("f") == [
+        "f:1: note: telnet: the service has TCP port 23 here",
+        "f:1: note: localhost: the port listens on 127.0.0.1, not on ::1",
+        "f:2: port 'no-such' is left out: its TCP port 'no-such' is no service that is known here",
+    ]
+
+
+def test_what_only_telnet_has_is_no_loss_without_it() -> None:
+    words = "telnet_brk_on_sync signature=x"
+    raw, telnet = (
+        importer.parse(f"1:{state}:0:/dev/c:9600 {words}\n", "f") for state in ("raw", "telnet")
+    )
+    assert (raw.summary, telnet.summary) == ("1 of 1 port, 2 notes", "1 of 1 port, 2 lost")
+
+
+@pytest.mark.parametrize("engine", ["ser2net", "bridge"])
+@pytest.mark.parametrize(
+    ("layer", "away"),
+    [("keepopen", "keep"), ("keepopen(retry-time=2000,discard-badwrites)", "drop"),
+     ("keepopen(discard-badwrites=no)", "keep"), ("keepopen(discard-badwrites=on)", "drop")],
+)  # fmt: skip
+def test_keepopen_says_what_becomes_of_clients_while_the_device_is_away(
+    layer: str, away: str, engine: str
+) -> None:
+    text = f"connections: {{a: {{accepter: '1', connector: '{layer},serialdev,/dev/c,9600n81'}}}}"
+    imported = importer.parse(text, "f", engine)
+    assert (imported.summary, imported.ports[0].away) == ("1 of 1 port", away)
+
+
+def test_modem_lines_and_times_are_kept_with_ser2net() -> None:
+    connector = "'serialdev,/dev/c,9600n81,dtr=off,rts=off'"
+    options = "{trace-both: /var/log/ser2net/c, trace-timestamp: true}"
+    text = f"connections: {{a: {{accepter: '1', connector: {connector}, options: {options}}}}}"
+    imported = importer.parse(text, "f")
+    (port,) = imported.ports
+    assert imported.summary == "1 of 1 port"
+    assert (port.dtr, port.rts, port.away) == ("off", "off", "refuse")
+    assert port.log
+    assert port.log.timestamps
+
+
+@pytest.mark.parametrize("options", ["", "  options:\n", "  options: ~\n"])
+def test_options_may_be_empty(options: str) -> None:
+    text = f"connection: &a\n  accepter: tcp,1\n  connector: serialdev,/dev/c\n{options}"
+    imported = importer.parse(f"%YAML 1.1\n---\n{text}", "f")
+    assert imported.ports
+    assert ("~" in options) != imported.complete
+
+
+def test_a_device_may_have_colons() -> None:
+    path = "/dev/serial/by-path/platform-3f980000.usb-usb-0:1.3:1.0-port0"
+    text = f"connections: {{a: {{accepter: 'tcp,1', connector: 'serialdev,{path},9600n81'}}}}"
+    imported = importer.parse(text, "f")
+    assert (imported.summary, imported.ports[0].device) == ("1 of 1 port", path)
+
+
 @pytest.mark.no_cover  # sys.setprofile() and the measurement of coverage slow one another down
 @pytest.mark.parametrize(
     "text",

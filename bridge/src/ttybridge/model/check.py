@@ -13,6 +13,7 @@ from typing import Any
 
 from ttybridge.model.ports import (
     BY_NAME,
+    ENGINE_DEFAULTS,
     ENGINE_HONOURS,
     FIREWALL_HONOURS,
     IDENTITY,
@@ -284,9 +285,9 @@ def _check_draft(draft: _Draft) -> Iterator[Fault]:
         return
     engine = draft.values.get("engine", "bridge")
     yield from _not_honoured(draft, engine)
-    if engine == "ser2net" and {":", ","} & set(draft.values.get("device") or ""):
+    if engine == "ser2net" and "," in (draft.values.get("device") or ""):
         value = shown(draft.values["device"])
-        problem = f"{value}: engine ser2net cannot open a path with a colon or comma"
+        problem = f"{value}: engine ser2net cannot open a path with a comma"
         yield Fault(draft.place, "device", f"{problem}: write usb, or a path without one")
 
 
@@ -550,6 +551,8 @@ def _label(draft: _Draft) -> str:
 
 def _port(draft: _Draft) -> Port:
     values = dict(draft.values)
+    implied = ENGINE_DEFAULTS[values.get("engine", "bridge")]
+    values = {**implied, **values}
     values.setdefault("max_clients", clients_at_once(values.get("sharing", "exclusive")))
     telnet_banner = ""
     # A banner in serial_ports_defaults is for people, who use telnet: a program reads it as data.

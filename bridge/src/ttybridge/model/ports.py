@@ -465,7 +465,8 @@ class Port:
     away: str = setting(
         Choice(("keep", "refuse", "drop")),
         "what becomes of clients and their input while the device is away: both wait for it; "
-        "clients are refused and closed; input is thrown away",
+        "clients are refused and closed; input is thrown away; with ser2net `refuse` where nothing "
+        "is written",
         touches="live",
         default="keep",
     )
@@ -588,21 +589,25 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         "listen.access": ("write",),
         "stopbits": (1.0, 2.0),
         "sharing": ("exclusive", "replace", "shared"),
-        # It raises both again when its client leaves, so a board is reset all the same.
-        "dtr": ("on",),
-        "rts": ("on",),
+        # It can lower a line after it has opened the device.
+        "dtr": ("on", "off"),
+        "rts": ("on", "off"),
         "tls": (None,),
         "users": ((),),
-        # Always: it opens the device for a client, and closes that when it cannot.
-        "away": ("refuse",),
         "half_close_timeout": (0,),
         "guard": (False,),
         "keepalive": (0,),
         "replay": (0,),
-        "log.timestamps": (False,),
         "log.max_size": (0,),
         "log.volatile": (False,),
     },
+}
+
+# Defaults of one engine alone: what it does where nothing is written.
+ENGINE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "bridge": {},
+    # It opens the device for a client, and closes that when it cannot.
+    "ser2net": {"away": "refuse"},
 }
 
 # The value of a key that ser2net honours only from a version on. Only the host knows its version.
@@ -623,7 +628,7 @@ def as_entry(port: Port, always: Collection[str] = ()) -> dict[str, Any]:
     change them.
     """
     plain = Port(name=port.name)
-    implied = {"max_clients": clients_at_once(port.sharing)}
+    implied = {"max_clients": clients_at_once(port.sharing), **ENGINE_DEFAULTS[port.engine]}
     entry = {
         name: as_written(value)
         for name, value in vars(port).items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +84,7 @@ def _translate(draft: Draft, name: Callable[[str, str], str]) -> None:
     chosen = _chosen(draft, [option for option in options if option not in serial])
     remctl = chosen.pop("remctl", None)
     entry["protocol"] = _protocol(draft, telnet, remctl)
+    _without_telnet(draft, chosen)
     _line_settings(draft, [*words, *serial, *_of(chosen, "rs485")])
     entry["idle_timeout"] = connection.timeout
     _sharing(draft, chosen)
@@ -142,6 +144,7 @@ def _accepter(draft: Draft) -> tuple[str, Option | None, dict[str, str]]:
         else:
             _layer_option(draft, "tcp", option)
     protocol, listen = gensio.listener(last.rest)
+    listen = _numbered(draft, listen)
     if protocol != "tcp":
         raise LeftOut(f"its accepter is {protocol}: a port listens on TCP")
     if re.fullmatch("0+", listen):
@@ -149,6 +152,19 @@ def _accepter(draft: Draft) -> tuple[str, Option | None, dict[str, str]]:
     if "localhost" in last.rest and "::1" not in listen:
         draft.note(line, "localhost: the port listens on 127.0.0.1, not on ::1")
     return listen, telnet, tls
+
+
+def _numbered(draft: Draft, listen: str) -> str:
+    """A listener with a number in place of the name of a service (services(5))."""
+    address, colon, name = listen.rpartition(":")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+._-]*", name):
+        return listen
+    try:
+        number = socket.getservbyname(name, "tcp")
+    except OSError:
+        raise LeftOut(f"its TCP port {shown(name)} is no service that is known here") from None
+    draft.note(draft.connection.line, f"{name}: the service has TCP port {number} here")
+    return f"{address}{colon}{number}"
 
 
 def _telnet(draft: Draft, options: tuple[str, ...]) -> Option:
@@ -208,6 +224,15 @@ def _protocol(draft: Draft, telnet: Option | None, remctl: Option | None) -> str
     return "rfc2217" if telnet.value == "rfc2217" or (wanted and by_state) else "telnet"
 
 
+def _without_telnet(draft: Draft, chosen: dict[str, Option]) -> None:
+    """Leave out what ser2net does for telnet clients only, on a port that has none."""
+    if draft.entry["protocol"] == "raw":
+        for name in ("telnet-brk-on-sync", "signature"):
+            for option in _of(chosen, name):
+                if option.value != "false":
+                    draft.note(option.line, f"{name}: it does nothing without telnet")
+
+
 # The device.
 
 
@@ -216,7 +241,8 @@ def _connector(draft: Draft) -> tuple[str, list[Option]]:
     line = draft.connection.line
     for layer in gensio.layers(draft.connection.connector):
         if layer.name == "keepopen":
-            _bridge_does(draft, line, "keepopen")
+            discards = any(_discards(option) for option in layer.options)
+            draft.entry["away"] = "drop" if discards else "keep"
         elif layer.name == "serialdev" or (not layer.name and layer.rest.startswith("/")):
             for option in layer.options:
                 _layer_option(draft, "serialdev", option)
@@ -233,12 +259,9 @@ def _words(line: int, text: str) -> list[Option]:
     return [Option(line, name, value if equals else None) for name, equals, value in options]
 
 
-def _bridge_does(draft: Draft, line: int, word: str) -> None:
-    """Add a remark on what only engine bridge does, always; the roles never ask it of ser2net."""
-    if draft.engine == "ser2net":
-        draft.lose(
-            line, f"{word}: no counterpart with engine ser2net; engine bridge always does it"
-        )
+def _discards(option: str) -> bool:
+    name, equals, value = option.partition("=")
+    return name == "discard-badwrites" and gensio.truth(value if equals else None) is True
 
 
 def _line_settings(draft: Draft, options: list[Option]) -> None:
@@ -267,9 +290,10 @@ def _line_settings(draft: Draft, options: list[Option]) -> None:
     flows = [name for name in ("rtscts", "xonxoff") if name in on]
     if len(flows) == 2:
         draft.lose(on["xonxoff"].line, "xonxoff: a port has one flow control, here rtscts")
-    for name in ("local", "nobreak"):
-        if name in on:
-            _bridge_does(draft, on[name].line, name)
+    if "local" in on and draft.engine == "ser2net":
+        draft.lose(on["local"].line, f"local: {vocabulary.LOCAL}")
+    if "nobreak" in on and draft.engine == "ser2net":
+        draft.note(on["nobreak"].line, f"nobreak: {vocabulary.NOBREAK}")
     draft.entry |= {name: value for name, value in settings.items() if value is not None}
     draft.entry["flow"] = flows[0] if flows else "none"
     draft.entry["hangup"] = "hangup-when-done" in on
@@ -438,14 +462,12 @@ def _log(draft: Draft, chosen: dict[str, Option]) -> None:
     draft.entry["log"] = {
         "file": file,
         "input": traced is both,
-        "timestamps": bool(stamp and bridge),
+        "timestamps": bool(stamp),
     }
     if bridge:
         draft.note(traced.line, "logs: max_size limits their size")
     else:
         draft.entry["log"]["max_size"] = 0
-    if stamp and not bridge:
-        draft.lose(stamp.line, "trace-timestamp: no counterpart with engine ser2net")
 
 
 def _log_file(draft: Draft, option: Option) -> str:
@@ -457,9 +479,8 @@ def _log_file(draft: Draft, option: Option) -> str:
         name = f"{draft.entry['name']}.log"
     file = f"{folder}/{name}"
     if changes:
-        draft.lose(
-            option.line, f"{label(written)}: no counterpart for its escapes: the log is {file}"
-        )
+        words = f"a log is one file, which grows with each opening: {file}"
+        draft.note(option.line, f"{label(written)}: {words}")
     elif directory != folder:
         draft.note(
             option.line, f"{label(written)}: the unit writes only in {folder}: the log is {file}"

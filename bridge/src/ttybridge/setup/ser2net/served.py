@@ -21,12 +21,13 @@ CONFIGURATIONS = (Path("etc/ser2net.conf"), Path("etc/ser2net.yaml"))
 
 _OURS = re.compile("^# Written by ttyfleet", re.MULTILINE)
 _NAME = re.compile(r"# ([\w.-]+)")
-# The classic form: a name for a device with RS-485, and a listener with its device.
-_ALIAS = re.compile(r"DEVICE:(device\d+):([^,]+),.*")
+_OPENED = r"(?:(?:keepopen(?:\(discard-badwrites\))?,)?serialdev,)"
+# The classic form: a name for a device that needs one, and a listener with its device.
+_ALIAS = re.compile(rf"DEVICE:(device\d+):{_OPENED}?([^,]+)(?:,.*)?")
 _LINE = re.compile(r"(?:([0-9a-f.:]+),)?(\d+):(raw|telnet):\d+:(.+?):\d+ \dDATABITS (.*)")
 # YAML: a listener, and some lines below it its device.
 _ACCEPTER = re.compile(r"  accepter: (telnet,|telnet\(rfc2217\),|)tcp,(?:([^,]+),)?(\d+)")
-_CONNECTOR = re.compile(r"  connector: serialdev,([^,]+),.*")
+_CONNECTOR = re.compile(rf"  connector: {_OPENED}([^,]+),.*")
 
 
 @dataclass

@@ -92,6 +92,11 @@ DEFAULTS = {
     "authdir-admin",
 }
 
+LOCAL = "no counterpart with engine ser2net; engine bridge always does it"
+NOBREAK = (
+    "ser2net ends a break when it opens the device, which changes nothing where there is none; if "
+    "the device does not know breaks, a warning in the journal says so"
+)
 TCPD = "tcpd: /etc/hosts.allow and hosts.deny: no counterpart; use `allow`"
 
 

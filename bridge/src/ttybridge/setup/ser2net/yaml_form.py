@@ -259,7 +259,8 @@ class _Reader:
             if not isinstance(key, _Scalar) or self._text(key).lower() != "options":
                 continue
             if not isinstance(node, _Mapping):
-                self._not_understood(node.line, "options", node)
+                if node != _Scalar(node.line, ""):
+                    self._not_understood(node.line, "options", node)
                 continue
             for name, value in node.pairs:
                 if isinstance(name, _Scalar) and isinstance(value, _Scalar):
