@@ -19,7 +19,7 @@ is_right && exit
 if is_set; then
   why="a time server has set it, so see whether the clock here is right"
 else
-  why="no time server (NTP) has set it, also after $PATIENCE s: see timedatectl timesync-status there, or set it: "
+  why="no time server (NTP) has set it, also after $PATIENCE s: see what timedatectl says there, or set it: "
   why="${why}sudo date -u -s '$(date -u -d "@$(now)" '+%Y-%m-%d %H:%M:%S')'"
 fi
 echo "its clock says $(time_of "$(date +%s)"), and here it is $(time_of "$(now)"): $why" >&2

@@ -99,6 +99,8 @@ class Upgraded:
     again: subprocess.CompletedProcess[str]
     verified_again: subprocess.CompletedProcess[str]
     answered_again: list[bool]
+    removed: subprocess.CompletedProcess[str]
+    left: str
 
 
 def playbook(name: str) -> subprocess.CompletedProcess[str]:
@@ -134,6 +136,8 @@ def upgraded() -> Upgraded:
         playbook("playbook.yml"),
         playbook("verify.yml"),
         [caller.is_answered() for caller in callers],
+        playbook("remove.yml"),
+        ssh(HOST, "cd /etc; ls -d *ser2net* *ttyfleet* || :; dpkg --verify ser2net || :"),
     )
     for caller in callers:
         caller.leave()
@@ -177,3 +181,10 @@ def test_the_playbook_converges(upgraded: Upgraded) -> None:
     assert "1 host: 1 as it should be" in upgraded.again.stdout, upgraded.again.stdout
     assert not re.search("changed=[1-9]", upgraded.again.stdout), upgraded.again.stdout
     assert upgraded.verified_again.returncode == 0, upgraded.verified_again.stdout
+
+
+def test_taking_it_off_leaves_the_file_of_the_new_debian(upgraded: Upgraded) -> None:
+    assert upgraded.removed.returncode == 0, upgraded.removed.stdout
+    names, _, differs = upgraded.left.partition("ser2net.yaml\n")
+    assert names == ""
+    assert "/etc/" not in differs
