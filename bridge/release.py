@@ -53,6 +53,20 @@ def version() -> str:
     return found["galaxy.yml"]
 
 
+def bundled(tree: Path = TREE) -> Iterator[dict[str, Any]]:
+    """Code of others that is part of the collection: NAME.js in files/, beside its NAME.LICENSE."""
+    for licence in sorted((tree / "files").rglob("*.LICENSE")):
+        text = {"content": licence.read_text(encoding="utf-8")}
+        yield {
+            "type": "library",
+            "name": licence.stem,
+            "licenses": [{"license": {"name": licence.name, "text": text}}],
+            "hashes": [{"alg": "SHA-256", "content": _sha256(licence.with_suffix(".js"))}],
+            "scope": "optional",
+            "description": f"in {licence.parent.relative_to(tree)}/ of the collection, unchanged",
+        }
+
+
 def pinned() -> Iterator[dict[str, Any]]:
     """What requirements.txt pins: a controller without an Ansible of its own installs that."""
     text = (TREE / "requirements.txt").read_text(encoding="utf-8")
@@ -91,7 +105,7 @@ def bill(number: str, files: list[Path]) -> dict[str, Any]:
         }
         for file in files
     ]
-    components = [*made, *packages(), *pinned()]
+    components = [*made, *bundled(), *packages(), *pinned()]
     about = {"type": "application", "name": "ttyfleet", "version": number}
     return {
         "bomFormat": "CycloneDX",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +86,18 @@ def test_the_bill_has_each_pinned_requirement(bill: dict[str, Any]) -> None:
     found = [one for one in bill["components"] if "pkg:pypi/" in one.get("purl", "")]
     assert {f"{one['name']}=={one['version']}".lower() for one in found} == pins
     assert len(pins) >= 5
+
+
+def test_code_of_others_is_named_with_its_licence(tmp_path: Path) -> None:
+    (tmp_path / "files" / "web").mkdir(parents=True)
+    (tmp_path / "files" / "web" / "term.js").write_text("code")
+    (tmp_path / "files" / "web" / "term.LICENSE").write_text("as you like")
+    release = runpy.run_path(str(PROGRAM))
+    (component,) = release["bundled"](tmp_path)
+    assert component["name"] == "term"
+    assert component["licenses"][0]["license"]["text"]["content"] == "as you like"
+    assert component["hashes"][0]["content"] == hashlib.sha256(b"code").hexdigest()
+    assert "files/web/" in component["description"]
 
 
 def test_a_folder_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
