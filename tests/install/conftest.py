@@ -82,7 +82,10 @@ def prepare(machine: Machine, wheels: bytes) -> None:
 def edit(text: str) -> str:
     """A port gets a name and a remark, the other one settings."""
     text = text.replace("name: usb-serial-controller", "name: core-switch    # rack 3")
-    return text.replace("listen: 10002\n", "listen: 10002\n    engine: ser2net\n")
+    # ser2net does not know the networks that the host is in.
+    return text.replace(
+        "listen: 10002\n    allow: [local]\n", "listen: 10002\n    engine: ser2net\n"
+    )
 
 
 def tell(machine: Machine, wheels: bytes, folder: Path) -> Story:
