@@ -66,6 +66,8 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
         ("log.input", True),
         ("log.max_size", 8192),
         ("log.volatile", True),
+        ("log.journal", True),
+        ("watch", {"zeros": "0000"}),
     ],
     "tls": [
         ("tls.certificate", "/etc/ssl/certs/soak.pem"),

@@ -22,11 +22,13 @@ from ttybridge.model.values import (
     Listeners,
     Networks,
     OffOr,
+    Patterns,
     StopBits,
     Switch,
     Table,
     Tags,
     Users,
+    as_written,
     has_writable_default,
 )
 from ttybridge.setup.inventory import FACTS, SETTINGS
@@ -109,7 +111,8 @@ def documented(model: type, schema: dict[str, Any]) -> dict[str, Any]:
         if field.default is dataclasses.MISSING:
             option["required"] = True
         elif field.default is not None and has_writable_default(field):
-            option["default"] = list(field.default) if field.default == () else field.default
+            is_plain = isinstance(field.default, str | int | float)
+            option["default"] = field.default if is_plain else as_written(field.default)
         if isinstance(kind, Table):
             option["options"] = documented(kind.model, described)
         said[field.name] = option
@@ -125,7 +128,7 @@ def type_of(kind: Kind) -> str:
     if isinstance(kind, Listeners):
         return "raw"  # One listener, or a list of them.
     types: dict[type, str] = {Table: "dict", Switch: "bool", Integer: "int"}
-    types |= {Networks: "list", Tags: "list", Users: "list", StopBits: "float"}
+    types |= {Networks: "list", Tags: "list", Users: "list", StopBits: "float", Patterns: "dict"}
     return types.get(type(kind), "str")
 
 

@@ -112,7 +112,10 @@ VALUES: dict[str, list[Any]] = {
     "keepalive": [0, 60, 32768],
     "replay": [0, 4096, "1k"],
     "log": ["off", {"file": LOG}, {"file": "x"}, {"timestamps": "on"}, {"file": LOG, "input": True}]
+    + [{"file": LOG, "journal": "on"}, {"file": LOG, "journal": "yes"}]
     + [{"file": LOG, "max_size": -1}, {"file": LOG, "max_size": 4096}, {"file": LOG, "size": 1}],
+    "watch": [{}, {"panic": "Kernel panic|Oops"}, {"a b": "x"}, {"a": ""}, {"a": 1}, {"a": None}]
+    + ["x", ["x"], {"a": "x" * 251}, {f"n{number}": "x" for number in range(17)}],
     "banner": ["", "{name}", "{{name}}", "{port}", "{", "a}", "\a", 3],
     "probe": [
         "off",

@@ -53,6 +53,8 @@ PORT = {
     },
     "line_errors": {"overrun": 1, "frame": 2, "parity": 3, "break": 4, "buffer_overrun": 6},
     "log": {"file": "/var/log/sw", "problem": None, "lost": 8},
+    "not_in_journal": 9,
+    "watch": {"panic": 10},
 }
 
 Samples = dict[tuple[str, str, str], float]
@@ -191,6 +193,8 @@ async def test_a_page_has_everything_once() -> None:
         ("ttybridge_refused_clients_total", "sw", ""): 4,
         ("ttybridge_closed_slow_clients_total", "sw", ""): 5,
         ("ttybridge_log_lost_bytes_total", "sw", ""): 8,
+        ("ttybridge_journal_lost_lines_total", "sw", ""): 9,
+        ("ttybridge_watch_matches_total", "sw", ""): 10,
         ("ttybridge_people", "sw", ""): 1,
         ("ttybridge_line_errors_total", "sw", "overrun"): 1,
         ("ttybridge_line_errors_total", "sw", "frame"): 2,
@@ -220,7 +224,7 @@ async def test_what_a_port_does_not_have_is_left_out(port: dict[str, Any]) -> No
     async with metrics_of(lambda: {"ports": [port, {**PORT, "name": "other"}]}) as number:
         found = await scrape(number)
     assert {name for _, name, _ in found} == {"other"}
-    assert len(found) == 15
+    assert len(found) == 17
 
 
 @in_each_loop
@@ -230,7 +234,7 @@ async def test_names_of_ports_come_back_as_they_are() -> None:
     async with metrics_of(lambda: {"ports": ports}) as number:
         found = await scrape(number)
     assert {name for _, name, _ in found} == set(names)
-    assert len(found) == 15 * len(names)
+    assert len(found) == 17 * len(names)
 
 
 @in_each_loop

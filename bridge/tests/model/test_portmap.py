@@ -27,6 +27,7 @@ from ttybridge.model.ports import (
 from ttybridge.model.values import (
     Listen,
     Listeners,
+    Named,
     OffOr,
     Remote,
     Table,
@@ -70,7 +71,7 @@ KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
     "max_clients, allow, users, tls, guard, idle_timeout, away, half_close_timeout, keepalive, "
-    "replay, log, banner, probe, description, location, tags"
+    "replay, log, watch, banner, probe, description, location, tags"
 )
 
 # What is written over a good entry, and what is said of it, in full.
@@ -295,7 +296,7 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         {"log": "/var/log/x"},
         (
             "log: '/var/log/x': write off, or a mapping with the key file, and maybe timestamps, "
-            "input, max_size and volatile, such as {file: /var/log/ttybridge/NAME}"
+            "input, max_size, volatile and journal, such as {file: /var/log/ttybridge/NAME}"
         ),
     ),
     (
@@ -363,6 +364,33 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     (
         {"users": ["tech1"], "engine": "ser2net"},
         ("users: ['tech1']: engine ser2net cannot honour it: write engine: bridge, or users: []"),
+    ),
+    (
+        {"watch": ["x"]},
+        (
+            "watch: ['x']: write a mapping of words to regular expressions, "
+            'such as {panic: "Kernel panic|Oops"}'
+        ),
+    ),
+    (
+        {"watch": {"up": "a", "panic": "("}},
+        (
+            "watch.panic: '(': it is no regular expression "
+            "(missing ), unterminated subpattern at position 0): write one of Python's"
+        ),
+    ),
+    (
+        {"watch": {"no name": "a"}},
+        ("watch.no name: 'a': its name is not letters, digits, '_' and '-': write such a name"),
+    ),
+    (
+        {"watch": {"panic": r"\bOops"}},
+        (r"watch.panic: '\\bOops': \b is not taken: write it without"),
+    ),
+    ({"watch": {"n": 5}}, ("watch.n: 5: without quotes it is a number: write it in quotes")),
+    (
+        {"watch": {"n": "a{1000}"}},
+        ("watch.n: 'a{1000}': it is too long, with all that it repeats: write a shorter one"),
     ),
     ({"tags": "lab"}, ("tags: 'lab': " + TAGS)),
     ({"tags": ["a,b"]}, ("tags: ['a,b']: " + TAGS)),
@@ -1117,6 +1145,11 @@ every_port = st.fixed_dictionaries(
         "banner": words.map(lambda text: text.replace("{", "{{").replace("}", "}}"))
         | st.sampled_from(["{name}", "{device}: {baudrate}"]),
         "probe": st.none() | st.builds(Probe, probe_texts, probe_texts.filter(bool)),
+        "watch": st.dictionaries(
+            st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True),
+            st.from_regex(r"[A-Za-z %=-]{1,20}", fullmatch=True),
+            max_size=3,
+        ).map(lambda watch: Named(tuple(watch.items()))),
         "description": one_line,
         "location": one_line,
         "tags": st.lists(one_line.filter(bool), max_size=3, unique=True).map(tuple),

@@ -372,6 +372,17 @@ async def writes_seldom(scene: Scene) -> None:
     assert log._pace is capture.VOLATILE
 
 
+async def reads_along(scene: Scene) -> None:
+    monitor = scene.bench.server._services["sw"].served.monitor
+    assert monitor
+    assert monitor._journal
+
+
+async def counts_matches(scene: Scene) -> None:
+    await scene.adapter.send(b"Oops\n")
+    await until(lambda: scene.bench.status()["watch"] == {"panic": 1}, "it is counted")
+
+
 async def lets_in_there(scene: Scene) -> None:
     await scene.passes(await scene.comes_in(1))
 
@@ -488,6 +499,8 @@ CHANGES = {
     "log.input": log({}, {"input": True}, logs_input),
     "log.max_size": log({}, {"max_size": 4096}, keeps_less),
     "log.volatile": log({}, {"volatile": True}, writes_seldom),
+    "log.journal": log({}, {"journal": True}, reads_along),
+    "watch": Change({}, {"watch": {"panic": "Oops"}}, counts_matches),
     "banner": Change({}, {"banner": "welcome"}, is_welcome),
     "probe": Change({}, {"probe": {"send": "a", "expect": "b"}}, is_for_verify),
     "probe.send": probe(send="c"),

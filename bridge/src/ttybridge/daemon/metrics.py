@@ -80,6 +80,11 @@ PORT_METRICS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
         "Bytes that are missing from the log of the port because they could not be written.",
         lambda port: port["log"]["lost"],
     ),
+    (
+        "ttybridge_journal_lost_lines_total",
+        "Lines of the port that are missing in the journal because journald did not take them.",
+        lambda port: port["not_in_journal"],
+    ),
 )
 
 
@@ -253,6 +258,15 @@ def _page(status: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
                 for (user, by), count in _people(port).items():
                     sessions.add_metric([port["name"], user, by], count)
             yield sessions
+            matches = CounterMetricFamily(
+                "ttybridge_watch_matches_total",
+                "Lines of the serial device that matched an expression of `watch`, by its name.",
+                labels=["port", "name"],
+            )
+            for port in ports:
+                for name, count in (port.get("watch") or {}).items():
+                    matches.add_metric([port["name"], name], count)
+            yield matches
             errors = CounterMetricFamily(
                 "ttybridge_line_errors_total",
                 "What the driver of the serial device counted: characters that were read too late "

@@ -22,8 +22,10 @@ from ttybridge.model.values import (
     Listen,
     ListenAddress,
     Listeners,
+    Named,
     Networks,
     OffOr,
+    Patterns,
     Remote,
     RemoteAddress,
     StopBits,
@@ -247,6 +249,12 @@ class Log:
     volatile: bool = setting(
         Switch(),
         "kept in RAM and written at intervals, to spare an SD card",
+        touches="live",
+        default=False,
+    )
+    journal: bool = setting(
+        Switch(),
+        "also in the journal of the host, with the fields PORT and USER",
         touches="live",
         default=False,
     )
@@ -496,6 +504,13 @@ class Port:
         touches="live",
         default=None,
     )
+    watch: Named = setting(
+        Patterns(),
+        "words for regular expressions: lines of the device that match are counted in the metrics, "
+        "and warned of in the journal",
+        touches="live",
+        default=Named(),
+    )
     banner: str = setting(
         _BANNER,
         "text that a new client is shown; of `serial_ports_defaults`, a telnet client only",
@@ -600,6 +615,8 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         "replay": (0,),
         "log.max_size": (0,),
         "log.volatile": (False,),
+        "log.journal": (False,),
+        "watch": (Named(),),
     },
 }
 
@@ -661,6 +678,7 @@ def as_variables(port: Port) -> dict[str, Any]:
         "allow": list(port.allow),
         "users": list(port.users),
         "tags": list(port.tags),
+        "watch": dict(port.watch.items),
         "listeners": [_listener_variables(one) for one in port.listeners],
         "endpoint": port.endpoint,
         "path": port.path,

@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from ttybridge.model.pattern import Pattern
+
 
 class Kind(Protocol):
     """One kind of value."""
@@ -799,6 +801,60 @@ class Users:
         return users
 
 
+@dataclass(frozen=True)
+class Named:
+    """Texts with names, as (name, text) pairs in the order in which they are written."""
+
+    items: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """A mapping of names to regular expressions (`Pattern`)."""
+
+    most: int = 16
+    longest: int = 250
+    name: str = "[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+    allowed: str = 'a mapping of words to regular expressions, such as {panic: "Kernel panic|Oops"}'
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        text = {"type": "string", "minLength": 1, "maxLength": self.longest}
+        return {
+            "type": "object",
+            # What `Pattern` takes, no schema can say: without a sign it is text.
+            "additionalProperties": {**text, "pattern": r"^[^\x00-\x1f\x7f]+$"},
+            "propertyNames": {"pattern": f"^{self.name}$"},
+            "maxProperties": self.most,
+        }
+
+    def parse(self, value: object) -> Named:
+        if not isinstance(value, Mapping):
+            raise NotAllowed(self)
+        if len(value) > self.most:
+            raise ValueError(f"{len(value)} expressions: write {self.most} at most")
+        bad: list[tuple[str, str]] = []
+        for name, text in value.items():
+            try:
+                self._check(name, text)
+            except ValueError as error:
+                bad.append((label(name), f"{shown(text)}: {error}"))
+        if bad:
+            raise BadKeys(bad)
+        return Named(tuple((str(name), str(text)) for name, text in value.items()))
+
+    def _check(self, name: object, text: object) -> None:
+        if not isinstance(name, str) or not re.fullmatch(self.name, name):
+            raise ValueError("its name is not letters, digits, '_' and '-': write such a name")
+        if word := _read_as(text):
+            raise ValueError(f"without quotes it is {word}: write it in quotes")
+        if not isinstance(text, str) or not re.fullmatch(r"[^\x00-\x1f\x7f]+", text):
+            raise ValueError("write a regular expression of one line, such as Kernel panic|Oops")
+        if len(text) > self.longest:
+            raise ValueError(f"{len(text)} characters: write {self.longest} at most")
+        Pattern(text)
+
+
 def one_line(most: int) -> Text:
     """Text of one line without invisible characters, at most `most` characters."""
     allowed = f"text of one line, at most {most} characters"
@@ -842,6 +898,8 @@ def as_written(value: Any) -> Any:
         return {"at": str(value.at), **own} if own else str(value.at)
     if isinstance(value, tuple):
         return [as_written(item) for item in value]
+    if isinstance(value, Named):
+        return dict(value.items)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

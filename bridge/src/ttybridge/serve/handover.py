@@ -111,6 +111,8 @@ def leave(served: ServedPort) -> PortState:
     ]
     state.log = served.capture.state if served.capture else None
     state.replay = served.replay.last(EARLIER_REPLAY) if served.replay else b""
+    if served.monitor:
+        served.monitor.leave()
     served.keeper.leave()
     if served.device.is_open:
         served.device.hand_over()
@@ -124,6 +126,8 @@ def small(served: ServedPort) -> PortState:
         served.state,
         clients=[_small(one.state) for one in served.clients.inside if one.state.connection],
         log=CaptureState(foreign=True, lost=capture.lost) if capture else None,
+        unended=b"",
+        unended_input=b"",
     )
 
 
@@ -205,6 +209,11 @@ def _take_over(served: ServedPort, record: PortState) -> None:
         setattr(state.counters, each.name, getattr(record.counters, each.name))
     state.written, state.dropped = record.written, record.dropped
     state.opened, state.released = record.opened, record.released
+    counted = {name: record.matches.get(name, 0) for name in state.matches}
+    state.matches.update(counted)
+    state.not_in_journal = record.not_in_journal
+    state.unended, state.unended_by = record.unended, record.unended_by
+    state.unended_input = record.unended_input
 
 
 def _take_replay(served: ServedPort, record: PortState, descriptor: int | None) -> None:

@@ -24,6 +24,7 @@ from ttybridge.serve.bounds import Bounds
 from ttybridge.serve.client import Client
 from ttybridge.serve.clients import Clients
 from ttybridge.serve.keeper import Keeper
+from ttybridge.serve.monitor import Monitor
 from ttybridge.serve.replay import Replay
 from ttybridge.serve.state import PortState, Release
 
@@ -73,6 +74,9 @@ class ServedPort:
         self._keep_replay()
         self.com_port = ComPort(self.device, self.queue, self._purge)
         self.capture = Capture(port.log, port.name) if port.log else None
+        self.monitor: Monitor | None = None
+        """Reads along, where the entry asks for it."""
+        self._read_along()
         self.departed = Departed(port.name, self.device, self.queue)
         self.clients = Clients(port, self.state.counters, self)
         self.acceptors: list[Callable[[], None]] = []
@@ -300,6 +304,8 @@ class ServedPort:
         # A client aborts its connection after GOODBYE_SECONDS: the longer time is never reached.
         await wait_while(lambda: bool(self.clients.inside), 2 * GOODBYE_SECONDS)
         await self.device_settled()
+        if self.monitor:
+            self.monitor.close()
         if self.capture:
             await self.capture.close()
         await self.finish_logs()
@@ -324,6 +330,8 @@ class ServedPort:
         self._keep_replay()
         if port.log != before.log:
             self._change_log(port.log)
+        if (port.log, port.watch) != (before.log, before.watch):
+            self._read_along()
         self.queue.drops_while_away = port.away == "drop"
         self.clients.change(port)  # sets the line, too
         if port.away != before.away and not self.device.is_open:
@@ -333,6 +341,15 @@ class ServedPort:
                 client.keepalive_changed()
             if _timeouts(port) != _timeouts(before):
                 client.timeouts_changed()
+
+    def _read_along(self) -> None:
+        """Have the lines read as the entry says."""
+        if self.monitor:
+            self.monitor.leave()
+        wanted = Monitor.is_wanted(self.port)
+        self.monitor = Monitor(self.port, self.state) if wanted else None
+        if not wanted:
+            self.state.matches.clear()
 
     def _keep_replay(self) -> None:
         """Keep as much as is shown."""
@@ -512,7 +529,8 @@ class ServedPort:
             return
         clients = self.clients.inside
         all_congested = clients and all(client.congested for client in clients)
-        wanted = not self.is_still and (not all_congested or self.capture is not None)
+        reads_along = self.capture is not None or self.monitor is not None
+        wanted = not self.is_still and (not all_congested or reads_along)
         if wanted and not self._reading:
             self._loop.add_reader(self.device.fileno(), self._readable)
         elif self._reading and not wanted:
@@ -540,6 +558,8 @@ class ServedPort:
             client.send(data, now)
         if self.capture:
             self.capture.device_sent(data)
+        if self.monitor:
+            self.monitor.device_sent(data)
 
     # Clients to device.
 
@@ -549,6 +569,8 @@ class ServedPort:
             return
         if self.capture:
             self.capture.client_sent(data, self._name_in_log(client))
+        if self.monitor:
+            self.monitor.client_sent(client, data)
         self.queue.add(client, data)
         if client.has_left:  # its inbox is not empty yet
             self.departed.add(client)
@@ -645,6 +667,8 @@ class ServedPort:
                 "dropped": self.state.dropped,
             },
             "log": capture.status() if capture else None,
+            "watch": dict(self.state.matches),
+            "not_in_journal": self.state.not_in_journal,
         }
 
     @property

@@ -85,7 +85,8 @@ class Service:
     def count(self) -> None:
         """Note what the port has counted since it was last noted."""
         state = self.served.state
-        self.served.keeper.count((state.counters.from_device, state.written))
+        matches = tuple(state.matches.values())
+        self.served.keeper.count((state.counters.from_device, state.written, matches))
 
     def _release_in_vain(self) -> None:
         """Do not keep a device from other programs that nobody can reach."""

@@ -99,6 +99,15 @@ class PortState(write_queue.QueueCounters):
     """The last bytes that the device has sent, for an earlier version; `replay_in` has all."""
     replay_in: str | None = None
     """The descriptor of the ring with them (replay.py)."""
+    matches: dict[str, int] = field(default_factory=dict)
+    """Lines that have matched, by the names in `watch`."""
+    not_in_journal: int = 0
+    """Lines that journald did not take."""
+    unended: bytes = b""
+    """A line of the device that has not ended, where something reads along."""
+    unended_input: bytes = b""
+    """The same of a client, `unended_by`."""
+    unended_by: str = ""
     opened: bool = False
     """Whether its device has ever been open."""
     released: Release | None = None
