@@ -355,7 +355,7 @@ async def logs_without_times(scene: Scene) -> None:
 
 async def logs_input(scene: Scene) -> None:
     await scene.raw.send(b"\ntyped\n")
-    await scene.logs("> typed\n")
+    await scene.logs(": typed\n")
 
 
 async def keeps_less(scene: Scene) -> None:
