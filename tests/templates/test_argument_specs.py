@@ -20,6 +20,7 @@ from ttybridge.model.values import (
     Integer,
     Kind,
     Listeners,
+    Names,
     Networks,
     OffOr,
     Patterns,
@@ -128,7 +129,8 @@ def type_of(kind: Kind) -> str:
     if isinstance(kind, Listeners):
         return "raw"  # One listener, or a list of them.
     types: dict[type, str] = {Table: "dict", Switch: "bool", Integer: "int"}
-    types |= {Networks: "list", Tags: "list", Users: "list", StopBits: "float", Patterns: "dict"}
+    types |= {Names: "list", Networks: "list", Tags: "list", Users: "list"}
+    types |= {StopBits: "float", Patterns: "dict"}
     return types.get(type(kind), "str")
 
 

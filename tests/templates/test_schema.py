@@ -40,6 +40,8 @@ OF_A_LISTENER: list[tuple[str, Any]] = [
     ("allow", ["any"]),
     ("allow", ["any", "local"]),
     ("allow", ["local", "192.0.2.0/24"]),
+    ("allow_names", []),
+    ("allow_names", "jane"),
     ("tls", False),
     ("tls", {"certificate": "/a"}),
     ("max_clients", 1),
@@ -100,6 +102,7 @@ VALUES: dict[str, list[Any]] = {
     "max_clients": [1, 0, 1025],
     "allow": [[], ["192.0.2.0/24", "2001:db8::/32", "::1"], "192.0.2.0/24", ["lab"], [192], None]
     + [["fe80::1%eth0"]],
+    "allow_names": [[], "jane", [""], ["a\nb"], [1], ["jane", "jane"], None],
     "users": [[], ["tech1", "@netops"], ["@domain users"], "tech1", ["@"], ["a b "], ["a", "a"]]
     + [[1], ["a:b"], ["EXAMPLE\\jane"], ["x" * 129]],
     "tls": ["off", False, True, {"certificate": "/a"}, {"certificate": "tls/a.pem", "key": "/b"}]

@@ -406,7 +406,8 @@ def _client(port: dict[str, Any], client: dict[str, Any]) -> str:
         notes.append("waits")
     elif port.get("sharing") == "observed" and client["writes"]:
         notes.append("writes")
-    return f"{client['address']} ({', '.join(notes)})" if notes else str(client["address"])
+    name = people.called(client["address"], client.get("names", ()))
+    return f"{name} ({', '.join(notes)})" if notes else name
 
 
 def _serve(options: argparse.Namespace) -> int:

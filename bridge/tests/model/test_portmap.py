@@ -67,12 +67,15 @@ TAGS = (
 )
 USERS = 'write a list of users and @groups of the host, such as [tech1, "@netops"]'
 NETWORKS = "write a list of networks, such as [local, 192.0.2.0/24, 2001:db8::/32], or [any]"
+NAMES = "write a list of names in certificates, such as [jane, jane@example.org]"
 KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
-    "max_clients, allow, users, tls, guard, idle_timeout, away, half_close_timeout, keepalive, "
-    "replay, log, watch, banner, probe, description, location, tags"
+    "max_clients, allow, allow_names, users, tls, guard, idle_timeout, away, half_close_timeout, "
+    "keepalive, replay, log, watch, banner, probe, description, location, tags"
 )
+
+MUTUAL = {"certificate": "/a", "key": "/b", "client_ca": "/c"}
 
 # What is written over a good entry, and what is said of it, in full.
 WRONG: list[tuple[dict[Any, Any], str]] = [
@@ -283,6 +286,22 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
             "allow: ['any', '192.0.2.0/24']: any is every network: "
             "write [any] alone, or leave it out"
         ),
+    ),
+    ({"allow_names": "jane"}, ("allow_names: 'jane': " + NAMES)),
+    ({"allow_names": ["a\nb"]}, ("allow_names: ['a\\nb']: " + NAMES)),
+    (
+        {"allow_names": ["jane", "jane"]},
+        "allow_names: ['jane', 'jane']: 'jane' is there twice: write it once",
+    ),
+    (
+        {"allow_names": ["jane"], "tls": {"certificate": "/a", "key": "/b"}},
+        "allow_names: ['jane']: 9999 asks nobody for a certificate: write tls with client_ca "
+        "there, or allow_names: []",
+    ),
+    (
+        {"allow_names": ["jane"], "engine": "ser2net"},
+        "allow_names: ['jane']: engine ser2net cannot honour it: write engine: bridge, "
+        "or allow_names: []",
     ),
     ({"allow": None}, ("allow: empty: " + NETWORKS)),
     (
@@ -551,6 +570,12 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({}, "sharing", "exclusive"),
         ({}, "max_clients", 1),
         ({}, "allow", ()),
+        ({}, "allow_names", ()),
+        (
+            {"tls": MUTUAL, "allow_names": ["jane", "CN of a lab"]},
+            "allow_names",
+            ("jane", "CN of a lab"),
+        ),
         ({}, "tls", None),
         ({}, "guard", True),
         ({"guard": "off"}, "guard", False),
@@ -816,6 +841,19 @@ def test_a_port_that_connects_has_no_listener_to_clash_or_to_guard() -> None:
         f"guard: 'on': {listens}",
         f"sharing: 'shared': {listens}",
         f"max_clients: 2: {listens}",
+    ]
+
+
+def test_names_are_refused_where_a_listener_asks_nobody_for_a_certificate() -> None:
+    common = {"tls": MUTUAL, "allow_names": ["jane"]}
+    assert said_of([entry()], common) == []
+    assert said_of([entry(listen=[1, {"at": 2, "tls": False, "allow_names": []}])], common) == []
+    said = "2 asks nobody for a certificate: write tls with client_ca there, or allow_names: []"
+    assert said_of([entry(listen=[1, {"at": 2, "tls": False}])], common) == [
+        f"allow_names: ['jane'] (from serial_ports_defaults): {said}"
+    ]
+    assert said_of([entry(listen=[1, {"at": 2, "allow_names": ["jane"]}])]) == [
+        f"listen[2].allow_names: ['jane']: {said}"
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -21,8 +22,9 @@ import pytest
 
 from conftest import TIMEOUT, Adapter, MakePort, Serve, on_each_loop, until
 from process import Daemon, StartDaemon, entry, tcp_port
+from ttybridge.model.people import called
 from ttybridge.model.ports import Tls
-from ttybridge.net.tls import Certificate, CertificateError
+from ttybridge.net.tls import Certificate, CertificateError, names_in
 
 MIB = 1024 * 1024
 
@@ -32,13 +34,15 @@ def openssl(folder: Path, *words: str) -> None:
     subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
 
-def make_certificate(folder: Path, name: str, signer: str = "") -> None:
-    """Make NAME.pem and NAME.key, signed by itself or by another."""
+def make_certificate(
+    folder: Path, name: str, signer: str = "", names: str = "IP:127.0.0.1"
+) -> None:
+    """Make NAME.pem and NAME.key, signed by itself or by another, with alternative names."""
     signed_by = ["-CA", f"{signer}.pem", "-CAkey", f"{signer}.key"] if signer else []
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     files = ["-keyout", f"{name}.key", "-out", f"{name}.pem"]
-    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    openssl(folder, "req", "-x509", "-days", "2", *key, *files, *names, *signed_by)
+    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName={names}"]
+    openssl(folder, "req", "-x509", "-days", "2", *key, *files, *subject, *signed_by)
 
 
 @pytest.fixture(scope="session")
@@ -195,6 +199,117 @@ async def test_only_clients_with_a_certificate_of_the_ca_get_in(
         await process.has_clients(0)
     await process.has_refused(2)
     assert "sw: connection refused: TLS: " in process.log
+    await works(process, adapter, sw, files.client(own="client"))
+
+
+@on_each_loop
+async def test_a_client_is_called_by_the_name_in_its_certificate(
+    adapter: Adapter, files: Files, daemon: StartDaemon
+) -> None:
+    ca = str(files.made / "ca.pem")
+    sw = entry(device=str(adapter.path), **files.keys, **{"tls.client_ca": ca})
+    process = await daemon(sw)
+    holder = await process.connect(sw, ssl=files.client(own="client"))
+    (client,), name = (await process.port())["clients"], holder.name
+    assert client["address"] == name
+    assert client["names"] == ["client", "127.0.0.1"]
+    assert f"sw: client client at {name} connected" in process.log
+    refused = await process.open(sw, ssl=files.client(own="client"))
+    words = (await refused.rest()).decode()
+    assert words.startswith(f"ttybridge: port sw is in use by client at {name} (for ")
+    request = {"command": "kick", "port": "sw", "client": "client"}
+    said = json.loads(await process.say(json.dumps(request).encode()))
+    assert said["kicked"] == [f"client at {name}"]
+    await holder.rest()
+
+
+@on_each_loop
+async def test_only_the_names_in_allow_names_come_in(
+    adapter: Adapter, files: Files, daemon: StartDaemon
+) -> None:
+    make_certificate(files.made, "jane", signer="ca", names="email:jane@example.org")
+    mutual = {**files.keys, "tls.client_ca": str(files.made / "ca.pem")}
+    sw = entry(device=str(adapter.path), **mutual, allow_names=["jane@example.org"])
+    process = await daemon(sw)
+    other = await process.open(sw, ssl=files.client(own="client"))
+    said = (await other.rest()).decode()
+    assert said.startswith("ttybridge: client at 127.0.0.1:")
+    assert said.endswith("may not use port sw: its certificate is not in allow_names\r\n")
+    await process.has_refused(1)
+    jane = await process.connect(sw, ssl=files.client(own="jane"))
+    process.configure({**sw, "allow_names": ["jane"]})  # her other name
+    process.signal(signal.SIGHUP)
+    await process.logs("reloaded: 1 ports")
+    await adapter.send(b"x")
+    assert await jane.receive(1) == b"x"
+    process.configure({**sw, "allow_names": ["client"]})
+    process.signal(signal.SIGHUP)
+    await jane.rest()
+    await works(process, adapter, sw, files.client(own="client"))
+
+
+class Authority:
+    """A CA with a revocation list, made by `openssl ca`."""
+
+    def __init__(self, folder: Path, made: Path) -> None:
+        self.folder, self.made = folder, made
+        (folder / "index").touch()
+        (folder / "ca.conf").write_text(
+            "[ca]\ndefault_ca = ca\n[ca_ca]\n[ca]\ndatabase = index\ndefault_md = sha256\n"
+            f"certificate = {made}/ca.pem\nprivate_key = {made}/ca.key\ndefault_crl_days = 2\n"
+        )
+
+    def revoke(self, name: str) -> None:
+        """Revoke a certificate; the next list has it."""
+        openssl(self.folder, "ca", "-config", "ca.conf", "-revoke", str(self.made / f"{name}.pem"))
+
+    def put(self, *words: str) -> str:
+        """Write the CA's certificate with its present list, and return the path."""
+        openssl(self.folder, "ca", "-config", "ca.conf", "-gencrl", "-out", "list.pem", *words)
+        new, path = self.folder / "new.pem", self.folder / "with-list.pem"
+        parts = (self.made / "ca.pem", self.folder / "list.pem")
+        new.write_text("".join(part.read_text() for part in parts))
+        new.rename(path)
+        return str(path)
+
+
+async def test_a_revoked_certificate_lets_nobody_in(
+    adapter: Adapter, files: Files, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, files.made)
+    make_certificate(files.made, "thief", signer="ca")
+    sw = entry(device=str(adapter.path), **files.keys, **{"tls.client_ca": authority.put()})
+    process = await daemon(sw)
+    await works(process, adapter, sw, files.client(own="thief"))
+    authority.revoke("thief")
+    authority.put()
+    assert await fails(process, sw, files.client(own="thief"))
+    await process.logs("certificate revoked")
+    await works(process, adapter, sw, files.client(own="client"))
+
+
+async def test_an_expired_revocation_list_is_named_and_lets_nobody_in(
+    adapter: Adapter, files: Files, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, files.made)
+    past = ("-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200102000000Z")
+    sw = entry(device=str(adapter.path), **files.keys, **{"tls.client_ca": authority.put(*past)})
+    process = await daemon(sw)
+    assert await fails(process, sw, files.client(own="client"))
+    await process.logs("the revocation list (CRL) in tls.client_ca has expired: put a new one")
+    authority.put()
+    await works(process, adapter, sw, files.client(own="client"))
+
+
+async def test_a_ca_without_its_list_beside_one_with_a_list_lets_nobody_in(
+    adapter: Adapter, files: Files, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    path = Path(Authority(tmp_path, files.made).put())
+    path.write_text(path.read_text() + (files.made / "stranger-ca.pem").read_text())
+    sw = entry(device=str(adapter.path), **files.keys, **{"tls.client_ca": str(path)})
+    process = await daemon(sw)
+    assert await fails(process, sw, files.client(own="stranger"))
+    await process.logs("holds no revocation list (CRL) of the CA of this certificate: add it")
     await works(process, adapter, sw, files.client(own="client"))
 
 
@@ -505,6 +620,48 @@ def test_a_client_ca_that_is_none_is_a_fault(text: str, files: Files, tmp_path: 
     path.write_text(text)
     with pytest.raises(CertificateError, match=f"tls.client_ca: {path} holds no PEM certificate"):
         certificate_of(files, client_ca=str(path)).context()
+
+
+def test_a_damaged_revocation_list_is_a_fault(files: Files, tmp_path: Path) -> None:
+    path = Path(Authority(tmp_path, files.made).put())
+    path.write_text(path.read_text()[:-80] + "\n-----END X509 CRL-----\n")
+    with pytest.raises(CertificateError, match=f"{path} .* a revocation list is damaged"):
+        certificate_of(files, client_ca=str(path)).context()
+
+
+def test_a_revocation_list_alone_is_no_ca(files: Files, tmp_path: Path) -> None:
+    Authority(tmp_path, files.made).put()
+    path = tmp_path / "list.pem"
+    with pytest.raises(CertificateError, match=f"{path} holds no PEM certificate, only a rev"):
+        certificate_of(files, client_ca=str(path)).context()
+
+
+@pytest.mark.parametrize(
+    ("certificate", "names"),
+    [
+        (None, ()),
+        ({}, ()),
+        ({"subject": ((("commonName", "jane"),),)}, ("jane",)),
+        (
+            {
+                "subject": ((("organizationName", "lab"),), (("commonName", "jane"),)),
+                "subjectAltName": (("email", "j@lab"), ("DNS", "jane"), ("DirName", ((),))),
+            },
+            ("jane", "j@lab"),
+        ),
+        ({"subject": ((("organizationName", "lab"),),)}, ("organizationName=lab",)),
+        ({"subject": (), "serialNumber": "1"}, ("a certificate without a name",)),
+    ],
+)
+def test_the_names_of_a_certificate(
+    certificate: dict[str, Any] | None, names: tuple[str, ...]
+) -> None:
+    assert names_in(certificate) == names
+
+
+def test_a_name_is_shown_on_one_short_line() -> None:
+    assert called("::1", ["a\n\x1b[2J\u202e" + "x" * 100]).startswith("a??[2J?xxx")
+    assert len(called("", ["x" * 100])) < 80
 
 
 def test_a_file_that_the_daemon_may_not_read_is_named(

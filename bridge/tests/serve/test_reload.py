@@ -52,6 +52,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = f"openssl req -x509 -days 2 {key} {subject} -out {name}.pem"
         subprocess.run(words.split(), cwd=folder, check=True, capture_output=True)
     shutil.copy(folder / "server.key", folder / "copy.key")
+    both = (folder / f"{name}.pem" for name in ("server", "other"))
+    (folder / "both.pem").write_text("".join(file.read_text() for file in both))
     return folder
 
 
@@ -123,8 +125,10 @@ class Scene:
     async def comes_in(self, listener: int = 0, trusts: str = "server") -> TcpClient:
         """Connect a client that is let in; with TLS, it trusts one certificate."""
         keys: dict[str, Any] = {}
-        if self.port.listeners[listener].tls:
+        if tls := self.port.listeners[listener].tls:
             keys["ssl"] = self.trusting(trusts)
+            if tls.client_ca:
+                keys["ssl"].load_cert_chain(self.folder / "server.pem", self.folder / "server.key")
         return await self.bench.connect(self.port, listener=listener, **keys)
 
     async def is_refused(self, listener: int = 0, address: str = "") -> bool:
@@ -405,6 +409,16 @@ async def wants_a_certificate(scene: Scene) -> None:
     await scene.bench.has_refused(1)
 
 
+async def lets_in_only_the_named(scene: Scene) -> None:
+    context = scene.trusting("server")
+    context.load_cert_chain(scene.folder / "other.pem", scene.folder / "server.key")
+    at = scene.port.listeners[1].at
+    said = await (await scene.connect(at.address, at.port, ssl=context)).rest()
+    assert b"other at 127.0.0.1:" in said
+    assert b"may not use port sw: its certificate is not in allow_names" in said
+    await lets_in_there(scene)
+
+
 async def lets_in_only_jane(scene: Scene) -> None:
     """Of people; whoever comes by TCP is not asked."""
     jane, joe = Person("jane"), Person("joe", ["dialout"])
@@ -442,6 +456,11 @@ CHANGES = {
     "listen.protocol": Change(own_new={"protocol": "raw"}, in_force=is_raw),
     "listen.access": Change(own_new={"access": "watch"}, in_force=watches),
     "listen.allow": Change(own_new={"allow": ["127.0.0.1"]}, in_force=refuses_others_there),
+    "listen.allow_names": Change(
+        own_old=tls(client_ca="both.pem"),
+        own_new={**tls(client_ca="both.pem"), "allow_names": ["server"]},
+        in_force=lets_in_only_the_named,
+    ),
     "listen.tls": Change(own_new=tls(), in_force=lets_in_there),
     "listen.max_clients": Change(own_new={"max_clients": 1}, in_force=refuses_one_more_there),
     "listen.banner": Change(own_new={"banner": "welcome"}, in_force=is_welcome_there),
@@ -480,6 +499,11 @@ CHANGES = {
     "sharing": Change({}, {"sharing": "exclusive"}, refuses_one_more),
     "max_clients": Change({}, {"max_clients": 1}, refuses_one_more),
     "allow": Change({}, {"allow": ["127.0.0.1"]}, refuses_others),
+    "allow_names": Change(
+        tls(client_ca="both.pem"),
+        {**tls(client_ca="both.pem"), "allow_names": ["server"]},
+        lets_in_only_the_named,
+    ),
     "users": Change({}, {"users": ["jane"]}, lets_in_only_jane),
     "tls": Change({}, tls(), lets_in_there, closes=("raw", "telnet")),
     "tls.certificate": own_tls(shows_the_other_certificate, certificate="other.pem"),

@@ -13,7 +13,7 @@ from ttybridge.setup import fleet_status
 
 def client(address: str, **keys: Any) -> dict[str, Any]:
     common = {"listener": "10001", "connected_for": 5.4, "writes": True, "waits": False}
-    person = {"person": None, "by": None, "from": None}
+    person: dict[str, Any] = {"person": None, "by": None, "from": None, "names": []}
     return {"address": address, **common, **person, **keys}
 
 

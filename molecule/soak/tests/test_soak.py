@@ -51,7 +51,10 @@ def damaged(outcomes: list[Outcome]) -> list[tuple[str, str, Counts]]:
 
 def test_each_live_key_is_reloaded() -> None:
     changed = {key for changes in CHANGES.values() for key, _ in changes}
-    assert changed == {key for key, touched in touches() if touched == "live"}
+    # The sessions have no certificates: bridge/tests/serve/test_reload.py reloads these.
+    of_certificates = {"allow_names", "listen.allow_names"}
+    live = {key for key, touched in touches() if touched == "live"}
+    assert changed == live - of_certificates
 
 
 @each_host

@@ -279,6 +279,7 @@ def _check_draft(draft: _Draft) -> Iterator[Fault]:
     """Faults between the values of one entry. A value that is itself faulty causes no more."""
     yield from _too_many_clients(draft)
     yield from _listener_keys_without_listener(draft)
+    yield from _names_without_certificates(draft)
     yield from _line_settings_of_watchers(draft)
     yield from _listeners_that_overlap(draft)
     if "engine" in draft.faulty:
@@ -311,6 +312,20 @@ def _too_many_clients(draft: _Draft) -> Iterator[Fault]:
             yield Fault(draft.place, key, f"{problem}: {cure}")
 
 
+def _names_without_certificates(draft: _Draft) -> Iterator[Fault]:
+    """Listeners with `allow_names` that ask nobody for a certificate."""
+    if {"allow_names", "tls", "engine"} & draft.faulty or draft.get("engine") == "ser2net":
+        return
+    for key, listener in draft.listeners:
+        own = {name: draft.get(name) for name in ("allow_names", "tls")} | dict(listener.own)
+        names, tls = own["allow_names"], own["tls"]
+        if names and not (tls and tls.client_ca):
+            name = f"{key}.allow_names" if "allow_names" in dict(listener.own) else "allow_names"
+            problem = f"{shown(as_written(names))}{draft.source(name)}: {listener.at} asks nobody"
+            cure = "write tls with client_ca there, or allow_names: []"
+            yield Fault(draft.place, name, f"{problem} for a certificate: {cure}")
+
+
 def _line_settings_of_watchers(draft: _Draft) -> Iterator[Fault]:
     """Line settings of a listener whose clients only watch."""
     for key, listener in draft.listeners:
@@ -336,7 +351,7 @@ def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
     """Keys for a port that listens, in the entry of one that dials out or is for `users` only."""
     if draft.get("listen") or not (draft.get("connect") or draft.get("users")):
         return
-    nothing: dict[str, Any] = {"allow": (), "tls": None, "guard": False}
+    nothing: dict[str, Any] = {"allow": (), "allow_names": (), "tls": None, "guard": False}
     if draft.get("connect"):
         nothing |= {"sharing": "exclusive", "max_clients": 1}
     for name, value in nothing.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 # Its members may open every serial device of the host, so they also administer the daemon.
@@ -56,6 +56,16 @@ def way(by: str, address: str) -> str:
     if not by:
         return ""
     return f"by {by} from {address}" if address else f"by {by}"
+
+
+def called(address: str, names: Sequence[str]) -> str:
+    """What people call a client: its address, after the first name in its TLS certificate.
+
+    A CA may sign what it likes: of the name only one short line is shown.
+    """
+    if not names:
+        return address
+    return f"{''.join(one if one.isprintable() else '?' for one in names[0])[:64]} at {address}"
 
 
 def in_words(users: Collection[str]) -> str:

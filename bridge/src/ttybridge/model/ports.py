@@ -23,6 +23,7 @@ from ttybridge.model.values import (
     ListenAddress,
     Listeners,
     Named,
+    Names,
     Networks,
     OffOr,
     Patterns,
@@ -220,7 +221,8 @@ class Tls:
     )
     client_ca: str | None = setting(
         _TLS_FILE,
-        "PEM file of the CA that signs clients' certificates, which they then need",
+        "PEM file of the CA that signs clients' certificates, which they then need; maybe with its "
+        "revocation list (CRL)",
         touches="listener",
         default=None,
     )
@@ -277,6 +279,7 @@ class Probe:
 # Kinds of the keys that a port has and each of its listeners can have.
 _PROTOCOL = Choice(("raw", "telnet", "rfc2217"))
 _ALLOW = Networks()
+_ALLOW_NAMES = Names()
 _TLS = OffOr(Table(Tls, "{certificate: tls/pi.pem, key: tls/pi.key}"))
 _MAX_CLIENTS = Integer(1, 1024)
 _BANNER = Template(BANNER_FIELDS)
@@ -308,6 +311,13 @@ class Listener:
     allow: tuple[str, ...] = setting(
         _ALLOW,
         "networks that may connect there",
+        touches="live",
+        inherited=True,
+        default=(),
+    )
+    allow_names: tuple[str, ...] = setting(
+        _ALLOW_NAMES,
+        "whose certificates of tls.client_ca come in there",
         touches="live",
         inherited=True,
         default=(),
@@ -448,6 +458,12 @@ class Port:
         _ALLOW,
         "networks that may connect; local: those that the host is in, also as they change; "
         "empty = any",
+        touches="live",
+        default=(),
+    )
+    allow_names: tuple[str, ...] = setting(
+        _ALLOW_NAMES,
+        "whose certificates of tls.client_ca come in, by common or alternative name; empty = all",
         touches="live",
         default=(),
     )
@@ -608,6 +624,7 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         "dtr": ("on", "off"),
         "rts": ("on", "off"),
         "tls": (None,),
+        "allow_names": ((),),
         "users": ((),),
         "half_close_timeout": (0,),
         "guard": (False,),
@@ -676,6 +693,7 @@ def as_variables(port: Port) -> dict[str, Any]:
     return {
         **values,
         "allow": list(port.allow),
+        "allow_names": list(port.allow_names),
         "users": list(port.users),
         "tags": list(port.tags),
         "watch": dict(port.watch.items),
@@ -696,4 +714,5 @@ def _listener_variables(listener: Listener) -> dict[str, Any]:
         "at": str(listener.at),
         "allow": list(listener.allow),
         "guarded": listener.is_guarded,
+        "allow_names": list(listener.allow_names),
     }

@@ -761,15 +761,7 @@ class Tags:
         return {"type": "array", "items": items, "maxItems": self.most, "uniqueItems": True}
 
     def parse(self, value: object) -> tuple[str, ...]:
-        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-            raise NotAllowed(self)
-        tags = tuple(self._tag.parse(item) for item in value)
-        twice = [tag for place, tag in enumerate(tags) if tag in tags[:place]]
-        if twice:
-            raise ValueError(f"{shown(twice[0])} is there twice: write it once")
-        if len(tags) > self.most:
-            raise NotAllowed(self)
-        return tags
+        return _each_once(self, self._tag, self.most, value)
 
 
 @dataclass(frozen=True)
@@ -790,15 +782,40 @@ class Users:
         return {"type": "array", "items": items, "maxItems": self.most, "uniqueItems": True}
 
     def parse(self, value: object) -> tuple[str, ...]:
-        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-            raise NotAllowed(self)
-        users = tuple(self._one.parse(item) for item in value)
-        twice = [user for place, user in enumerate(users) if user in users[:place]]
-        if twice:
-            raise ValueError(f"{shown(twice[0])} is there twice: write it once")
-        if len(users) > self.most:
-            raise NotAllowed(self)
-        return users
+        return _each_once(self, self._one, self.most, value)
+
+
+@dataclass(frozen=True)
+class Names:
+    """A list of names that a certificate can have, each once."""
+
+    most: int = 256
+    allowed: str = "a list of names in certificates, such as [jane, jane@example.org]"
+
+    @property
+    def _one(self) -> Text:
+        return Text(self.allowed, rf"[^{_NOT_IN_A_LINE} ](?:[^{_NOT_IN_A_LINE}]{{0,254}})")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        items = self._one.schema
+        return {"type": "array", "items": items, "maxItems": self.most, "uniqueItems": True}
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        return _each_once(self, self._one, self.most, value)
+
+
+def _each_once(kind: Kind, one: Text, most: int, value: object) -> tuple[str, ...]:
+    """Return the texts of a list that has each of them once."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise NotAllowed(kind)
+    texts = tuple(one.parse(item) for item in value)
+    twice = [text for place, text in enumerate(texts) if text in texts[:place]]
+    if twice:
+        raise ValueError(f"{shown(twice[0])} is there twice: write it once")
+    if len(texts) > most:
+        raise NotAllowed(kind)
+    return texts
 
 
 @dataclass(frozen=True)

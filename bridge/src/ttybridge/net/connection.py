@@ -22,6 +22,7 @@ from ttybridge.net.sockets import (
     set_keepalive,
     tcp_info,
 )
+from ttybridge.net.tls import names_in
 
 # The transport reports "full" above the first and "takes more" below the second, in bytes.
 HIGH_WATER, LOW_WATER = 65536, 16384
@@ -85,6 +86,8 @@ class Connection(asyncio.Protocol):
         """Whether it is a Unix socket."""
         self.name = name
         """Address and TCP port of the other side, as people write them."""
+        self.names: tuple[str, ...] = ()
+        """Who the other side is by its TLS certificate, which was verified; () without one."""
         self.is_open = False
         """Whether it can be written to."""
         self.full = False
@@ -140,6 +143,7 @@ class Connection(asyncio.Protocol):
             return
         if peer:
             self.name = peer_name(peer[0], peer[1])
+        self.names = names_in(transport.get_extra_info("peercert"))
         self._arrive()
 
     def _arrive(self) -> None:

@@ -1,11 +1,13 @@
-"""The certificate of a port that speaks TLS, read again when its files change."""
+"""TLS of a port: its certificate, read again when the files change, and who clients are."""
 
 from __future__ import annotations
 
 import logging
 import os
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ttybridge.model.ports import Tls
 
@@ -68,15 +70,62 @@ class Certificate:
                 f"and its key without password, both PEM: {_reason(error)}"
             ) from error
         if self._settings.client_ca:
-            try:
-                context.load_verify_locations(self._settings.client_ca)
-            except OSError as error:
-                raise CertificateError(
-                    f"tls.client_ca: {self._settings.client_ca} holds no PEM certificate: "
-                    f"{_reason(error)}"
-                ) from error
+            _trust(context, "tls.client_ca", self._settings.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+
+def _trust(context: ssl.SSLContext, key: str, path: str) -> None:
+    """Have a context trust the CAs in a file, and heed the revocation lists (CRLs) in it.
+
+    The list of the CA that has signed a certificate must be there, then. Where every CA has one,
+    the certificates of CAs in between are looked up too (RFC 5280, 6.3).
+    """
+    try:
+        context.load_verify_locations(path)
+    except OSError as error:
+        raise CertificateError(
+            f"{key}: {path} holds no PEM certificate, or one or a revocation list is damaged: "
+            f"{_reason(error)}"
+        ) from error
+    loaded = context.cert_store_stats()
+    if not loaded["x509"]:
+        raise CertificateError(f"{key}: {path} holds no PEM certificate, only a revocation list")
+    if loaded["crl"]:
+        every = loaded["crl"] >= loaded["x509_ca"]
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN if every else ssl.VERIFY_CRL_CHECK_LEAF
+
+
+# What OpenSSL says of revocation lists, and what that means here.
+_OF_REVOCATION = {
+    "CRL has expired": (
+        "the revocation list (CRL) in tls.client_ca has expired: put a new one there"
+    ),
+    "unable to get certificate CRL": (
+        "tls.client_ca holds no revocation list (CRL) of the CA of this certificate: add it"
+    ),
+}
+
+
+def handshake_words(error: Exception) -> str:
+    """Return why a handshake has failed, in words for the one who looks after the port."""
+    said = getattr(error, "verify_message", None)
+    return _OF_REVOCATION.get(said or "", str(error) or type(error).__name__)
+
+
+def names_in(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return who a verified certificate is for: its common name, then its alternative names.
+
+    `certificate` is as `SSLSocket.getpeercert` returns it, None where the peer has sent none. One
+    without any of these names is called by its whole subject, such as `O=lab, OU=net`.
+    """
+    if not certificate:
+        return ()
+    subject = [pair for group in certificate.get("subject", ()) for pair in group]
+    common = [value for key, value in subject if key == "commonName"]
+    others = [value for _, value in certificate.get("subjectAltName", ()) if isinstance(value, str)]
+    whole = ", ".join(f"{key}={value}" for key, value in subject)
+    return tuple(dict.fromkeys([*common, *others])) or (whole or "a certificate without a name",)
 
 
 def _check_readable(key: str, path: str) -> None:

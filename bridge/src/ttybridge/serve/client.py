@@ -169,8 +169,8 @@ class Client:
 
     @property
     def name(self) -> str:
-        """The client's address, as people write it."""
-        return self.state.name
+        """What people call the client: its address, after the name of its certificate."""
+        return self.state.called
 
     @property
     def backlog(self) -> int:
@@ -198,6 +198,7 @@ class Client:
     def arrived(self, connection: Connection) -> None:
         """The connection is there: enter the port, or go on from an earlier process."""
         self.state.name = connection.name
+        self.state.names = list(connection.names)
         if self._resumes:
             self._resume()
         else:

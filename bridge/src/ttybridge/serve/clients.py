@@ -95,6 +95,10 @@ class Clients:
     def _forbids(self, address: str) -> str:
         return f"{plain_address(address)} may not connect to port {self._port.name}"
 
+    def _forbids_certificate(self, client: Client) -> str:
+        port = self._port.name
+        return f"{client.name} may not use port {port}: its certificate is not in allow_names"
+
     def turn_away_person(self, person: Person) -> str | None:
         """Return why a person may not use the port, in words; None if the person may."""
         if person.may_use(self._port.users):
@@ -146,8 +150,12 @@ class Clients:
         if words := self._host.refusal():
             return self._refuse(client, words)
         entrance = client.entrance
-        if not entrance.lets_in(address_of(client.name)):  # no more: its handshake took a while
-            return self._refuse(client, self._forbids(address_of(client.name)))
+        if not entrance.lets_in(
+            address_of(client.state.name)
+        ):  # no more: its handshake took a while
+            return self._refuse(client, self._forbids(address_of(client.state.name)))
+        if not entrance.knows(client.state.names):
+            return self._refuse(client, self._forbids_certificate(client))
         watches = client.only_watches
         if self._is_full(entrance, watches) or (self._sharing.is_full and not watches):
             self._give_up_dead()
@@ -367,9 +375,13 @@ class Clients:
             log.info("%s: client %s left%s", self._port.name, client.name, reason)
         self._remove(client)
 
-    def kick(self, address: str | None, by: str) -> list[str]:
-        """Close the client with an address, or all; return their addresses."""
-        kicked = [client for client in self._here() if address in (None, client.name)]
+    def kick(self, whom: str | None, by: str) -> list[str]:
+        """Close the client with an address, those with a certificate's name, or all.
+
+        Return what they are called.
+        """
+        here = self._here()
+        kicked = [one for one in here if whom in (None, one.state.name, *one.state.names)]
         for client in kicked:
             name = self._port.name
             log.warning("%s: client %s closed by %s (ttybridge kick)", name, client.name, by)
@@ -419,8 +431,11 @@ class Clients:
         """
         if person := client.state.person:
             return None if person.may_use(self._port.users) else self._forbids_person(person)
-        address = address_of(client.name)
-        return None if client.entrance.lets_in(address) else self._forbids(address)
+        address = address_of(client.state.name)
+        if not client.entrance.lets_in(address):
+            return self._forbids(address)
+        known = client.entrance.knows(client.state.names)
+        return None if known else self._forbids_certificate(client)
 
     def close_entrance(self, entrance: Entrance) -> None:
         """Close who came by an entrance that closes; what they have sent still goes out."""
@@ -534,6 +549,7 @@ class Clients:
             "person": str(person) if person else None,
             "by": person.by if person else None,
             "from": person.address if person else None,
+            "names": state.names,
             "listener": client.entrance.at or None,
             "connected_for": round(now - state.connected_at, 1),
             "idle_for": round(now - state.active_at, 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class Entrance:
     max_clients: int = 1
     allowed: Allowed = Allowed()
     local: LocalNetworks = field(default_factory=LocalNetworks)
+    names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, port: Port, listener: Listener) -> Entrance:
@@ -42,6 +44,7 @@ class Entrance:
             guarded=port.guard and not listener.tls,
             max_clients=listener.max_clients,
             allowed=Allowed.of(listener.allow),
+            names=listener.allow_names,
         )
 
     @classmethod
@@ -65,3 +68,7 @@ class Entrance:
     def lets_in(self, address: str) -> bool:
         """Whether a client may connect from an address."""
         return self.allowed.lets_in(plain_address(address), self.local.hold)
+
+    def knows(self, names: Sequence[str]) -> bool:
+        """Whether a client may connect whose certificate has these names."""
+        return not self.names or not set(self.names).isdisjoint(names)

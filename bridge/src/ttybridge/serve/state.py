@@ -11,7 +11,7 @@ from typing import Any
 
 from ttybridge.line import capture, comport, write_queue
 from ttybridge.line.device import Line
-from ttybridge.model.people import Person
+from ttybridge.model.people import Person, called
 from ttybridge.model.values import duration
 from ttybridge.protocol import console, telnet
 
@@ -33,6 +33,8 @@ class ClientState:
     """Its address; of a person's session the account and a number, such as `jane:1`."""
     person: Person | None = None
     """Who has come by `ttybridge console`."""
+    names: list[str] = field(default_factory=list)
+    """Who it is by its TLS certificate."""
     received: int = 0
     sent: int = 0
     watches: bool | None = None
@@ -48,11 +50,16 @@ class ClientState:
     com_port: comport.ComPortState | None = None
     frames: console.FrameState | None = None
 
+    @property
+    def called(self) -> str:
+        """What people call it: its name, after that of its certificate."""
+        return called(self.name, self.names)
+
     def presence(self, now: float) -> str:
         """Who it is and for how long it has been there, for people; `now` is CLOCK_MONOTONIC."""
         lasts = f"for {duration(now - self.connected_at)}"
         way = self.person.way if self.person else ""
-        return f"{self.name} ({way}, {lasts})" if way else f"{self.name} ({lasts})"
+        return f"{self.called} ({way}, {lasts})" if way else f"{self.called} ({lasts})"
 
 
 @dataclass

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ttybridge.net.connection import Connection
 from ttybridge.net.handshakes import MOST_OF_HELLO, Handshakes, size_of_hello
 from ttybridge.net.sockets import CONNECT_SECONDS
-from ttybridge.net.tls import Certificate, CertificateError
+from ttybridge.net.tls import Certificate, CertificateError, handshake_words
 
 
 @dataclass(eq=False)
@@ -130,7 +130,7 @@ class TlsDoor:
         except (OSError, ssl.SSLError, CertificateError) as error:
             newcomer.sock.close()
             if newcomer in self._handshakes:
-                self._refuse(str(error) or type(error).__name__)
+                self._refuse(handshake_words(error))
         finally:
             self._handshakes.remove(newcomer)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ttybridge.model.people import way
+from ttybridge.model.people import called, way
 from ttybridge.model.ports import about
 from ttybridge.model.values import all_printable, duration
 from ttybridge.setup.table import table
@@ -108,6 +108,7 @@ def _client(client: dict[str, Any]) -> dict[str, Any]:
         "person": _text(client.get("person")),
         "by": _text(client.get("by")),
         "from": _text(client.get("from")),
+        "names": [str(name) for name in client.get("names") or ()],
         "connected_for": None if seconds is None else float(seconds),
         "writes": bool(client.get("writes", True)),
         "waits": bool(client.get("waits", False)),
@@ -146,7 +147,8 @@ def _shown(client: dict[str, Any]) -> str:
     words = [how] if how else []
     words += [] if client["connected_for"] is None else [duration(client["connected_for"])]
     words += ["waits"] if client["waits"] else [] if client["writes"] else ["watches"]
-    return f"{client['address']} ({', '.join(words)})" if words else str(client["address"])
+    name = called(client["address"], client["names"])
+    return f"{name} ({', '.join(words)})" if words else name
 
 
 def _builds(hosts: list[dict[str, Any]]) -> Iterator[str]:

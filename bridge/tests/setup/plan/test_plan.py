@@ -257,6 +257,18 @@ def test_a_person_is_named_where_the_whole_port_is_closed(monkeypatch: pytest.Mo
     assert cuts({}, {"listen": 10001, "baudrate": 115200}) == []
 
 
+def test_a_client_whose_certificate_no_longer_lets_it_in_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = {"listener": "10001", "connected_for": 7}
+    jane = {**here, "address": "192.0.2.2:4002", "names": ["jane", "jane@example.org"]}
+    joe = {**here, "address": "192.0.2.3:4003", "names": ["joe"]}
+    monkeypatch.setitem(NETWORK["sessions"], "router", [jane, joe])
+    mutual = {"listen": 10001, "tls": {**PEM, "client_ca": "/etc/ssl/lab.pem"}}
+    new = {**mutual, "allow_names": ["jane@example.org"]}
+    assert cuts(mutual, new, has=has(FILES[1])) == ["router: 192.0.2.3:4003 (for 7 s)"]
+
+
 RELOADS = {"has": has(FILES[1])}
 FIRST, SECOND = "192.0.2.2:4002 (for 5 min)", "192.0.2.3:4003 (for 7 s)"
 BOTH = f"router: {FIRST}, {SECOND}"

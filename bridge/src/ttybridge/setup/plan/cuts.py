@@ -43,9 +43,9 @@ def _is_ser2nets(listener: Mapping[str, Any], read: Mapping[str, Any]) -> bool:
 def cut_by_bridge(effect: str, ports: Sequence[Port], read: Mapping[str, Any]) -> list[str]:
     """Return the clients that ttybridge's new state ends, a text for each port.
 
-    The new entry of a port ends those that `model.changes` says, and those that its `allow` no
-    longer lets in. A restart also ends those with TLS, whose keys stay in the old process; a stop
-    ends all.
+    The new entry of a port ends those that `model.changes` says, and those that its `allow` or its
+    `allow_names` no longer lets in. A restart also ends those with TLS, whose keys stay in the old
+    process; a stop ends all.
     """
     wanted = {port["name"]: _parsed(_entry(port)) for port in ports}
     before = {name: _parsed(entry) for name, entry in _entries(read).items()}
@@ -88,11 +88,14 @@ def _at(client: Mapping[str, Any]) -> str:
 
 
 def _is_forbidden(client: Mapping[str, Any], port: model.Port) -> bool:
-    """Whether `allow` of the listener of a client surely no longer lets it in.
+    """Whether the listener of a client surely no longer lets it in, by address or certificate.
 
     Which networks are `local`, only the host knows.
     """
-    allow = next((one.allow for one in port.listeners if str(one.at) == _at(client)), ())
+    listener = next((one for one in port.listeners if str(one.at) == _at(client)), None)
+    allow, names = (listener.allow, listener.allow_names) if listener else ((), ())
+    if names and set(names).isdisjoint(client.get("names") or ()):
+        return True
     address = client["address"].rpartition(":")[0].strip("[]")
     try:
         return not Allowed.of(allow).lets_in(address, is_local=lambda _: True)
