@@ -12,7 +12,7 @@ from ansible.errors import AnsibleError
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bridge" / "src"))
 
 from ttybridge.model.values import all_printable
-from ttybridge.setup import fleet, fleet_status, page, verify
+from ttybridge.setup import exports, fleet, fleet_status, page, verify
 from ttybridge.setup.inventory import inert, listener, ports_of_host
 from ttybridge.setup.sources import as_script
 
@@ -71,6 +71,15 @@ def pages(
     return dict(inert(page.pages(hosts, variables, template, verified)))
 
 
+def export(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]], what: str) -> Any:
+    """The consoles of `hosts` in a format of `exports.FORMATS`, or in all: files by their paths."""
+    variables = {host: dict(hostvars[host]) for host in hosts}
+    try:
+        return inert(exports.export(what, hosts, variables))
+    except exports.ExportError as error:
+        raise AnsibleError(printable(str(error))) from None
+
+
 def script(module: str) -> str:
     """A module of ttybridge and its imports, as one text for `python3 -` on a host."""
     return str(inert(as_script(module)))
@@ -88,6 +97,7 @@ class FilterModule:
         """The filters by their names: playbooks write ttyfleet.serial. before them."""
         return {
             "check": check,
+            "export": export,
             "if_readable": if_readable,
             "listen": listen,
             "no_servers": no_servers,
