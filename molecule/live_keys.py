@@ -22,6 +22,10 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
         ("location", "rack 1"),
     ],
     "fast": [
+        ("pack", {"idle": 10}),
+        ("pack.idle", 3.5),
+        ("pack.max", 4096),
+        ("low_latency", False),
         ("baudrate", 3_500_000),
         ("bytesize", 7),
         ("parity", "even"),

@@ -57,6 +57,8 @@ class Uart:
         """Called when a break begins or ends."""
         self.rs485: list[tuple[int, ...]] = []
         """What the daemon has asked of RS-485."""
+        self.serial = bytes(72)
+        """Its struct serial_struct (linux/serial.h)."""
         self.missing: set[int] = set()
         """Requests that this driver does not know."""
         self._adapter = adapter
@@ -88,8 +90,15 @@ class Uart:
         bits = {termios.CS5: 5, termios.CS6: 6, termios.CS7: 7}.get(cflag & termios.CSIZE, 8)
         odd, stick = bool(cflag & termios.PARODD), bool(cflag & CMSPAR)
         parity = {(0, 0): "E", (1, 0): "O", (0, 1): "S", (1, 1): "M"}[odd, stick]
-        stop_bits = 2 if cflag & termios.CSTOPB else 1
+        more = "1.5" if bits == 5 else "2"  # serial_core.c, uart_update_timeout
+        stop_bits = more if cflag & termios.CSTOPB else "1"
         return f"{bits}{parity if cflag & termios.PARENB else 'N'}{stop_bits}"
+
+    @property
+    def low_latency(self) -> bool:
+        """Whether it passes on at once what it has received (ASYNC_LOW_LATENCY)."""
+        (flags,) = struct.unpack_from("I", self.serial, 16)
+        return bool(flags & 1 << 13)
 
     async def send_break(self) -> None:
         """Break the line (n_tty.c, n_tty_receive_break)."""
@@ -194,6 +203,10 @@ class Uart:
                 argument[0] = self._unsent
             case Request.SRS485:
                 self.rs485.append(tuple(array.array("i", bytes(argument))))
+            case termios.TIOCGSERIAL:
+                return self.serial.ljust(len(argument), b"\0")
+            case termios.TIOCSSERIAL:
+                self.serial = bytes(argument[: len(self.serial)])
             case Request.GRS485 | termios.TIOCEXCL:  # on a pty, that would outlast the test
                 pass
             case Request.GETS2:

@@ -34,7 +34,7 @@ def test_check_says_every_fault_on_its_own_line(tmp_path: Path) -> None:
     done = run("check", "--config", str(path), runtime=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
-        f"{path}: port sw: baudrate: 0: write a whole number from 50 to 4000000",
+        f"{path}: port sw: baudrate: 0: write a whole number from 50 to 12000000",
         f"{path}: port sw: parity: 'N': write none, even, odd, mark or space",
     ]
 

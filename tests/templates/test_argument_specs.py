@@ -22,6 +22,7 @@ from ttybridge.model.values import (
     Listeners,
     Names,
     Networks,
+    Number,
     OffOr,
     Patterns,
     StopBits,
@@ -130,7 +131,7 @@ def type_of(kind: Kind) -> str:
         return "raw"  # One listener, or a list of them.
     types: dict[type, str] = {Table: "dict", Switch: "bool", Integer: "int"}
     types |= {Names: "list", Networks: "list", Tags: "list", Users: "list"}
-    types |= {StopBits: "float", Patterns: "dict"}
+    types |= {StopBits: "float", Patterns: "dict", Number: "float"}
     return types.get(type(kind), "str")
 
 

@@ -189,7 +189,7 @@ def test_a_fault_is_named(project: Path, playbook: str) -> None:
     done = play(project, "faulty", playbook)
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
-    assert "router: baudrate: 1: write a whole number from 50 to 4000000" in said
+    assert "router: baudrate: 1: write a whole number from 50 to 12000000" in said
 
 
 def test_a_play_of_ones_own(project: Path) -> None:

@@ -89,7 +89,7 @@ VALUES: dict[str, list[Any]] = {
     "device": ["/dev/ttyAMA0", "ttyUSB0", "/dev/tty USB0", "/dev//ttyS0", "/dev/../x", "/", None],
     "protocol": ["raw", "telnet", "rfc2217", "http", None],
     "engine": ["bridge", "socat", 1],
-    "baudrate": [9600, 0, 50, 4_000_000, 4_000_001, "fast", True],
+    "baudrate": [9600, 0, 50, 12_000_000, 12_000_001, "fast", True],
     "bytesize": [5, 8, 9],
     "parity": ["none", "space", "N", False],
     "stopbits": [1, 1.5, 2, 3, "one"],
@@ -97,6 +97,9 @@ VALUES: dict[str, list[Any]] = {
     "dtr": ["on", "off", "keep", True, False, "up", 2],
     "rts": ["on", False, "down"],
     "hangup": ["on", "off", True, False, "yes", 2],
+    "low_latency": ["on", "off", True, "yes", 1],
+    "pack": ["off", False, True, {}, {"idle": 3.5, "max": 256}, {"idle": 20}, {"max": 256}]
+    + [{"idle": 0.4}, {"idle": 1001}, {"idle": "long"}, {"idle": True}, {"max": 1}, {"max": 65537}],
     "rs485": ["off", False, True, {}, {"rts_on_send": "off"}, {"delay_before_send": 1001}],
     "sharing": ["exclusive", "replace", "shared", "observed", "all"],
     "max_clients": [1, 0, 1025],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import termios
 from typing import Any
 
 import pytest
@@ -142,6 +143,11 @@ async def test_a_parity_error_is_counted_and_the_byte_passes_as_it_came(
         ({"bytesize": 7, "parity": "odd", "stopbits": 2}, "7O2"),
         ({"bytesize": 8, "parity": "mark", "baudrate": 12345}, "8M1"),
         ({"bytesize": 6, "parity": "space"}, "6S1"),
+        ({"bytesize": 6, "parity": "odd", "stopbits": 2, "baudrate": 500_000}, "6O2"),
+        ({"bytesize": 5, "stopbits": 1.5, "baudrate": 50}, "5N1.5"),
+        ({"bytesize": 5, "parity": "mark", "stopbits": 1.5, "flow": "rtscts"}, "5M1.5"),
+        ({"bytesize": 7, "parity": "space", "baudrate": 12_000_000}, "7S1"),
+        ({"bytesize": 5, "baudrate": 11_999_999}, "5N1"),
     ],
 )
 async def test_characters_are_as_the_port_map_says(
@@ -169,13 +175,70 @@ async def test_characters_are_as_a_client_wants_them_until_it_leaves(
         ((PARITY, 2), "8O1"),
         ((STOPSIZE, 2), "8O2"),
         ((PARITY, 4), "8M2"),
+        ((PARITY, 5), "8S2"),
         ((PARITY, 1), "8N2"),
-        ((DATASIZE, 5), "5N2"),
+        ((DATASIZE, 6), "6N2"),
+        ((STOPSIZE, 1), "6N1"),
+        ((DATASIZE, 5), "5N1"),
+        ((STOPSIZE, 3), "5N1.5"),
+        ((PARITY, 4), "5M1.5"),
+        ((DATASIZE, 7), "7M2"),
     ]:
         assert await client.ask(*command) == bytes(command[1:])
         assert uart.frame == frame
     client.tcp.close()
     await until(lambda: uart.frame == "7E1", "characters are as the port map says")
+
+
+@pytest.mark.parametrize("rate", [12_000_000, 11_999_999, 4_000_001, 250_000, 12_345, 50])
+async def test_a_client_sets_any_baudrate(
+    rate: int, adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
+) -> None:
+    port = make_port(protocol="rfc2217")
+    bench = await serve(port)
+    client = await join(bench, port)
+    assert await client.ask(*baudrate(rate)) == rate.to_bytes(4, "big")
+    assert tty_settings(adapter.path)["speed"] == rate
+    client.tcp.close()
+    await until(lambda: tty_settings(adapter.path)["speed"] == 9600, "as the port map says")
+
+
+async def test_a_client_is_told_the_stop_bits_that_its_data_bits_allow(
+    adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
+) -> None:
+    """A UART has 1.5 stop bits with 5 data bits, and 2 with more (termios has one bit for both)."""
+    port = make_port(protocol="rfc2217", bytesize=5, stopbits=1.5)
+    bench = await serve(port)
+    client = await join(bench, port)
+    one_and_a_half, two = b"\x03", b"\x02"
+    assert await client.ask(STOPSIZE, 0) == one_and_a_half
+    assert await client.ask(STOPSIZE, 2) == one_and_a_half
+    assert await client.ask(DATASIZE, 8) == b"\x08"
+    assert await client.ask(STOPSIZE, 0) == two
+    assert await client.ask(STOPSIZE, 3) == two
+    assert uart.frame == "8N2"
+
+
+@pytest.mark.parametrize("keys", [{}, {"low_latency": "on"}, {"low_latency": "off"}])
+async def test_the_driver_passes_on_at_once_what_it_has_received(
+    keys: dict[str, Any], adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
+) -> None:
+    others = bytes(range(72))
+    uart.serial = others
+    await serve(make_port(**keys))
+    assert uart.low_latency == (keys.get("low_latency") != "off")
+    flags = slice(16, 20)
+    assert uart.serial[: flags.start] == others[: flags.start]
+    assert uart.serial[flags.stop :] == others[flags.stop :]
+
+
+async def test_a_driver_without_low_latency_is_used_all_the_same(
+    adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
+) -> None:
+    uart.missing = {termios.TIOCGSERIAL}
+    bench = await serve(make_port())
+    assert not uart.low_latency
+    assert bench.status()["device"]["refused_settings"] == []
 
 
 async def test_without_cts_nothing_goes_out_and_with_it_all_that_waits(

@@ -75,7 +75,7 @@ def test_a_syntax_error_is_one_line(path: Path, text: str | bytes) -> None:
 def test_an_unknown_key_of_the_file_is_named_beside_the_faults_of_the_ports(path: Path) -> None:
     assert lines_of(path, 'log_level = "debug"\n' + SOUND + "baudrate = 0\n") == [
         "log_level: unknown key; write the ports as [[port]] tables",
-        "port sw: baudrate: 0: write a whole number from 50 to 4000000",
+        "port sw: baudrate: 0: write a whole number from 50 to 12000000",
     ]
     assert lines_of(path, "[[ports]]\n" + SOUND) == [
         "ports: unknown key; write the ports as [[port]] tables"

@@ -121,7 +121,7 @@ def test_templates_get_every_value_of_a_listener() -> None:
     one, two = as_variables(port)["listeners"]
     assert one.keys() == {
         *kinds_of(Listener),
-        *("address", "port", "greeting", "guarded"),
+        *("address", "port", "greeting", "guarded", "pack"),
     }
     assert (one["at"], one["address"], one["port"]) == ("[::1]:1", "::1", 1)
     assert one["tls"] == {**TLS, "client_ca": None}
@@ -149,6 +149,17 @@ def test_who_may_come_without_a_word_in_the_entry_is_open() -> None:
     entry_with = entry(1, {"at": 2, "allow": []}, allow=["192.0.2.0/24"])
     (port,) = parse_portmap([entry_with])
     assert as_variables(port)["open"] == "2"
+
+
+def test_ser2net_is_told_in_microseconds_how_long_a_pause_is_on_each_line() -> None:
+    port = port_of(1, {"at": 2, "baudrate": 19200, "parity": "even"}, pack={"idle": 4, "max": 100})
+    one, two = (listener["pack"] for listener in as_variables(port)["listeners"])
+    assert one == {"pause": 20834, "longest": 125001, "size": 100}
+    assert two == {"pause": 11459, "longest": 68751, "size": 100}
+    (slow,) = as_variables(port_of(1, baudrate=50, pack={"max": 65536}))["listeners"]
+    assert slow["pack"]["longest"] == 2**31 - 1  # it is an int of C
+    (off,) = as_variables(port_of(1))["listeners"]
+    assert off["pack"] is None
 
 
 # Banners.
@@ -348,7 +359,7 @@ own_keys = st.fixed_dictionaries(
         "tls": st.sampled_from(["off", TLS]),
         "max_clients": st.integers(1, 8),
         "banner": st.sampled_from(["", "{name}: {baudrate}"]),
-        "baudrate": st.integers(50, 4_000_000),
+        "baudrate": st.integers(50, 12_000_000),
         "bytesize": st.integers(5, 8),
         "parity": st.sampled_from(["none", "even"]),
         "stopbits": st.sampled_from([1, 1.5, 2]),

@@ -16,6 +16,7 @@ from ttybridge.model.ports import (
     ENGINE_HONOURS,
     SINGLE_CLIENT_SHARING,
     Log,
+    Pack,
     Port,
     Probe,
     Rs485,
@@ -55,7 +56,7 @@ USB_ID = 'write four hexadecimal digits in quotes, such as "067b"'
 TLS_FILE = "write an absolute path, or one beside the inventory, such as tls/pi.pem"
 SERIAL = "write the USB serial number in quotes"
 REMOTE = "write host:port, such as pc.example.org:10001, 192.0.2.7:10001 or [2001:db8::7]:10001"
-BAUD = "write a whole number from 50 to 4000000"
+BAUD = "write a whole number from 50 to 12000000"
 BANNER = (
     "write text, in which {name}, {device}, {baudrate}, {bytesize}, {parity}, {stopbits} or {flow} "
     "may stand"
@@ -70,7 +71,7 @@ NETWORKS = "write a list of networks, such as [local, 192.0.2.0/24, 2001:db8::/3
 NAMES = "write a list of names in certificates, such as [jane, jane@example.org]"
 KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
-    "bytesize, parity, stopbits, flow, dtr, rts, hangup, rs485, sharing, "
+    "bytesize, parity, stopbits, flow, dtr, rts, hangup, low_latency, pack, rs485, sharing, "
     "max_clients, allow, allow_names, users, tls, guard, idle_timeout, away, half_close_timeout, "
     "keepalive, replay, log, watch, banner, probe, description, location, tags"
 )
@@ -222,7 +223,7 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"baudrate": "fast"}, ("baudrate: 'fast': " + BAUD)),
     ({"baudrate": 9600.0}, ("baudrate: 9600.0: " + BAUD)),
     ({"baudrate": True}, ("baudrate: True: " + BAUD)),
-    ({"baudrate": 4000001}, ("baudrate: 4000001: " + BAUD)),
+    ({"baudrate": 12000001}, ("baudrate: 12000001: " + BAUD)),
     ({"baudrate": "-9600"}, ("baudrate: '-9600': " + BAUD)),
     ({"bytesize": 9}, ("bytesize: 9: write a whole number from 5 to 8")),
     ({"parity": "N"}, ("parity: 'N': write none, even, odd, mark or space")),
@@ -236,6 +237,17 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"dtr": 1}, ("dtr: 1: write on, off or keep")),
     ({"hangup": "yes"}, ("hangup: 'yes': write on or off")),
     ({"hangup": 1}, ("hangup: 1: write on or off")),
+    ({"low_latency": 1}, ("low_latency: 1: write on or off")),
+    (
+        {"pack": True},
+        (
+            "pack: True: write off, or a mapping with one or more of idle and max, such as "
+            "{idle: 3.5, max: 256}"
+        ),
+    ),
+    ({"pack": {"idle": 0}}, ("pack.idle: 0: write a number from 0.5 to 1000")),
+    ({"pack": {"idle": "3,5"}}, ("pack.idle: '3,5': write a number from 0.5 to 1000")),
+    ({"pack": {"max": 1}}, ("pack.max: 1: write a whole number from 2 to 65536")),
     (
         {"rs485": True},
         (
@@ -566,6 +578,13 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({}, "dtr", "on"),
         ({}, "rts", "on"),
         ({}, "hangup", False),
+        ({}, "low_latency", True),
+        ({"low_latency": "off"}, "low_latency", False),
+        ({}, "pack", None),
+        ({"pack": {"max": 64}}, "pack", Pack(3.5, 64)),
+        ({"pack": {"idle": "1.5"}}, "pack", Pack(1.5, 256)),
+        ({"engine": "ser2net", "pack": {"idle": 20}}, "pack", Pack(20.0, 256)),
+        ({"baudrate": 12_000_000}, "baudrate", 12_000_000),
         ({}, "rs485", None),
         ({}, "sharing", "exclusive"),
         ({}, "max_clients", 1),
@@ -1156,7 +1175,7 @@ every_port = st.fixed_dictionaries(
     },
     optional={
         "protocol": st.sampled_from(["raw", "telnet", "rfc2217"]),
-        "baudrate": st.integers(50, 4_000_000),
+        "baudrate": st.integers(50, 12_000_000),
         "bytesize": st.integers(5, 8),
         "parity": st.sampled_from(["none", "even", "odd", "mark", "space"]),
         "stopbits": st.sampled_from([1.0, 1.5, 2.0]),
@@ -1164,6 +1183,8 @@ every_port = st.fixed_dictionaries(
         "dtr": st.sampled_from(["on", "off", "keep"]),
         "rts": st.sampled_from(["on", "off", "keep"]),
         "hangup": st.booleans(),
+        "low_latency": st.booleans(),
+        "pack": st.none() | st.builds(Pack, st.floats(0.5, 1000), st.integers(2, 65_536)),
         "rs485": st.none() | st.builds(Rs485, st.booleans(), st.booleans(), st.integers(0, 1000)),
         "sharing": st.sampled_from(["exclusive", "replace", "shared", "observed"]),
         "max_clients": st.integers(1, 1024),

@@ -16,6 +16,7 @@ from ttybridge.model.values import (
     Listen,
     Misread,
     NotAllowed,
+    Number,
     OffOr,
     Remote,
     Switch,
@@ -32,6 +33,7 @@ from ttybridge.model.values import (
     ("kind", "allowed"),
     [
         (Integer(1, 9), "a whole number from 1 to 9"),
+        (Number(0.5, 1000), "a number from 0.5 to 1000"),
         (Choice(("a", "b", "c")), "a, b or c"),
         (Choice(("a",)), "a"),
         (Switch(), "on or off"),
@@ -42,6 +44,22 @@ from ttybridge.model.values import (
 def test_a_kind_says_what_it_takes(kind: Kind, allowed: str) -> None:
     with pytest.raises(NotAllowed, match=f"^write {allowed}$"):
         kind.parse(object())
+
+
+@pytest.mark.parametrize(
+    ("written", "number"), [(1, 1.0), (2.5, 2.5), (10, 10.0), ("2.5", 2.5), ("4", 4.0)]
+)
+def test_a_number_is_written_as_one_or_as_its_digits(written: object, number: float) -> None:
+    assert Number(1, 10).parse(written) == number
+
+
+@pytest.mark.parametrize(
+    "written",
+    [0.9, 10.1, 10**400, float("nan"), float("inf"), True, None, "", "1e1", "-2", ".5", "2,5", [2]],
+)
+def test_what_is_no_number_in_its_bounds(written: object) -> None:
+    with pytest.raises(NotAllowed):
+        Number(1, 10).parse(written)
 
 
 @pytest.mark.parametrize("name", KEYS)

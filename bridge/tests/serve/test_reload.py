@@ -231,6 +231,11 @@ def log(old: dict[str, Any], new: dict[str, Any], in_force: InForce) -> Change:
     return Change({"log": {"file": "log", **old}}, {"log": {"file": "log", **new}}, in_force)
 
 
+def pack(old: dict[str, Any] | str, new: dict[str, Any], in_force: InForce) -> Change:
+    """A change of `pack` at a line that is so slow that no pause ends within a test."""
+    return Change({"pack": old, "baudrate": 50}, {"pack": new, "baudrate": 50}, in_force)
+
+
 def tls(**other: str) -> dict[str, Any]:
     """The tls of a listener."""
     return {"tls": {"certificate": "server.pem", "key": "server.key", **other}}
@@ -238,6 +243,24 @@ def tls(**other: str) -> dict[str, Any]:
 
 async def is_hung_up_on_close(scene: Scene) -> None:
     assert termios.tcgetattr(scene.adapter.near)[2] & termios.HUPCL
+
+
+async def passes_on_later(scene: Scene) -> None:
+    assert not scene.uart.low_latency
+
+
+async def gathers(scene: Scene) -> None:
+    before = scene.bench.status()
+    await scene.adapter.send(b"the half")
+    await scene.bench.has_read(before["counters"]["from_device"] + 8)
+    assert scene.bench.status()["clients"][0]["sent"] == before["clients"][0]["sent"]
+    await scene.adapter.send(b", a half")
+    await scene.raw.hear(b"the half, a half")
+
+
+async def passes_on_eight(scene: Scene) -> None:
+    await scene.adapter.send(b"the half")
+    await scene.raw.hear(b"the half")
 
 
 async def watches(scene: Scene) -> None:
@@ -491,6 +514,10 @@ CHANGES = {
     "dtr": modem_line("dtr", DTR),
     "rts": modem_line("rts", RTS),
     "hangup": Change({}, {"hangup": True}, is_hung_up_on_close),
+    "low_latency": Change({}, {"low_latency": "off"}, passes_on_later),
+    "pack": pack("off", {"idle": 1000, "max": 16}, gathers),
+    "pack.idle": pack({"idle": 0.5, "max": 16}, {"idle": 1000, "max": 16}, gathers),
+    "pack.max": pack({"idle": 1000, "max": 16}, {"idle": 1000, "max": 8}, passes_on_eight),
     "rs485": rs485("off", {"delay_before_send": 3}, 0b011, 3, 0),
     "rs485.rts_on_send": rs485({"rts_on_send": True}, {"rts_on_send": False}, 0b101, 0, 0),
     "rs485.rx_during_tx": rs485({"rx_during_tx": False}, {"rx_during_tx": True}, 0b10011, 0, 0),

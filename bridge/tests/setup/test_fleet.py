@@ -60,7 +60,7 @@ def test_the_message_counts() -> None:
     bad = {"pi1": {"serial_ports": [{**PORT, "baudrate": 1}]}}
     assert check_fleet(["pi1"], bad).text == (
         "1 fault in the port maps.\nNothing was changed on any host.\n\n"
-        "pi1: port sw: baudrate: 1: write a whole number from 50 to 4000000\n"
+        "pi1: port sw: baudrate: 1: write a whole number from 50 to 12000000\n"
     )
 
 

@@ -43,7 +43,7 @@ LABEL="brltty_end"
 """
 
 # Only this shell and what it starts see the rules and the /sys of the test.
-TRY = """
+TRY = r"""
 set -e
 cd /tmp/udev-test
 mount --bind sys /sys
@@ -52,7 +52,8 @@ mount -t tmpfs tmpfs /run
 export SYSTEMD_DEVICE_VERIFY_SYSFS=0
 while read -r tty path; do
   echo "$tty" $(udevadm test --action=add "$path" 2>&1 |
-    sed -n 's/^ *DEVLINKS=//p; /^ *ID_MM_/p; /^ *BRLTTY_/p; /^ *SYSTEMD_WANTS/p')
+    sed -n 's/^ *DEVLINKS=//p; /^ *ID_MM_/p; /^ *BRLTTY_/p; /^ *SYSTEMD_WANTS/p
+      s/.*ATTR.*device\/\([a-z_./]*\)[}'\''].*["'\'']\([a-z0-9]*\)["'\'']\.*$/\1=\2/p')
 done <ttys
 """
 
@@ -80,6 +81,8 @@ class Recorded(Pi):
             product = "/".join(one.lstrip("0") for one in ids)
             self.device(file.parent, "usb", f"DEVTYPE=usb_device\nPRODUCT={product}/264\n")
             (file.parent / "bDeviceClass").write_text("09\n" if hub else "00\n")
+            (file.parent / "power").mkdir(exist_ok=True)
+            (file.parent / "power/control").write_text("auto\n")
         for file in list(self.root.rglob("bInterfaceNumber")):
             self.device(file.parent, "usb", "DEVTYPE=usb_interface\n")
             for name in ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol"):
@@ -95,6 +98,8 @@ class Recorded(Pi):
             self.link_once(f"{path.relative_to(self.root)}/subsystem", "sys/class/tty")
             self.link_once(f"sys/dev/char/{major}:{minor}", str(path.relative_to(self.root)))
             parent = (path / "device").resolve()
+            if (parent / "driver").resolve().name == "ftdi_sio":
+                (parent / "latency_timer").write_text("16\n")
             if not (parent / "uevent").exists():
                 (parent / "uevent").write_text("")
 
@@ -158,6 +163,8 @@ def tried(
     host: Host, recorded: Recorded, entries: list[dict[str, Any]], others: dict[str, str]
 ) -> dict[str, list[str]]:
     """What the host's udev says of each recorded tty and USB device: its links and properties.
+
+    What it writes into /sys is there too, such as `latency_timer=1`.
 
     `others` are files of rules beside ours.
     """
@@ -249,6 +256,31 @@ def test_rules_of_other_programs_and_of_the_user(host: Host, recorded: Recorded)
         assert "ID_MM_PORT_IGNORE=1" in said["ttyUSB61"], file
         assert said["1-1.4.1"] == [], file
         assert "SYSTEMD_WANTS=brltty-device@.service" in said["1-1.4.2"], file
+
+
+def test_adapters_in_use_pass_on_at_once_what_they_receive_and_never_sleep(
+    host: Host, recorded: Recorded
+) -> None:
+    quick, slow, other = "latency_timer=1", "latency_timer=16", "../../power/control=on"
+    expected: dict[str, tuple[dict[str, Any], list[str]]] = {
+        "ttyUSB1": ({"usb": {"serial": "A50285BI"}}, [quick, other]),
+        "ttyUSB4": (
+            {"usb": {"path": "1-1.3.1", "interface": 2}, "low_latency": "on"},
+            [quick, other],
+        ),
+        "ttyUSB5": ({"device": "/dev/ttyUSB5", "low_latency": "off"}, [quick, slow, other]),
+        "ttyUSB8": ({"usb": {"serial": "0133CA01"}}, [other]),
+        "ttyACM0": ({"usb": {"vendor": "2341"}}, ["../power/control=on"]),
+        "ttyS0": ({"device": "/dev/ttyS0"}, []),
+    }
+    entries = [
+        {"name": tty, "listen": number, **keys}
+        for number, (tty, (keys, _)) in enumerate(expected.items(), start=1)
+    ]
+    said = tried(host, recorded, entries, {})
+    for tty in recorded.ttys():
+        written = [word for word in said[tty] if "latency_timer" in word or "power" in word]
+        assert written == (expected[tty][1] if tty in expected else []), tty
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -171,6 +171,17 @@ def test_group_and_mode_of_the_devices_are_those_of_the_inventory(machine: Machi
         machine.sh(f"rm {rules} && {look}")
 
 
+def test_adapters_in_use_pass_on_at_once_what_they_receive_and_never_sleep(
+    machine: Machine,
+) -> None:
+    machine.plug("spare")
+    for port in TCP_PORTS:
+        device = f"/sys/class/tty/{machine.names()[port]}/device"
+        state = machine.sh(f"cat {device}/latency_timer {device}/../../power/control")
+        assert state.split() == ["1", "on"], port
+    assert machine.sh(f"cat /sys/class/tty/{machine.tty('spare')}/device/latency_timer") == "16"
+
+
 def test_modemmanager_is_told_to_leave_the_devices_alone(machine: Machine) -> None:
     machine.plug("spare")
     for port in TCP_PORTS:

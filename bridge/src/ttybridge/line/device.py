@@ -29,7 +29,7 @@ from serial.serialposix import CMSPAR, TCGETS2, TCSETS2
 
 from ttybridge.line.lock import PTY_MAJORS, Holder, Lock, who_has_open
 from ttybridge.line.worker import Worker
-from ttybridge.model.ports import LINE_SETTINGS, Port, Rs485
+from ttybridge.model.ports import LINE_SETTINGS, Port, Rs485, character_seconds
 
 # One read takes all that the line discipline holds; a larger buffer would stay empty.
 READ_SIZE = 65536
@@ -37,6 +37,8 @@ READ_SIZE = 65536
 # asm-generic/ioctls.h
 _TIOCSBRK, _TIOCCBRK, _TIOCGICOUNT = 0x5427, 0x5428, 0x545D
 _TIOCSRS485 = 0x542F
+# Room for struct serial_struct (linux/serial.h), the place of its flags, and one of them.
+_SERIAL_SIZE, _SERIAL_FLAGS, _ASYNC_LOW_LATENCY = 128, 16, 1 << 13
 _NO_RS485 = bytes(32)  # struct serial_rs485 (linux/serial.h) without SER_RS485_ENABLED
 
 # struct termios2 (asm-generic/termbits.h): the flags for input, output, control and local, the line
@@ -167,6 +169,8 @@ class Device:
             return
         if port.rs485 != before.rs485:
             self._refused_rs485 = not _change_rs485(self._tty, port.rs485)
+        if port.low_latency != before.low_latency:
+            _set_low_latency(self._fd, port.low_latency)
         with contextlib.suppress(OSError):  # gone: the next read says so
             _set_other_flags(self._fd, hangup=port.hangup)
 
@@ -200,6 +204,7 @@ class Device:
             _open_with(tty, _pyserial_settings(self.line.settings))
             self._refused_rs485 = not _set_rs485(tty, self._port.rs485)
             _set_other_flags(tty.fileno(), hangup=self._port.hangup)
+            _set_low_latency(tty.fileno(), self._port.low_latency)
             _keep_to_ourselves(tty.fileno())
         except (OSError, ValueError, termios.error) as error:
             tty.close()
@@ -276,6 +281,7 @@ class Device:
             return
         with contextlib.suppress(OSError):  # gone: the next read says so
             _set_other_flags(self._fd, hangup=self._port.hangup)
+        _set_low_latency(self._fd, self._port.low_latency)
         self._refused_rs485 = not _set_rs485(self._tty, self._port.rs485)
         # A break ends in time only while somebody counts: the earlier process may have been killed.
         self._ioctl(_TIOCSBRK if self.line.break_on else _TIOCCBRK)
@@ -284,6 +290,11 @@ class Device:
     def bytes_per_second(self) -> float:
         """What the line carries, with a start and a stop bit for each byte."""
         return float(self.line.settings["baudrate"]) / 10
+
+    @property
+    def character_seconds(self) -> float:
+        """How long the line takes for a character as it is set now, in seconds."""
+        return character_seconds(self.line.settings)
 
     def line_settings(self) -> dict[str, Any]:
         """The current line settings by the port map's names; empty while it is not open."""
@@ -549,6 +560,21 @@ def _change_rs485(tty: serial.Serial, rs485: Rs485 | None) -> bool:
         tty.rs485_mode = None  # this leaves the driver as it is
         fcntl.ioctl(tty.fileno(), _TIOCSRS485, _NO_RS485)
     return rs485 is None
+
+
+def _set_low_latency(fd: int, on: bool) -> None:
+    """Let the driver pass on at once what it receives (ASYNC_LOW_LATENCY), where it can.
+
+    ftdi_sio then sets the adapter's latency timer to 1 ms; most other drivers always do so.
+    """
+    with contextlib.suppress(OSError):  # it has no such setting, or is gone
+        state = fcntl.ioctl(fd, termios.TIOCGSERIAL, bytes(_SERIAL_SIZE))
+        (flags,) = struct.unpack_from("I", state, _SERIAL_FLAGS)
+        wanted = flags | _ASYNC_LOW_LATENCY if on else flags & ~_ASYNC_LOW_LATENCY
+        if wanted != flags:
+            changed = bytearray(state)
+            struct.pack_into("I", changed, _SERIAL_FLAGS, wanted)
+            fcntl.ioctl(fd, termios.TIOCSSERIAL, bytes(changed))
 
 
 def _near(name: str, actual: Any, wanted: Any) -> bool:

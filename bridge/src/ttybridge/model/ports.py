@@ -7,6 +7,7 @@ ports is written once. It imports only the standard library: the controller has 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from ttybridge.model.values import (
     Named,
     Names,
     Networks,
+    Number,
     OffOr,
     Patterns,
     Remote,
@@ -71,6 +73,10 @@ LINE_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "flow")
 
 # What stands for a TCP port where only people on the host come to a port.
 CONSOLE = "console"
+
+# How many characters ser2net gives a driver to pass on the next ones: at most so many lie in a
+# FIFO of a UART until then.
+SER2NET_LUMP = 16
 
 SINGLE_CLIENT_SHARING = ("exclusive", "replace")
 
@@ -208,6 +214,21 @@ class Rs485:
 
 
 @dataclass(frozen=True)
+class Pack:
+    """What the device says without a pause goes to the clients in one piece."""
+
+    idle: float = setting(
+        Number(0.5, 1000),
+        "the pause after which a piece ends, in times that a character takes",
+        touches="live",
+        default=3.5,
+    )
+    max: int = setting(
+        Integer(2, 65_536), "bytes after which a piece ends anyway", touches="live", default=256
+    )
+
+
+@dataclass(frozen=True)
 class Tls:
     """TLS of a listener: PEM files. With a client CA, clients need a certificate, too."""
 
@@ -283,7 +304,7 @@ _ALLOW_NAMES = Names()
 _TLS = OffOr(Table(Tls, "{certificate: tls/pi.pem, key: tls/pi.key}"))
 _MAX_CLIENTS = Integer(1, 1024)
 _BANNER = Template(BANNER_FIELDS)
-_BAUDRATE = Integer(50, 4_000_000)
+_BAUDRATE = Integer(50, 12_000_000)
 _BYTESIZE = Integer(5, 8)
 _PARITY = Choice(("none", "even", "odd", "mark", "space"))
 _STOPBITS = StopBits()
@@ -434,6 +455,19 @@ class Port:
     )
     hangup: bool = setting(
         Switch(), "drop DTR and RTS when the device is closed", touches="live", default=False
+    )
+    low_latency: bool = setting(
+        Switch(),
+        "the driver passes on what it has received at once, where it can: an FTDI adapter after "
+        "1 ms instead of 16",
+        touches="live",
+        default=True,
+    )
+    pack: Pack | None = setting(
+        OffOr(Table(Pack, "{idle: 3.5, max: 256}")),
+        "what the device says without a pause reaches clients in one piece, as Modbus RTU wants",
+        touches="live",
+        default=None,
     )
     rs485: Rs485 | None = setting(
         OffOr(Table(Rs485, "{delay_before_send: 1}")),
@@ -673,6 +707,16 @@ def as_entry(port: Port, always: Collection[str] = ()) -> dict[str, Any]:
     return entry
 
 
+def character_seconds(line: Mapping[str, Any]) -> float:
+    """How long the line takes for a character: start bit, data, parity and stop bits, in seconds.
+
+    `line` has the line settings by their names.
+    """
+    parity = line["parity"] != "none"
+    bits = 1 + line["bytesize"] + parity + line["stopbits"]
+    return float(bits / line["baudrate"])
+
+
 def clients_at_once(sharing: str) -> int:
     """The default of a port's max_clients."""
     return 1 if sharing in SINGLE_CLIENT_SHARING else SEVERAL_CLIENTS
@@ -686,7 +730,8 @@ def as_variables(port: Port) -> dict[str, Any]:
     the TCP side for people; `path` is where the device is; `greeting` is the banner as it is sent;
     `about` is description, location and tags on one line; `guarded` are the listeners that let only
     some networks in, and `open` those that let everybody in without saying so, as text; tables are
-    mappings or null.
+    mappings or null. `pack` of a listener is null or, for ser2net, {pause, longest, size}:
+    microseconds, and bytes.
     """
     values = dataclasses.asdict(port)
     del values["listen"]
@@ -697,7 +742,7 @@ def as_variables(port: Port) -> dict[str, Any]:
         "users": list(port.users),
         "tags": list(port.tags),
         "watch": dict(port.watch.items),
-        "listeners": [_listener_variables(one) for one in port.listeners],
+        "listeners": [_listener_variables(port, one) for one in port.listeners],
         "endpoint": port.endpoint,
         "path": port.path,
         "greeting": port.greeting,
@@ -707,7 +752,7 @@ def as_variables(port: Port) -> dict[str, Any]:
     }
 
 
-def _listener_variables(listener: Listener) -> dict[str, Any]:
+def _listener_variables(port: Port, listener: Listener) -> dict[str, Any]:
     return {
         **dataclasses.asdict(listener),
         **vars(listener.at),
@@ -715,4 +760,12 @@ def _listener_variables(listener: Listener) -> dict[str, Any]:
         "allow": list(listener.allow),
         "guarded": listener.is_guarded,
         "allow_names": list(listener.allow_names),
+        "pack": _packed(port.pack, listener) if port.pack else None,
     }
+
+
+def _packed(pack: Pack, listener: Listener) -> dict[str, int]:
+    character = 1e6 * character_seconds(vars(listener))
+    pause = math.ceil((pack.idle + SER2NET_LUMP) * character)
+    longest = min(pause + math.ceil(pack.max * character), 2**31 - 1)
+    return {"pause": pause, "longest": longest, "size": pack.max}

@@ -173,6 +173,31 @@ class Integer:
 
 
 @dataclass(frozen=True)
+class Number:
+    """A number, also as its digits (as Jinja and INI inventories give it)."""
+
+    least: float
+    most: float
+
+    @property
+    def allowed(self) -> str:
+        return f"a number from {self.least:g} to {self.most:g}"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "number", "minimum": self.least, "maximum": self.most}
+
+    def parse(self, value: object) -> float:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise NotAllowed(self)
+        if not self.least <= value <= self.most:
+            raise NotAllowed(self)
+        return float(value)
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of a few words; YAML's `on` and `off`, which arrive as booleans, are words too."""
 

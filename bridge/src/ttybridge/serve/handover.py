@@ -82,6 +82,7 @@ async def freeze(served: ServedPort) -> None:
     """
     served.is_still = True
     served.congestion_changed()
+    served.send_gathered()
     for client in tuple(served.clients.inside):
         if client.has_to_do or not client.can_resume:
             log.warning("%s: client %s closed by a restart", served.port.name, client.name)

@@ -15,6 +15,7 @@ from ttybridge.line.capture import Capture
 from ttybridge.line.comport import ComPort
 from ttybridge.line.departed import Departed, is_blocked, is_on_its_way
 from ttybridge.line.device import Device, DeviceError, DeviceLost
+from ttybridge.line.packer import Packer
 from ttybridge.line.write_queue import WriteQueue
 from ttybridge.model.ports import LINE_SETTINGS, SINGLE_CLIENT_SHARING, Log, Port
 from ttybridge.net.connection import GOODBYE_SECONDS
@@ -77,6 +78,11 @@ class ServedPort:
         self.monitor: Monitor | None = None
         """Reads along, where the entry asks for it."""
         self._read_along()
+        self.packer: Packer | None = None
+        """Gathers what the device says, where the entry asks for that."""
+        self._take: Callable[[bytes], None] = self._deliver
+        """What becomes of what the device says."""
+        self._change_packer()
         self.departed = Departed(port.name, self.device, self.queue)
         self.clients = Clients(port, self.state.counters, self)
         self.acceptors: list[Callable[[], None]] = []
@@ -257,6 +263,7 @@ class ServedPort:
         """Use the device no more, and begin to close it; also one that is just being opened."""
         if self.device.is_open:
             self._read_no_more()
+            self.send_gathered()
             self.queue.device_closed()
             self.device.disuse()
             self.keeper.drop(self.state.tty)
@@ -328,6 +335,8 @@ class ServedPort:
         self.device.worker.do(partial(self.device.change, port), holds=True)
         self.queue.take_turns(port.sharing == "shared")
         self._keep_replay()
+        if port.pack != before.pack:
+            self._change_packer()
         if port.log != before.log:
             self._change_log(port.log)
         if (port.log, port.watch) != (before.log, before.watch):
@@ -350,6 +359,18 @@ class ServedPort:
         self.monitor = Monitor(self.port, self.state) if wanted else None
         if not wanted:
             self.state.matches.clear()
+
+    def _change_packer(self) -> None:
+        """Gather what the device says, or pass it on as it comes."""
+        self.send_gathered()
+        pack = self.port.pack
+        self.packer = Packer(pack, self.device, self._deliver, self._read_more) if pack else None
+        self._take = self.packer.add if self.packer else self._deliver
+
+    def send_gathered(self) -> None:
+        """Send what waits for the end of a piece."""
+        if self.packer:
+            self.packer.flush()
 
     def _keep_replay(self) -> None:
         """Keep as much as is shown."""
@@ -551,6 +572,15 @@ class ServedPort:
         if not data:
             return
         self.state.counters.from_device += len(data)
+        self._take(data)
+
+    def _read_more(self) -> None:
+        """Read what the device has said meanwhile."""
+        if self._reading:
+            self._readable()
+
+    def _deliver(self, data: bytes) -> None:
+        """Give everyone what the device has said."""
         now = self._loop.time()
         if self.replay:  # first: a kill must not take from it what a client has seen
             self.replay.add(data)
@@ -599,6 +629,8 @@ class ServedPort:
     def _purge(self, received: bool, unsent: bool) -> None:
         """Discard what waits for clients that have asked for silence, or for the device."""
         if received:
+            if self.packer:
+                self.packer.discard()
             for client in self.clients.inside:
                 client.discard_held()
         if unsent:
