@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 # What a host is, as YAML. Sent as a command line before anything is known of the host.
-# Input: $PLACES, the files and folders that the roles may write; $DEVICES, the devices of the ports; $NETWORK, the text
-# of bridge/src/ttybridge/setup/listeners.py, without which nothing is said of the network; $NOW, the controller's time;
-# and $CLOCK_LIMIT, by how many seconds the host's may differ.
+# Input: $PLACES, the files and folders that the roles may write; $DEVICES, the devices of the ports; $USERS, the accounts
+# of serial_users; $NETWORK, the text of bridge/src/ttybridge/setup/listeners.py, without which nothing is said of the
+# network; $NOW, the controller's time; and $CLOCK_LIMIT, by how many seconds the host's may differ.
 export LC_ALL=C
 
 # Texts of a host can hold anything. They are quoted, on one line, with ? for what is not printable ASCII.
@@ -14,6 +14,9 @@ quoted() {
 }
 each_quoted() { tr -c ' -~\n' '?' | sed "s/'/''/g; s/.*/'&',/"; }
 say() { printf '%s: %s%s\n' "$1" "$(quoted "$2")" "$3"; }
+is() { "$@" && echo true || echo false; }
+# has WORDS WORD: whether the word is one of the words, which have blanks between them.
+has() { case " $1 " in *" $2 "*) ;; *) return 1 ;; esac; }
 
 # os-release(5) is written for a shell, but is not run by one: a faulty line would end this script.
 release() {
@@ -79,7 +82,7 @@ ahead=$(($(date +%s) - ${NOW:-$(date +%s)}))
 echo "clock: $ahead"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
-  python3-prometheus-client ssl-cert ser2net nftables brltty 2>/dev/null |
+  python3-prometheus-client ssl-cert ser2net nftables brltty openssh-server 2>/dev/null |
   sed -n "s/^installed \(.*\) \(.*\)/  \1: '\2',/p"
 echo '}'
 echo 'units: ['
@@ -176,12 +179,43 @@ echo 'unfinished: ['
 each_quoted 2>/dev/null </var/lib/ttyfleet/last-good/paths
 echo ']'
 echo 'services: {'
-for unit in ttybridge.service ser2net.service ttyfleet-firewall.service; do
+for unit in ttybridge.service ser2net.service ttyfleet-firewall.service ssh.service ssh.socket; do
   printf "  '%s': {" $unit
   systemctl show --property=LoadState,ActiveState,UnitFileState $unit 2>/dev/null |
     sed -n "s/^\(LoadState\|ActiveState\|UnitFileState\)=\([a-z-]*\)$/'\1': '\2', /p" | tr -d '\n'
   echo '},'
 done
+echo '}'
+# Accounts that $USERS names or that we have made (their comment says so): the groups, and of the settings that limit them
+# those in whose place sshd has others. And who has logged in, whom our file limits to consoles, and whom it shuts out.
+dropin=/etc/ssh/sshd_config.d/00-ttyfleet.conf
+listed() { sed -n "s/^$1 //p" $dropin 2>/dev/null | tr ',' ' ' | tr '\n' ' '; }
+words() { echo "$1" | tr ' ' '\n' | grep . | each_quoted; }
+overridden() {
+  # sshd wants to be called by its whole path.
+  said=$("$(PATH=$PATH:/usr/sbin && command -v sshd)" -T -C "user=$1,host=localhost,addr=127.0.0.1" 2>/dev/null) || return
+  sed -n '/^Match User/,/^$/ {s/^  \([A-Z]\)/\1/p; /^$/q}' $dropin | while read -r line; do
+    printf '%s\n' "$said" | grep -qixF -- "$line" || printf '%s\n' "${line%% *}"
+  done | each_quoted
+}
+limited=$(listed 'Match User')
+echo 'people: {'
+say '  login' "${SUDO_USER:-$(id -un)}" ,
+echo "  limited: [$(words "$limited")],"
+echo "  denied: [$(words "$(listed DenyUsers)")],"
+echo '  accounts: ['
+made=$(sed -n 's/^\([^:]*\):[^:]*:[^:]*:[^:]*:Serial consoles (ttyfleet)[^:]*:.*/\1/p' /etc/passwd 2>/dev/null | tr '\n' ' ')
+for user in $(echo "$made $USERS" | tr ' ' '\n' | sort -u); do
+  id -u "$user" >/dev/null 2>&1 || continue
+  echo '  {'
+  say '    name' "$user" ,
+  echo "    made: $(is has "$made" "$user"),"
+  say '    group' "$(id -gn "$user" 2>/dev/null)" ,
+  echo "    groups: [$(id -Gnz "$user" 2>/dev/null | tr '\0' '\n' | each_quoted)],"
+  echo "    overridden: [$(! has "$limited" "$user" || overridden "$user")],"
+  echo '  },'
+done
+echo '  ]'
 echo '}'
 configuration=/etc/ttybridge/ttybridge.toml
 echo "configuration: '$([ ! -f $configuration ] || base64 --wrap=0 $configuration)'"
@@ -201,7 +235,6 @@ for folder in /boot /boot/firmware; do
   [ ! -e $folder/config.txt ] || boot=$folder
 done
 text() { echo "  $1: '$([ ! -e "$2" ] || base64 --wrap=0 "$2")',"; }
-is() { "$@" && echo true || echo false; }
 echo 'boot: {'
 say '  model' "$([ ! -e /proc/device-tree/model ] || tr -d '\0' </proc/device-tree/model)" ,
 echo "  folder: '$boot',"

@@ -26,6 +26,8 @@ systemctl daemon-reload
 if touched '^/etc/udev/' && [ -S /run/udev/control ]; then
   udevadm control --reload && udevadm trigger --subsystem-match=tty --action=add --settle
 fi
+# sshd goes on with the earlier file; a run that is cut short may have left a new one.
+if touched '^/etc/ssh/' && /usr/sbin/sshd -t; then systemctl try-reload-or-restart ssh.service; fi
 failed=0
 while read -r unit enabled active; do
   case $enabled in

@@ -32,6 +32,12 @@ READ = {
     **{"program": EVIL, "ser2net": {"before": "", "foreign": [], "kept": [], "ours": []}},
     **{"stale": [EVIL], "files": [], "checksums": {}, "targets": {}, "devices": [EVIL]},
     **{"unfinished": [EVIL], "services": {}, "configuration": "", "network": {}, "users": {}},
+    "people": {
+        **{"login": EVIL, "limited": [EVIL], "denied": [EVIL]},
+        "accounts": [
+            {"name": EVIL, "made": True, "group": EVIL, "groups": [EVIL], "overridden": [EVIL]}
+        ],
+    },
     "boot": {
         **{"model": EVIL, "folder": "", "writable": True, "mode": "", "config": "", "cmdline": ""},
         **{"kept": "", "running": "", "hciuart": False, "masked": [], "ours": [], "reboot": False},

@@ -112,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     console.set_defaults(run=_console)
 
+    ssh = commands.add_parser(
+        "ssh", help="for sshd alone: a console for an account that gets nothing else"
+    )
+    ssh.set_defaults(run=_ssh)
+
     kick = commands.add_parser("kick", help="close a client of a port, or all of them")
     kick.add_argument("port", metavar="PORT", help="the port's name")
     kick.add_argument("client", metavar="CLIENT", nargs="?", help="address:port as status shows it")
@@ -270,6 +275,17 @@ def _console(options: argparse.Namespace) -> int:
         if options.port:
             _refuse_if_ser2net_serves(options.port, "has no console here: connect by TCP")
         raise
+
+
+def _ssh(options: argparse.Namespace) -> int:
+    from ttybridge import ssh  # the daemon starts faster without it
+
+    try:
+        asked = ssh.wishes(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+    except ssh.SshError as error:
+        _say(str(error), sys.stderr)
+        return 1
+    return _console(argparse.Namespace(timeout=None, **vars(asked)))
 
 
 def _kick(options: argparse.Namespace) -> int:

@@ -104,7 +104,11 @@ def test_the_variables_of_the_roles_and_their_facts_are_known() -> None:
         found = check_host("pi", {"serial_ports": [], name: "x"})
         assert not any("unknown variable" in fault.problem for fault in found)
     # Those of a run have no prefix of a role.
-    assert set(SETTINGS) - {"serial_firewall", "busy", "busy_timeout"} <= role_variables()
+    assert (
+        set(SETTINGS)
+        - {"serial_firewall", "serial_users", "serial_users_ca", "busy", "busy_timeout"}
+        <= role_variables()
+    )
 
 
 def test_a_variable_that_is_gone_says_what_to_do() -> None:

@@ -197,6 +197,61 @@ def test_texts_of_any_kind(host: Host) -> None:
     assert read["users"]["ttybridge.service"] == SHOWN.replace("'", "")
 
 
+SSHD = """\
+# Written by ttyfleet.
+DenyUsers bob
+DenyUsers eve
+Match User tech1,jane
+  PermitTTY yes
+  ForceCommand /usr/local/bin/ttybridge ssh
+  # why
+  X11Forwarding no
+
+Match User tech1
+  AuthorizedKeysFile /etc/ssh/ttyfleet/%u
+"""
+
+
+def test_the_accounts_of_consoles(host: Host) -> None:
+    host.write(
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\n"
+        "tech1:x:1001:1001:Serial consoles (ttyfleet),,,:/usr:/bin/sh\n"
+        "tech2:x:1002:1002:Serial consoles (ttyfleet):/usr:/bin/sh\n"
+        "mine:x:1003:1003:not Serial consoles (ttyfleet):/usr:/bin/sh\n",
+    )
+    host.write("etc/ssh/sshd_config.d/00-ttyfleet.conf", SSHD)
+    names = "tech1 | tech2 | jane | joe@example.org"
+    host.command(
+        "id",
+        f"for last; do :; done; case $last in {names}) ;; *) exit 1 ;; esac\n"
+        'case $1 in -Gnz) printf "%s\\0" "$last" "domain users" ;; -gn) echo "$last" ;; esac',
+    )
+    # Another file lets X11 through.
+    host.command(
+        "sshd",
+        "[ $1 = -T ] && [ $2 = -C ] || exit 1\n"
+        "printf 'permittty yes\\nforcecommand /usr/local/bin/ttybridge ssh\\n'\n"
+        "case $3 in user=jane,*) echo x11forwarding yes ;; *) echo x11forwarding no ;; esac",
+    )
+    people = host.read(USERS="jane joe@example.org nobody-here tech1", SUDO_USER="pi")["people"]
+    assert people["login"] == "pi"
+    assert (set(people["limited"]), people["denied"]) == ({"tech1", "jane"}, ["bob", "eve"])
+    found = {one["name"]: one for one in people["accounts"]}
+    assert {name: one["made"] for name, one in found.items()} == {
+        **{"jane": False, "joe@example.org": False, "tech1": True, "tech2": True}
+    }
+    assert found["jane"]["groups"] == ["jane", "domain users"]
+    assert found["jane"]["group"] == "jane"
+    assert [name for name, one in found.items() if one["overridden"]] == ["jane"]
+    assert found["jane"]["overridden"] == ["X11Forwarding"]
+
+
+def test_a_host_without_accounts_for_consoles(host: Host) -> None:
+    people = host.read()["people"]
+    assert (people["limited"], people["denied"], people["accounts"]) == ([], [], [])
+
+
 @settings(
     max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )

@@ -15,6 +15,7 @@ FILES = [*ROOT.glob("*.yml"), *ROOT.glob("roles/*/*/*.yml"), *ROOT.glob("templat
 _TEMPLATES = {
     "ttybridge.service.j2": "bridge",
     "ser2net.service.conf.j2": "ser2net",
+    "sshd.people.conf.j2": "people",
 }
 
 

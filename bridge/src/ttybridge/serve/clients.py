@@ -547,6 +547,7 @@ class Clients:
         return {
             "address": state.name,
             "person": str(person) if person else None,
+            "groups": person.groups if person else [],
             "by": person.by if person else None,
             "from": person.address if person else None,
             "names": state.names,

@@ -17,6 +17,7 @@ from typing import Any
 from ttybridge.model.check import TLS_DIRECTORY, Fault, Site, check_portmap, parse_portmap
 from ttybridge.model.ports import BY_NAME, Listener, Port, Tls, as_entry, as_variables
 from ttybridge.model.values import (
+    BadKeys,
     Choice,
     Integer,
     Kind,
@@ -25,8 +26,10 @@ from ttybridge.model.values import (
     Switch,
     Text,
     WrittenListener,
+    inside_of,
     shown,
 )
+from ttybridge.setup import accounts
 from ttybridge.setup.boot_config import BLUETOOTH
 
 # The roles; their argument_specs name all variables.
@@ -73,6 +76,14 @@ SETTINGS: dict[str, tuple[Kind, str]] = {
         "What to do if ports of ser2net are in use when it must restart.",
     ),
     "busy_timeout": (Integer(1, 86400), "Seconds that busy: wait waits before the host fails."),
+    "serial_users": (
+        accounts.Accounts(),
+        "Accounts that get serial consoles by SSH, and nothing else.",
+    ),
+    "serial_users_ca": (
+        accounts.KEYS,
+        "Public keys that sign the certificates of serial_users.",
+    ),
     "serial_firewall": (Switch(), "Whether a firewall lets only the networks of allow in."),
     "uart_bluetooth": (
         Choice(BLUETOOTH),
@@ -90,8 +101,11 @@ SETTINGS: dict[str, tuple[Kind, str]] = {
     ),
 }
 
+# Variables that name an account which Ansible needs.
+_LOGINS = ("ansible_user", "ansible_ssh_user", "ansible_become_user")
+
 # For these kinds an empty value means that the variable is not set.
-_MAY_BE_EMPTY = (ListenAddress, Switch, Text)
+_MAY_BE_EMPTY = (ListenAddress, Switch, Text, accounts.Accounts, accounts.ListOf)
 
 VARIABLES = ("serial_ports", "serial_ports_defaults", *SETTINGS)
 
@@ -153,7 +167,8 @@ def examine_host(host: str, variables: Mapping[str, Any], where_looked: str = ""
     """
     faults = list(_names(host, variables))
     values, bad = _settings(variables)
-    faults += [Fault(host, name, problem) for name, problem in bad.items()]
+    faults += [Fault(host, key, problem) for key, problem in bad.items()]
+    faults += [Fault(host, key, problem) for key, problem in _of_accounts(values, bad, variables)]
     ports: tuple[Port, ...] = ()
     if "serial_ports" in variables:
         folder = variables.get("inventory_dir")
@@ -285,16 +300,34 @@ def _meant(name: str) -> str:
 
 def _settings(variables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The valid values of `SETTINGS` by name, and the problems of the others by name."""
-    values, bad = {}, {}
+    values: dict[str, Any] = {}
+    bad: dict[str, str] = {}
     for name, (kind, _) in SETTINGS.items():
         value = variables.get(name)
         if name not in variables or (value in (None, "") and isinstance(kind, _MAY_BE_EMPTY)):
             continue
         try:
             values[name] = kind.parse(value)
+        except BadKeys as inside:
+            bad |= {inside_of(name, key): problem for key, problem in inside.bad}
         except ValueError as error:
             bad[name] = f"{shown(value)}: {error}"
     return values, bad
+
+
+def _of_accounts(
+    values: Mapping[str, Any], bad: Mapping[str, str], variables: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """What is wrong with serial_users beside other variables, as (key, problem)."""
+    logins = {
+        str(variables[name]): f"is who Ansible becomes or logs in as ({name})"
+        for name in _LOGINS
+        if variables.get(name)
+    }
+    # A faulty serial_users_ca is one fault; the principals that need it are not faults, too.
+    signers = values.get("serial_users_ca", ()) or [key for key in bad if "_ca" in key]
+    everywhere = {"root": "is the administrator", **logins}
+    return accounts.problems(values.get("serial_users", ()), signers, everywhere)
 
 
 def _reserved(variables: Mapping[str, Any], metrics: Listen | None) -> Iterator[tuple[Listen, str]]:

@@ -269,6 +269,30 @@ def test_a_client_whose_certificate_no_longer_lets_it_in_is_named(
     assert cuts(mutual, new, has=has(FILES[1])) == ["router: 192.0.2.3:4003 (for 7 s)"]
 
 
+@pytest.mark.parametrize(
+    ("users", "cut"),
+    [
+        (["jane"], ["router: joe:1 (for 9 s), old:1 (for 9 s)"]),
+        (["@netops"], ["router: jane:1 (for 7 s), old:1 (for 9 s)"]),
+        (["jane", "joe", "old"], []),
+        ([], ["router: jane:1 (for 7 s), joe:1 (for 9 s), old:1 (for 9 s)"]),
+    ],
+)
+def test_a_change_of_users_disconnects_whom_they_leave_out(
+    users: list[str], cut: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = {"listener": "console", "connected_for": 9}
+    people = [
+        {**console, "address": "jane:1", "person": "jane", "groups": [], "connected_for": 7},
+        {**console, "address": "joe:1", "person": "joe", "groups": ["joe", "netops"]},
+        # Of a daemon of an earlier version, which does not say the groups.
+        {**console, "address": "old:1", "person": "old"},
+        {**console, "address": "root:1", "person": "root", "groups": []},
+    ]
+    monkeypatch.setitem(NETWORK["sessions"], "router", people)
+    assert cuts({"users": ["jane", "joe"]}, {"users": users}) == cut
+
+
 RELOADS = {"has": has(FILES[1])}
 FIRST, SECOND = "192.0.2.2:4002 (for 5 min)", "192.0.2.3:4003 (for 7 s)"
 BOTH = f"router: {FIRST}, {SECOND}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ttybridge.model import ports as model
 from ttybridge.model.changes import closed
 from ttybridge.model.check import check_portmap
+from ttybridge.model.people import Person
 from ttybridge.model.values import Allowed
 
 Port = Mapping[str, Any]
@@ -44,8 +45,8 @@ def cut_by_bridge(effect: str, ports: Sequence[Port], read: Mapping[str, Any]) -
     """Return the clients that ttybridge's new state ends, a text for each port.
 
     The new entry of a port ends those that `model.changes` says, and those that its `allow` or its
-    `allow_names` no longer lets in. A restart also ends those with TLS, whose keys stay in the old
-    process; a stop ends all.
+    `allow_names` or the port's `users` no longer let in. A restart also ends those with TLS, whose
+    keys stay in the old process; a stop ends all.
     """
     wanted = {port["name"]: _parsed(_entry(port)) for port in ports}
     before = {name: _parsed(entry) for name, entry in _entries(read).items()}
@@ -61,6 +62,15 @@ def cut_by_bridge(effect: str, ports: Sequence[Port], read: Mapping[str, Any]) -
         if text := _named(name, (_aged(one) for one in ended)):
             texts.append(text)
     return texts
+
+
+def of_people(names: Collection[str], read: Mapping[str, Any]) -> list[str]:
+    """Return the sessions that some accounts have by `ttybridge console`, a text for each port."""
+    found = (
+        _named(port, (_aged(one) for one in clients if one.get("person") in names))
+        for port, clients in read["sessions"].items()
+    )
+    return [text for text in found if text]
 
 
 def _named(port: str, clients: Iterable[str]) -> str:
@@ -88,10 +98,12 @@ def _at(client: Mapping[str, Any]) -> str:
 
 
 def _is_forbidden(client: Mapping[str, Any], port: model.Port) -> bool:
-    """Whether the listener of a client surely no longer lets it in, by address or certificate.
+    """Whether the port surely no longer lets a client in: by account, address or certificate.
 
     Which networks are `local`, only the host knows.
     """
+    if client.get("person"):
+        return not _person(client).may_use(port.users)
     listener = next((one for one in port.listeners if str(one.at) == _at(client)), None)
     allow, names = (listener.allow, listener.allow_names) if listener else ((), ())
     if names and set(names).isdisjoint(client.get("names") or ()):
@@ -101,6 +113,12 @@ def _is_forbidden(client: Mapping[str, Any], port: model.Port) -> bool:
         return not Allowed.of(allow).lets_in(address, is_local=lambda _: True)
     except ValueError:  # a host can say what it likes
         return False
+
+
+def _person(client: Mapping[str, Any]) -> Person:
+    """A client by `ttybridge console`; a daemon of an earlier version does not say its groups."""
+    name = str(client["person"])
+    return Person(name, [str(each) for each in client.get("groups", ())], name == "root")
 
 
 def _parsed(entry: Mapping[str, Any]) -> model.Port | None:

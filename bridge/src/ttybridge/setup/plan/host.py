@@ -6,7 +6,8 @@ A role says what it wants in `ROLE_wanted` in its vars/main.yml, a mapping with 
 - `files`: see `ttybridge.setup.plan.files`; and `absent`: paths of files that must not be there.
   A file may have a `fault`, which verify.yml says of its difference as a sentence of its own, or be
   `quiet`: then verify.yml says nothing of it.
-- `service`: the unit that the role runs, and `running`: whether it runs and starts at boot.
+- `service`: the unit that the role runs, and `running`: whether it runs and starts at boot. A role
+  without one says in `affects` what it reloads or triggers.
 - `stale_effect` and `stale_words`: what to do, and to say, if it runs with older files.
 - `ports`: the ports that it serves, as the role serial_ports returns them.
 - `remove`: why the role takes its part off the host; "" if it stays. `places` are the files and
@@ -238,7 +239,7 @@ def _add_service(todo: Todo, read: Mapping[str, Any], wanted: Mapping[str, Any])
     """Say whether the service must be started or stopped. verify.yml reads its state by itself."""
     service = str(wanted.get("service", ""))
     if not service:
-        todo.lines += [f"! {todo.effect} udev"] if todo.effect else []
+        todo.lines += [f"! {todo.effect} {wanted.get('affects')}"] if todo.effect else []
         return
     if todo.remove:
         return
