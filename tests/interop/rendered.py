@@ -17,7 +17,7 @@ from typing import Any
 
 import jinja2
 
-from ttybridge.model.ports import Port, as_variables
+from ttybridge.model.ports import Port, as_entry, as_variables
 
 from .servers import ROOT
 from .wait import TIMEOUT, wait_until
@@ -34,7 +34,20 @@ FORMS = ["conf", "yaml"] if READS_CLASSIC else ["yaml"]
 
 
 def rendered(ports: Iterable[Port], form: str) -> str:
-    """What the role writes; Ansible has these two of Jinja's extensions."""
+    """What the role writes for ser2net."""
+    template = _environment().get_template(f"ser2net.{form}.j2")
+    return template.render(ser2net_ports=[as_variables(port) for port in ports])
+
+
+def toml(ports: Iterable[Port]) -> str:
+    """What the role writes for ttybridge."""
+    template = _environment().get_template("ttybridge.toml.j2")
+    served = [{"name": port.name, "path": port.path, "entry": as_entry(port)} for port in ports]
+    return template.render(bridge_ports=served, bridge_metrics="")
+
+
+def _environment() -> jinja2.Environment:
+    """Ansible's Jinja has these two extensions."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT / "templates"),
         trim_blocks=True,
@@ -43,8 +56,7 @@ def rendered(ports: Iterable[Port], form: str) -> str:
     )
     environment.tests["match"] = lambda text, pattern: re.match(pattern, text) is not None
     environment.filters["to_json"] = json.dumps
-    template = environment.get_template(f"ser2net.{form}.j2")
-    return template.render(ser2net_ports=[as_variables(port) for port in ports])
+    return environment
 
 
 class Line:

@@ -24,6 +24,7 @@ from ttybridge.model.values import (
     Networks,
     Number,
     OffOr,
+    Options,
     Patterns,
     StopBits,
     Switch,
@@ -106,7 +107,7 @@ def documented(model: type, schema: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(kind, Choice | Switch | Table):
             option["description"].append(sentence(f"write {field.metadata['kind'].allowed}"))
         option["type"] = type_of(kind)
-        if isinstance(kind, Networks | Tags | Users):
+        if isinstance(kind, Networks | Options | Tags | Users):
             option["elements"] = "str"
         if isinstance(kind, Choice):
             option["choices"] = list(kind.options)
@@ -130,7 +131,7 @@ def type_of(kind: Kind) -> str:
     if isinstance(kind, Listeners):
         return "raw"  # One listener, or a list of them.
     types: dict[type, str] = {Table: "dict", Switch: "bool", Integer: "int"}
-    types |= {Names: "list", Networks: "list", Tags: "list", Users: "list"}
+    types |= {Names: "list", Networks: "list", Tags: "list", Options: "list", Users: "list"}
     types |= {StopBits: "float", Patterns: "dict", Number: "float"}
     return types.get(type(kind), "str")
 

@@ -233,7 +233,7 @@ def test_a_port_that_connects_says_a_banner_for_all_by_telnet(protocol: str, sai
           "write it in the port's entry"]),
         ([{"at": 1, "zzz": 2}],
          ["listen[1].zzz: 2: unknown key; the keys are at, protocol, access, allow, allow_names, "
-          "tls, max_clients, banner, baudrate, bytesize, parity, stopbits, flow"]),
+          "tls, max_clients, banner, baudrate, bytesize, parity, stopbits, flow, options"]),
         ([1, "127.0.0.1:2", 2],
          ["listen[3]: 2 is taken by listen[2] (127.0.0.1:2): write another TCP port"]),
         ([{"at": 1, "max_clients": 2}],

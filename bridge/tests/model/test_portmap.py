@@ -73,7 +73,7 @@ KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, low_latency, pack, rs485, sharing, "
     "max_clients, allow, allow_names, users, tls, guard, idle_timeout, away, half_close_timeout, "
-    "keepalive, replay, log, watch, banner, probe, description, location, tags"
+    "keepalive, replay, log, watch, banner, options, probe, description, location, tags"
 )
 
 MUTUAL = {"certificate": "/a", "key": "/b", "client_ca": "/c"}
@@ -1129,7 +1129,15 @@ def touched(model: type, prefix: str = "") -> Iterator[tuple[str, str]]:
 def test_every_key_says_what_a_change_of_it_touches() -> None:
     """Only another device, or a listener's address, protocol or TLS, closes anything."""
     closing = {key: touches for key, touches in touched(Port) if touches != "live"}
-    of_the_port = {"name", "engine", "device", "usb", *(f"usb.{key}" for key in kinds_of(UsbMatch))}
+    of_the_port = {
+        "name",
+        "engine",
+        "options",
+        "listen.options",
+        "device",
+        "usb",
+        *(f"usb.{key}" for key in kinds_of(UsbMatch)),
+    }
     of_tls = {f"{place}{key}" for place in ("", "listen.") for key in ("tls", "tls.client_ca")}
     of_a_listener = {"listen", "listen.at", "listen.protocol", "connect", "protocol", *of_tls}
     assert closing == dict.fromkeys(of_the_port, "port") | dict.fromkeys(of_a_listener, "listener")

@@ -477,6 +477,7 @@ CHANGES = {
     "listen": Change(own_new=None, in_force=listens_no_more),
     "listen.at": Change(own_new={"at": "another"}, in_force=lets_in_there),
     "listen.protocol": Change(own_new={"protocol": "raw"}, in_force=is_raw),
+    "listen.options": Change({}, {"engine": "ser2net"}, is_gone, own_new={"options": ["mdns=on"]}),
     "listen.access": Change(own_new={"access": "watch"}, in_force=watches),
     "listen.allow": Change(own_new={"allow": ["127.0.0.1"]}, in_force=refuses_others_there),
     "listen.allow_names": Change(
@@ -553,6 +554,7 @@ CHANGES = {
     "log.journal": log({}, {"journal": True}, reads_along),
     "watch": Change({}, {"watch": {"panic": "Oops"}}, counts_matches),
     "banner": Change({}, {"banner": "welcome"}, is_welcome),
+    "options": Change({}, {"engine": "ser2net", "options": ["closeon=bye"]}, is_gone),
     "probe": Change({}, {"probe": {"send": "a", "expect": "b"}}, is_for_verify),
     "probe.send": probe(send="c"),
     "probe.expect": probe(expect="d"),

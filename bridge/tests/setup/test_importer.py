@@ -33,7 +33,7 @@ SILENT = {
     "version1": [
         *("%YAML 1.1", "driver: sysfs", 'device: "input7::scrolllock"', "enable: on"),
         *("net-to-dev-bufsize: 4096", "accepter: tcp,3011", "mdns: false", "accepter: tcp,4000"),
-        *("connections: [*seed, *shared]", "class: serialdev", "class: telnet"),
+        *("connections: [*seed, *shared]", "class: telnet"),
         *("value: 9600n81", 'value: "on"', "class: tcp"),
     ],
     "version2": [
@@ -170,13 +170,13 @@ def test_an_ordinary_text_has_no_tag(text: str) -> None:
 
 def test_a_banner_that_ansible_would_run() -> None:
     classic = "BANNER:b:welcome { lookup('pipe','id') }\n2001:telnet:0:/dev/ttyS1:9600 b\n"
-    text = importer.as_yaml(importer.parse(classic, "f").ports, "f")
+    text = importer.as_yaml(importer.parse(classic, "f", "bridge").ports, "f")
     assert """    banner: !unsafe "welcome {{ lookup('pipe','id') }}"\n""" in text
 
 
 def test_braces_in_names_are_braces_in_a_banner() -> None:
     text = "DEVICE:{x}:/dev/ttyS1\nBANNER:b:\\o \\N \\p\n2002:telnet:0:{x}:b\n"
-    (port,) = importer.parse(text, "f").ports
+    (port,) = importer.parse(text, "f", "bridge").ports
     assert port.banner == "{{x}} 2002 2002"
 
 

@@ -28,6 +28,7 @@ from ttybridge.model.values import (
     Networks,
     Number,
     OffOr,
+    Options,
     Patterns,
     Remote,
     RemoteAddress,
@@ -70,6 +71,29 @@ LOG_DIRECTORIES = {"bridge": "/var/log/ttybridge", "ser2net": "/var/log/ser2net"
 
 
 LINE_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "flow")
+
+# Options of ser2net that can stay as they are (ser2net.yaml.5, its connections).
+SER2NET_OPTIONS = (
+    *("banner", "signature", "openstr", "closestr", "closeon", "sendon", "telnet-brk-on-sync"),
+    *(f"trace-{which}" for which in ("read", "write", "both", "hexdump", "timestamp")),
+    *(
+        f"trace-{which}-{what}"
+        for which in ("read", "write", "both")
+        for what in ("hexdump", "timestamp")
+    ),
+    *(
+        "local",
+        "no-con-to-acc",
+        "no-acc-to-con",
+        "kickolduser",
+        "timeout-on-os-queue",
+        "chardelay",
+        "connback",
+        "connback-timeout",
+    ),
+    *("mdns", "mdns-sysattrs", "mdns-interface", "mdns-nettype", "mdns-name", "mdns-type"),
+    *("mdns-domain", "mdns-host", "mdns-port", "mdns-txt"),
+)
 
 # What stands for a TCP port where only people on the host come to a port.
 CONSOLE = "console"
@@ -308,6 +332,7 @@ _BAUDRATE = Integer(50, 12_000_000)
 _BYTESIZE = Integer(5, 8)
 _PARITY = Choice(("none", "even", "odd", "mark", "space"))
 _STOPBITS = StopBits()
+_OPTIONS = Options(SER2NET_OPTIONS)
 _FLOW = Choice(("none", "rtscts", "xonxoff"))
 
 
@@ -372,6 +397,13 @@ class Listener:
     )
     flow: str = setting(
         _FLOW, "flow control, likewise", touches="live", inherited=True, default="none"
+    )
+    options: tuple[str, ...] = setting(
+        _OPTIONS,
+        "options of ser2net for this listener",
+        touches="port",
+        inherited=True,
+        default=(),
     )
     greeting: str = ""
     """The banner as a new client is sent it: filled in, each line ended by CR LF."""
@@ -567,6 +599,12 @@ class Port:
         touches="live",
         default="",
     )
+    options: tuple[str, ...] = setting(
+        _OPTIONS,
+        "options of ser2net that have no key here, as its manual writes them",
+        touches="port",
+        default=(),
+    )
     probe: Probe | None = setting(
         OffOr(Table(Probe, '{send: "\\r", expect: "login:"}')),
         "what verify.yml sends through the port and expects",
@@ -645,7 +683,7 @@ IDENTITY = ("name", "listen", "connect", "usb", "device")
 # key of a port holds for the same key of a listener. docs/port-map.md says what was measured of
 # ser2net.
 ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
-    "bridge": {"log.max_size": range(4096, 2**30 + 1)},
+    "bridge": {"log.max_size": range(4096, 2**30 + 1), "options": ((),)},
     "ser2net": {
         "connect": (None,),
         # Its option no-acc-to-con drops what a client sends. But ser2net opens a device for one
@@ -742,6 +780,7 @@ def as_variables(port: Port) -> dict[str, Any]:
         "users": list(port.users),
         "tags": list(port.tags),
         "watch": dict(port.watch.items),
+        "options": list(port.options),
         "listeners": [_listener_variables(port, one) for one in port.listeners],
         "endpoint": port.endpoint,
         "path": port.path,
@@ -758,6 +797,7 @@ def _listener_variables(port: Port, listener: Listener) -> dict[str, Any]:
         **vars(listener.at),
         "at": str(listener.at),
         "allow": list(listener.allow),
+        "options": list(listener.options),
         "guarded": listener.is_guarded,
         "allow_names": list(listener.allow_names),
         "pack": _packed(port.pack, listener) if port.pack else None,

@@ -790,6 +790,42 @@ class Tags:
 
 
 @dataclass(frozen=True)
+class Options:
+    """A list of NAME=VALUE, each name once; a value is printable ASCII without `*` and quotes."""
+
+    names: tuple[str, ...]
+    most: int = 64
+
+    @property
+    def allowed(self) -> str:
+        return (
+            "a list such as [telnet-brk-on-sync=true], of texts NAME=VALUE, each of a NAME of "
+            f"{_list(self.names, 'and')}, and a VALUE of at most 4096 printable ASCII characters "
+            "without * and quotes (write \\x2a, \\x27 or \\x22)"
+        )
+
+    @property
+    def _option(self) -> Text:
+        return Text(self.allowed, rf"(?:{'|'.join(self.names)})=[ !#-&()+-~]{{0,4096}}")
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self._option.schema, "maxItems": self.most}
+
+    def parse(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise NotAllowed(self)
+        options = tuple(self._option.parse(item) for item in value)
+        names = [option.partition("=")[0] for option in options]
+        twice = [name for place, name in enumerate(names) if name in names[:place]]
+        if twice:
+            raise ValueError(f"{twice[0]} is there twice: write it once")
+        if len(options) > self.most:
+            raise NotAllowed(self)
+        return options
+
+
+@dataclass(frozen=True)
 class Users:
     """A list of accounts and @groups of the host, each once."""
 

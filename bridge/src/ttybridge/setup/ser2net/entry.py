@@ -8,14 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ttybridge.model.ports import LOG_DIRECTORIES
+from ttybridge.model.ports import LOG_DIRECTORIES, SER2NET_OPTIONS
 from ttybridge.model.values import label, shown
 from ttybridge.setup.ser2net import gensio, vocabulary
-from ttybridge.setup.ser2net.banner import banner, doubled
+from ttybridge.setup.ser2net.banner import banner, doubled, kept
 from ttybridge.setup.ser2net.connection import Connection, Option, Remark
 
 # Characters of a text that a connection has, or names: more than anybody writes.
 _LONGEST = 4096
+
+# The name of a file, without anything that means something elsewhere.
+_LOG_NAME = re.compile(r"(?:\A|/)[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*\Z")
+
+# What ser2net can write in a log beside the bytes.
+_TRACED = ("hexdump", "timestamp")
 
 _UNSTABLE = re.compile(r"/dev/tty(?:USB|ACM)[0-9]+")
 
@@ -32,6 +38,17 @@ class Draft:
     engine: str
     entry: dict[str, Any] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
+    local: bool = False
+    """Whether the line ignores its carrier, as engine bridge always does."""
+
+    @property
+    def is_ser2nets(self) -> bool:
+        """Whether ser2net goes on serving the port, so that its own options can stay."""
+        return self.engine == "ser2net"
+
+    def keep(self, name: str, value: str) -> None:
+        """Leave an option of ser2net as it is."""
+        self.entry.setdefault("options", []).append(f"{name}={value}")
 
     def lose(self, line: int, text: str) -> None:
         """Add a remark on something that the entry lacks."""
@@ -290,8 +307,9 @@ def _line_settings(draft: Draft, options: list[Option]) -> None:
     flows = [name for name in ("rtscts", "xonxoff") if name in on]
     if len(flows) == 2:
         draft.lose(on["xonxoff"].line, "xonxoff: a port has one flow control, here rtscts")
-    if "local" in on and draft.engine == "ser2net":
-        draft.lose(on["local"].line, f"local: {vocabulary.LOCAL}")
+    draft.local = "local" in on
+    if draft.local and draft.is_ser2nets:
+        draft.keep("local", "true")
     if "nobreak" in on and draft.engine == "ser2net":
         draft.note(on["nobreak"].line, f"nobreak: {vocabulary.NOBREAK}")
     draft.entry |= {name: value for name, value in settings.items() if value is not None}
@@ -422,7 +440,9 @@ def _sharing(draft: Draft, chosen: dict[str, Option]) -> None:
             clients = 1024
     if clients > 1:
         draft.entry |= {"sharing": "shared", "max_clients": clients}
-        if kick and kicks:
+        if kick and kicks and draft.is_ser2nets:
+            draft.keep("kickolduser", "true")
+        elif kick and kicks:
             words = "a further client is refused, and no other is closed for it"
             draft.lose(kick.line, f"kickolduser: no counterpart with max-connections: {words}")
     elif kicks:
@@ -447,27 +467,55 @@ def _network(address: str) -> str:
 
 
 def _log(draft: Draft, chosen: dict[str, Option]) -> None:
-    both, read = chosen.pop("trace-both", None), chosen.pop("trace-read", None)
-    traced = both or read
-    stamps = [
-        chosen.pop(f"trace{which}-timestamp", None) for which in ("", "-read", "-write", "-both")
-    ]
-    stamp = next((option for option in stamps if option and option.value == "true"), None)
-    if not traced or not traced.value:
-        return
-    if both and read:
-        draft.lose(read.line, "trace-read and trace-both: a port has one log")
-    bridge = draft.engine == "bridge"
-    file = _log_file(draft, traced)
-    draft.entry["log"] = {
-        "file": file,
-        "input": traced is both,
-        "timestamps": bool(stamp),
+    traces = {
+        which: trace
+        for which in ("both", "read", "write")
+        if (trace := chosen.pop(f"trace-{which}", None)) and trace.value
     }
-    if bridge:
-        draft.note(traced.line, "logs: max_size limits their size")
+    ways = ("", "-read", "-write", "-both")
+    switches = [chosen.pop(f"trace{way}-{what}", None) for what in _TRACED for way in ways]
+    on = [option for option in switches if option and option.value == "true"]
+    if not traces:
+        return
+    dumps = [option for option in on if option.name.endswith("hexdump")]
+    named = not all(_LOG_NAME.search(trace.value or "") for trace in traces.values())
+    if draft.is_ser2nets and (dumps or named or len(traces) > 1 or "write" in traces):
+        for which, trace in traces.items():
+            draft.keep(f"trace-{which}", _kept_log_file(draft, trace))
+        for option in on:
+            draft.keep(option.name, "true")
     else:
+        _one_log(draft, traces, stamped=len(on) > len(dumps))
+        for option in dumps:
+            _lose_option(draft, option)
+
+
+def _one_log(draft: Draft, traces: dict[str, Option], stamped: bool) -> None:
+    """The log of a port, which is one file; further ones are lost."""
+    which, traced = next(iter(traces.items()))
+    for other in list(traces.values())[1:]:
+        draft.lose(other.line, f"{other.name} and {traced.name}: a port has one log")
+    if which == "write":
+        _lose_option(draft, traced)
+        return
+    file = _log_file(draft, traced)
+    draft.entry["log"] = {"file": file, "input": which == "both", "timestamps": stamped}
+    if draft.is_ser2nets:
         draft.entry["log"]["max_size"] = 0
+    else:
+        draft.note(traced.line, "logs: max_size limits their size")
+
+
+def _kept_log_file(draft: Draft, option: Option) -> str:
+    """The file of a trace, with the escapes in its name, where ser2net's unit may write."""
+    folder = LOG_DIRECTORIES["ser2net"]
+    directory, _, name = (option.value or "").rpartition("/")
+    if directory != folder:
+        words = f"the unit writes only in {folder}: there the log is {name or 'named as the port'}"
+        draft.note(option.line, f"{label(option.value or '')}: {words}")
+    fields = {**_names(draft), "d": _connector_text(draft).rpartition("/")[2]}
+    fields = {letter: text.replace("/", "-") for letter, text in fields.items()}
+    return f"{folder}/{kept(name, fields) or draft.entry['name'] + '.log'}"
 
 
 def _log_file(draft: Draft, option: Option) -> str:
@@ -475,32 +523,59 @@ def _log_file(draft: Draft, option: Option) -> str:
     folder, written = LOG_DIRECTORIES[draft.engine], option.value or ""
     directory, _, name = written.rpartition("/")
     changes = "\\" in written
-    if changes or not re.fullmatch(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*", name):
+    if changes or not _LOG_NAME.search(written):
         name = f"{draft.entry['name']}.log"
     file = f"{folder}/{name}"
     if changes:
         words = f"a log is one file, which grows with each opening: {file}"
         draft.note(option.line, f"{label(written)}: {words}")
-    elif directory != folder:
+    elif file != written:
         draft.note(
             option.line, f"{label(written)}: the unit writes only in {folder}: the log is {file}"
         )
     return file
 
 
+def _names(draft: Draft) -> dict[str, str]:
+    """What ser2net calls a connection and its parts, by the letters that stand for them."""
+    connection = draft.connection
+    return {
+        "N": connection.name,
+        "o": connection.device_name or connection.name,
+        "p": connection.accepter,
+    }
+
+
+def _connector_text(draft: Draft) -> str:
+    """The connector as ser2net names it: in the classic form with the words of the port."""
+    connection = draft.connection
+    words = [
+        option.name if option.value is None else f"{option.name}={option.value}"
+        for option in connection.options
+        if vocabulary.SERIAL_WORD.fullmatch(option.name)
+    ]
+    return ",".join([connection.connector, *words])
+
+
 def _banner(draft: Draft, chosen: dict[str, Option]) -> None:
-    connection, entry = draft.connection, draft.entry
-    settings = "{baudrate}" + str(entry.get("parity", "none"))[0].upper() + "{bytesize}{stopbits}"
+    names = _names(draft)
+    entry, connector, device = draft.entry, _connector_text(draft), draft.entry["device"]
+    settings = _settings_text(draft)
     fields = {
-        "d": "{device}",
+        **{letter: doubled(text) for letter, text in names.items()},
+        "N": "{name}" if names["N"] == entry["name"] else doubled(names["N"]),
+        "d": doubled(connector).replace(doubled(device), "{device}", 1),
         "B": settings,
         "s": settings,
-        "N": "{name}" if connection.name == entry["name"] else doubled(connection.name),
-        "o": doubled(connection.device_name or connection.name),
-        "p": doubled(connection.accepter),
     }
     for option in _of(chosen, "banner"):
-        text, lacks = banner(option.value or "", fields)
+        written = option.value or ""
+        text, lacks, exact = banner(written, fields)
+        if draft.is_ser2nets and not (exact and r"\B" not in written):
+            # Not by `banner`: that cannot say the bytes, or it would with \B of one release only.
+            as_now = _settings_now(draft)
+            draft.keep("banner", kept(written, {**names, "d": connector, "s": as_now}))
+            continue
         if lacks:
             draft.lose(option.line, f"banner: no counterpart for {', '.join(dict.fromkeys(lacks))}")
         if text and not text.endswith("\n"):
@@ -509,14 +584,54 @@ def _banner(draft: Draft, chosen: dict[str, Option]) -> None:
             entry["banner"] = text
 
 
+def _settings_now(draft: Draft) -> str:
+    usual = {"baudrate": 9600, "bytesize": 8, "stopbits": 1}
+    return _settings_text(draft).format(**{**usual, **draft.entry})
+
+
+def _settings_text(draft: Draft) -> str:
+    """The line settings as gensio says them, such as 9600N81,CLOCAL (its serialdev)."""
+    entry = draft.entry
+    words = [
+        "{baudrate}" + str(entry.get("parity", "none"))[0].upper() + "{bytesize}{stopbits}",
+        *([entry["flow"].upper()] if entry["flow"] != "none" else []),
+        *(["CLOCAL"] if draft.local else []),
+        *(["HANGUP_WHEN_DONE"] if entry["hangup"] else []),
+    ]
+    return ",".join(words)
+
+
 def _tell_of_options(draft: Draft, chosen: dict[str, Option]) -> None:
-    """Add remarks on the remaining options, except those that switch something off."""
+    """Keep the remaining options for ser2net, or add remarks; not those that switch sth. off."""
+    if draft.is_ser2nets and _is_on(chosen.get("mdns")):
+        # Otherwise ser2net announces its name of the connection, which is not ours.
+        chosen.setdefault("mdns-name", Option(draft.connection.line, "mdns-name", "\\N"))
     for option in chosen.values():
         if option.name in vocabulary.SWITCHES and option.value == "false":
             continue
-        if option.name in vocabulary.NEEDED:
+        if draft.is_ser2nets and option.name in SER2NET_OPTIONS:
+            _keep_option(draft, option)
+        elif option.name in vocabulary.NEEDED:
             raise LeftOut(f"{option.name} has no counterpart: {vocabulary.NEEDED[option.name]}")
-        draft.lose(option.line, f"{option.name}: no counterpart: {vocabulary.LOST[option.name]}")
+        else:
+            _lose_option(draft, option)
+
+
+def _is_on(option: Option | None) -> bool:
+    return option is not None and option.value == "true"
+
+
+def _keep_option(draft: Draft, option: Option) -> None:
+    written = option.value or ""
+    value = kept(written, {**_names(draft), "d": _connector_text(draft)})
+    if option.name in vocabulary.TEXTS or "\\" not in value:
+        draft.keep(option.name, value)
+    else:
+        draft.lose(option.line, f"{label(option.name)}: {shown(written)} cannot be written here")
+
+
+def _lose_option(draft: Draft, option: Option) -> None:
+    draft.lose(option.line, f"{option.name}: no counterpart: {vocabulary.LOST[option.name]}")
 
 
 def _as_written(option: Option) -> str:

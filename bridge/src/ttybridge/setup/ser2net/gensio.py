@@ -42,7 +42,8 @@ def layers(text: str) -> tuple[Layer, ...]:
     while True:
         text = text.lstrip()
         match = re.match(r"[a-z0-9]+(?=[,(]|\Z)", text)
-        if not match or match[0] not in FILTERS + ENDS:
+        # A filter with nothing below it is the name of a service: ser2net 3 knew no filters.
+        if not match or match[0] not in FILTERS + ENDS or text in FILTERS:
             return (*found, Layer("", (), text))
         options, text = _options(text[match.end() :])
         found.append(Layer(match[0], options, text))

@@ -15,8 +15,9 @@ TUNING = (
 TUNING_NOTE = "buffers, delays and retries: ttyfleet sets its own"
 
 SWITCHES = (
-    "kickolduser", "remctl", "telnet-brk-on-sync", "no-con-to-acc", "no-acc-to-con", "mdns",
-    "mdns-sysattrs", *(f"trace{which}-{what}" for which in ("", "-read", "-write", "-both")
+    "kickolduser", "remctl", "timeout-on-os-queue", "telnet-brk-on-sync",
+    "no-con-to-acc", "no-acc-to-con", "mdns", "mdns-sysattrs",
+    *(f"trace{which}-{what}" for which in ("", "-read", "-write", "-both")
     for what in ("hexdump", "timestamp")),
 )  # fmt: skip
 OLD_NAMES = {
@@ -38,6 +39,10 @@ LOST = {
     "closestr": "the device gets only what clients send",
     "closeon": "no output of the device closes a connection",
     "sendon": "data is passed on as it comes",
+    "timeout-on-os-queue": "a client that does not read is closed after a time of ttyfleet's own",
+    "connback-timeout": "`connect` connects from the start, not at the first byte",
+    "mdns-port": "the port is not announced",
+    "led-conn": "no LED shows traffic",
     "connback": "`connect` connects from the start, not at the first byte",
     "telnet-brk-on-sync": "a telnet sync sends no break",
     "led-rx": "no LED shows traffic",
@@ -58,14 +63,19 @@ LOST = {
         "the port is not announced",
     ),
 }  # fmt: skip
+# Options in whose values a backslash means something to ser2net.
+TEXTS = (
+    "banner", "signature", "openstr", "closestr", "closeon", "sendon", "trace-read", "trace-write",
+    "trace-both",
+)  # fmt: skip
 # Restrictions: a port without them would let clients do more than ser2net did.
 NEEDED = {
     "no-con-to-acc": "a client could read, which ser2net forbids",
     "no-acc-to-con": "a client could write, which ser2net forbids",
 }
 PORT_OPTIONS = {
-    *TUNING, *SWITCHES, *LOST, *NEEDED, "banner", "max-connections", "remaddr", "rs485",
-    "trace-read", "trace-both",
+    *TUNING, *SWITCHES, *LOST, *NEEDED, "banner", "openstr", "closestr",
+    "max-connections", "remaddr", "rs485", "trace-read", "trace-write", "trace-both",
 }  # fmt: skip
 
 PARITIES = ("NONE", "EVEN", "ODD", "MARK", "SPACE")
@@ -90,9 +100,9 @@ DEFAULTS = {
     "rfc2217",
     "tcpd",
     "authdir-admin",
+    "pamauth-admin",
 }
 
-LOCAL = "no counterpart with engine ser2net; engine bridge always does it"
 NOBREAK = (
     "ser2net ends a break when it opens the device, which changes nothing where there is none; if "
     "the device does not know breaks, a warning in the journal says so"

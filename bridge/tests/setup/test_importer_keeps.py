@@ -1,0 +1,117 @@
+"""What a person may have in a ser2net configuration comes through: as a key, or as it is."""
+
+from __future__ import annotations
+
+import pytest
+
+import host_vars
+from ttybridge.model.check import check_portmap, parse_portmap
+from ttybridge.model.ports import Port
+from ttybridge.setup.ser2net import importer
+from ttybridge.setup.ser2net.banner import kept
+
+FIELDS = {"d": "serialdev,/dev/ttyS0,9600n81", "N": "rack*1", "p": "tcp,2000", "s": "9600N81"}
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        (r"port \p: \N [\B] \s\r\n", r"port tcp,2000: rack\x2a1 [\B] 9600N81\r\n"),
+        (r"\d", "serialdev,/dev/ttyS0,9600n81"),
+        (r"\Y-\m-\D \I \x41 \101", r"\Y-\m-\D \I \x41 \101"),
+        (r"it\'s \"x\" \\ *(a) {b} #", r"it\x27s \x22x\x22 \x5c \x2a(a) \x7bb\x7d \x23"),
+        ("a\r\nb\tü", r"a\x0d\x0ab\x09\xc3\xbc"),
+        ("end\\", r"end"),
+    ],
+)
+def test_a_text_that_ser2net_keeps_has_no_character_that_means_something(
+    text: str, result: str
+) -> None:
+    assert kept(text, FIELDS) == result
+
+
+def port_of(options: str, accepter: str = "telnet,tcp,9999", engine: str = "ser2net") -> Port:
+    """The port of a connection that comes through whole."""
+    text = (
+        f"connections:\n  a:\n    accepter: {accepter}\n"
+        f"    connector: serialdev,/dev/ttyS1,9600n81\n    options:\n      {options}\n"
+    )
+    imported = importer.parse(text, "f.yaml", engine)
+    assert imported.complete, imported.lines("f")
+    read = host_vars.load(importer.as_yaml(imported.ports, "x"))["serial_ports"]
+    assert parse_portmap(read) == imported.ports
+    return imported.ports[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "options"),
+    [
+        ("telnet-brk-on-sync: true", ["telnet-brk-on-sync=true"]),
+        ("telnet-brk-on-sync: false", []),
+        ('closeon: "bye"', ["closeon=bye"]),
+        (r"closeon: '\x04*'", [r"closeon=\x04\x2a"]),
+        (r"banner: '\I came at \H:\i'", [r"banner=\I came at \H:\i"]),
+        ("banner: no end of line", ["banner=no end of line"]),
+        (r"banner: 'LF alone\n'", [r"banner=LF alone\n"]),
+        (r"banner: '\x07bell\r\n'", [r"banner=\x07bell\r\n"]),
+        ("mdns: true", ["mdns=true", "mdns-name=a"]),
+        ("no-acc-to-con: true", ["no-acc-to-con=true"]),
+        (
+            "kickolduser: true\n      max-connections: 2",
+            ["kickolduser=true"],
+        ),
+        (
+            "trace-read: /var/log/ser2net/r\n      trace-both: /tmp/b\n      trace-hexdump: true",
+            ["trace-both=/var/log/ser2net/b", "trace-read=/var/log/ser2net/r",
+             "trace-hexdump=true"],
+        ),
+        (
+            r"trace-read: '/var/log/ser2net/\p-\Y'",
+            [r"trace-read=/var/log/ser2net/telnet,tcp,9999-\Y"],
+        ),
+        (r"trace-read: '/var/log/ser2net/\d'", ["trace-read=/var/log/ser2net/ttyS1,9600n81"]),
+        ("trace-read: '/var/log/ser2net/a:b'", ["trace-read=/var/log/ser2net/a:b"]),
+    ],
+)  # fmt: skip
+def test_with_ser2net_its_options_stay(written: str, options: list[str]) -> None:
+    assert list(port_of(written).options) == options
+
+
+@pytest.mark.parametrize("engine", ["ser2net", "bridge"])
+def test_a_banner_that_both_engines_send_alike_is_a_banner(engine: str) -> None:
+    port = port_of(r"banner: 'port \p device \d [\s]\r\n'", engine=engine)
+    assert port.options == ()
+    assert port.listeners[0].greeting == (
+        "port telnet,tcp,9999 device serialdev,/dev/ttyS1,9600n81 [9600N81]\r\n"
+    )
+
+
+def test_a_banner_of_a_raw_port_is_kept() -> None:
+    port = port_of(r"banner: 'hello\r\n'", accepter="tcp,9999")
+    assert (port.protocol, port.banner) == ("raw", "hello\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["closeon"], "a list such as [telnet-brk-on-sync=true], of texts NAME=VALUE"),
+        (["closeon=*"], r"write \x2a, \x27 or \x22"),
+        (["closeon=a\nbanner: b"], "printable ASCII"),
+        (["max-connections=3"], "of a NAME of banner, signature"),
+        (["closeon=a", "closeon=b"], "closeon is there twice: write it once"),
+        (["mdns-txt=a"] * 65, "mdns-txt is there twice"),
+        ("closeon=a", "a list such as"),
+    ],
+)
+def test_an_option_is_one_that_ser2net_can_have_beside_the_keys(
+    options: object, words: str
+) -> None:
+    entry = {"name": "a", "listen": 1, "device": "/dev/a", "engine": "ser2net", "options": options}
+    (fault,) = check_portmap([entry])[1]
+    assert words in str(fault)
+
+
+def test_options_are_for_ser2net() -> None:
+    entry = {"name": "a", "listen": 1, "device": "/dev/a", "options": ["closeon=a"]}
+    (fault,) = check_portmap([entry])[1]
+    assert "engine bridge cannot honour it: write engine: ser2net" in str(fault)
