@@ -34,6 +34,7 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
         ("dtr", "off"),
         ("rts", "off"),
         ("hangup", True),
+        ("carrier", "follow"),
     ],
     "telnet": [
         ("banner", "hello"),
@@ -47,6 +48,8 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
     ],
     "shared": [
         ("max_clients", 3),
+        ("first_words", "\r"),
+        ("last_words", "\r"),
         ("log", {"file": "/var/log/ttybridge/shared.log"}),
         ("probe", {"send": "a", "expect": "b"}),
         ("probe.send", "c"),
@@ -68,6 +71,7 @@ CHANGES: dict[str, list[tuple[str, Any]]] = {
         ("log.file", "/var/log/ttybridge/other.log"),
         ("log.timestamps", False),
         ("log.input", True),
+        ("log.output", False),
         ("log.max_size", 8192),
         ("log.volatile", True),
         ("log.journal", True),

@@ -102,6 +102,9 @@ VALUES: dict[str, list[Any]] = {
     "low_latency": ["on", "off", True, "yes", 1],
     "pack": ["off", False, True, {}, {"idle": 3.5, "max": 256}, {"idle": 20}, {"max": 256}]
     + [{"idle": 0.4}, {"idle": 1001}, {"idle": "long"}, {"idle": True}, {"max": 1}, {"max": 65537}],
+    "first_words": ["", "\r", "exit\r\x04", "a\0", "x" * 1024, "x" * 1025, r"\r", 1],
+    "last_words": ["exit\r", r"\x04", True],
+    "carrier": ["ignore", "follow", "off", True],
     "rs485": ["off", False, True, {}, {"rts_on_send": "off"}, {"delay_before_send": 1001}],
     "sharing": ["exclusive", "replace", "shared", "observed", "all"],
     "max_clients": [1, 0, 1025],
@@ -121,6 +124,7 @@ VALUES: dict[str, list[Any]] = {
     "replay": [0, 4096, "1k"],
     "log": ["off", {"file": LOG}, {"file": "x"}, {"timestamps": "on"}, {"file": LOG, "input": True}]
     + [{"file": LOG, "journal": "on"}, {"file": LOG, "journal": "yes"}]
+    + [{"file": LOG, "input": "on", "output": "off"}, {"file": LOG, "output": "both"}]
     + [{"file": LOG, "max_size": -1}, {"file": LOG, "max_size": 4096}, {"file": LOG, "size": 1}],
     "watch": [{}, {"panic": "Kernel panic|Oops"}, {"a b": "x"}, {"a": ""}, {"a": 1}, {"a": None}]
     + ["x", ["x"], {"a": "x" * 251}, {f"n{number}": "x" for number in range(17)}],

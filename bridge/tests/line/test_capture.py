@@ -268,6 +268,17 @@ async def test_clients_that_are_named_have_lines_of_their_own(path: Path) -> Non
     assert path.read_text() == "> jane:1: show ver\n> [::1]:7: no\n> x\n< ok\n"
 
 
+@pytest.mark.parametrize("timestamps", [True, False])
+async def test_a_log_of_the_client_side_alone_has_no_marks(path: Path, timestamps: bool) -> None:
+    capture = make(path, timestamps=timestamps, input=True, output=False)
+    capture.device_sent(b"login: ")
+    capture.client_sent(b"ro", "jane:1")
+    capture.device_sent(b"ro")
+    capture.client_sent(b"ot\n", "jane:1")
+    await capture.close()
+    assert path.read_text() == (f"{STAMP} jane:1: root\n" if timestamps else "root\n")
+
+
 async def test_time_comes_before_the_direction(path: Path) -> None:
     sent = [(DEVICE, b"login: "), (CLIENT, b"root\n")]
     text = f"{STAMP} < login: \n{STAMP} > root\n"

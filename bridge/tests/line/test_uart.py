@@ -58,12 +58,25 @@ async def test_dtr_and_rts_are_as_the_port_map_says_each_time_the_device_is_ther
     assert uart.outputs == up
 
 
+@pytest.mark.parametrize(("carrier", "local"), [("ignore", True), ("follow", False)])
+async def test_the_kernel_is_told_whether_the_carrier_counts(
+    carrier: str, local: bool, adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
+) -> None:
+    port = make_port(carrier=carrier, protocol="rfc2217")
+    bench = await serve(port)
+    client = await join(bench, port)
+    await client.ask(*baudrate(19200))  # pyserial sets all flags again
+    assert bool(termios.tcgetattr(adapter.near)[2] & termios.CLOCAL) == local
+
+
 @pytest.mark.parametrize(("hangup", "up"), [(False, DTR | RTS), (True, 0)])
 async def test_the_lines_drop_with_the_last_close_only_where_that_is_asked_for(
     hangup: bool, up: int, adapter: Adapter, make_port: MakePort, uart: Uart, serve: Serve
 ) -> None:
-    bench = await serve(make_port(hangup=hangup))
-    assert uart.outputs == DTR | RTS
+    port = make_port(hangup=hangup)
+    bench = await serve(port)
+    await bench.connect(port)
+    await until(lambda: uart.outputs == DTR | RTS, "the lines are up")
     await bench.server.apply([])
     assert uart.outputs == up
 

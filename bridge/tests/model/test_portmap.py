@@ -71,9 +71,10 @@ NETWORKS = "write a list of networks, such as [local, 192.0.2.0/24, 2001:db8::/3
 NAMES = "write a list of names in certificates, such as [jane, jane@example.org]"
 KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
-    "bytesize, parity, stopbits, flow, dtr, rts, hangup, low_latency, pack, rs485, sharing, "
-    "max_clients, allow, allow_names, users, tls, guard, idle_timeout, away, half_close_timeout, "
-    "keepalive, replay, log, watch, banner, options, probe, description, location, tags"
+    "bytesize, parity, stopbits, flow, dtr, rts, hangup, first_words, last_words, carrier, "
+    "low_latency, pack, rs485, sharing, max_clients, allow, allow_names, users, tls, guard, "
+    "idle_timeout, away, half_close_timeout, keepalive, replay, log, watch, banner, options, "
+    "probe, description, location, tags"
 )
 
 MUTUAL = {"certificate": "/a", "key": "/b", "client_ca": "/c"}
@@ -249,6 +250,28 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ({"pack": {"idle": "3,5"}}, ("pack.idle: '3,5': write a number from 0.5 to 1000")),
     ({"pack": {"max": 1}}, ("pack.max: 1: write a whole number from 2 to 65536")),
     (
+        {"first_words": "a\0"},
+        (
+            r"first_words: 'a\x00': write text of at most 1024 characters, "
+            r'such as "exit\r"'
+        ),
+    ),
+    (
+        {"last_words": r"exit\r"},
+        (
+            r"last_words: 'exit\r' in single quotes, or in none, has a backslash and a letter: "
+            r'write "exit\r", in double quotes'
+        ),
+    ),
+    ({"carrier": "off"}, ("carrier: 'off': write ignore or follow")),
+    (
+        {"log": {"file": "/var/log/ttybridge/sw", "output": "off"}},
+        (
+            "log.output: 'off' beside log.input 'off' leaves nothing to log: "
+            "write log.input: on, or log: off"
+        ),
+    ),
+    (
         {"rs485": True},
         (
             "rs485: True: write off, or a mapping with one or more of rts_on_send, rx_during_tx, "
@@ -327,7 +350,7 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
         {"log": "/var/log/x"},
         (
             "log: '/var/log/x': write off, or a mapping with the key file, and maybe timestamps, "
-            "input, max_size, volatile and journal, such as {file: /var/log/ttybridge/NAME}"
+            "input, output, max_size, volatile and journal, such as {file: /var/log/ttybridge/NAME}"
         ),
     ),
     (
@@ -585,6 +608,11 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({"pack": {"idle": "1.5"}}, "pack", Pack(1.5, 256)),
         ({"engine": "ser2net", "pack": {"idle": 20}}, "pack", Pack(20.0, 256)),
         ({"baudrate": 12_000_000}, "baudrate", 12_000_000),
+        ({}, "first_words", ""),
+        ({"last_words": "exit\r\x04"}, "last_words", "exit\r\x04"),
+        ({}, "carrier", "ignore"),
+        ({"engine": "ser2net"}, "carrier", "follow"),
+        ({"engine": "ser2net", "carrier": "ignore"}, "carrier", "ignore"),
         ({}, "rs485", None),
         ({}, "sharing", "exclusive"),
         ({}, "max_clients", 1),
@@ -1193,6 +1221,9 @@ every_port = st.fixed_dictionaries(
         "hangup": st.booleans(),
         "low_latency": st.booleans(),
         "pack": st.none() | st.builds(Pack, st.floats(0.5, 1000), st.integers(2, 65_536)),
+        "first_words": words,
+        "last_words": words,
+        "carrier": st.sampled_from(["ignore", "follow"]),
         "rs485": st.none() | st.builds(Rs485, st.booleans(), st.booleans(), st.integers(0, 1000)),
         "sharing": st.sampled_from(["exclusive", "replace", "shared", "observed"]),
         "max_clients": st.integers(1, 1024),
@@ -1207,8 +1238,9 @@ every_port = st.fixed_dictionaries(
         "keepalive": st.integers(0, 32_767),
         "replay": st.integers(0, 16_777_216),
         "log": st.none()
-        | st.builds(Log, paths, st.booleans(), st.booleans(), st.integers(0, 2**30))
-        | st.builds(Log, paths, st.just(False), st.booleans(), st.just(0)),
+        | st.builds(Log, paths, st.booleans(), st.booleans(), max_size=st.integers(0, 2**30))
+        | st.builds(Log, paths, st.booleans(), st.just(True), st.just(False))
+        | st.builds(Log, paths, st.just(False), st.booleans(), max_size=st.just(0)),
         "banner": words.map(lambda text: text.replace("{", "{{").replace("}", "}}"))
         | st.sampled_from(["{name}", "{device}: {baudrate}"]),
         "probe": st.none() | st.builds(Probe, probe_texts, probe_texts.filter(bool)),

@@ -73,6 +73,19 @@ async def test_all_clients_of_a_port_together_fill_it_once(
     assert (await adapter.receive(8 * MIB)).count(b"k") == 8 * MIB
 
 
+@pytest.mark.parametrize("protocol", ["raw", "telnet"])
+async def test_with_carrier_follow_clients_are_closed_when_the_line_hangs_up(
+    protocol: str, adapter: Adapter, make_port: MakePort, serve: Serve
+) -> None:
+    port = make_port(protocol=protocol, carrier="follow")
+    bench = await serve(port)
+    client = await bench.connect(port)
+    adapter.unplug()  # a driver hangs the line up without a carrier as it does without an adapter
+    assert (await client.rest()).endswith(b" went away: hung up\r\n")
+    await bench.connect(port)
+    assert not bench.status()["device"]["present"]
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_who_leaves_while_it_is_not_read_is_noticed_and_what_it_sent_is_dropped(
     adapter: Adapter, make_port: MakePort, serve: Serve

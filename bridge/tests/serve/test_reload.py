@@ -362,6 +362,26 @@ async def is_welcome_there(scene: Scene) -> None:
     assert "welcome" in await scene.said(1)
 
 
+async def says_words_first(scene: Scene) -> None:
+    for client in (scene.raw, scene.telnet):
+        client.close()
+    await scene.bench.has_clients(0)
+    await scene.comes_in()
+    assert b"hello" in await scene.adapter.receive(5)
+
+
+async def says_words_last(scene: Scene) -> None:
+    for client in (scene.raw, scene.telnet):
+        client.close()
+    assert b"exit" in await scene.adapter.receive(4)
+
+
+async def closes_all_without_carrier(scene: Scene) -> None:
+    assert not termios.tcgetattr(scene.adapter.near)[2] & termios.CLOCAL
+    scene.adapter.unplug()
+    assert b"went away" in await scene.raw.rest()
+
+
 async def writes_a_log(scene: Scene) -> None:
     await scene.adapter.send(b"logged\n")
     await scene.logs("logged")
@@ -383,6 +403,16 @@ async def logs_without_times(scene: Scene) -> None:
 async def logs_input(scene: Scene) -> None:
     await scene.raw.send(b"\ntyped\n")
     await scene.logs(": typed\n")
+
+
+async def logs_input_only(scene: Scene) -> None:
+    await scene.raw.send(b"typed\n")
+    await scene.logs(f" {scene.raw.name}: typed\n")
+    await scene.adapter.send(b"said\n")
+    await scene.raw.hear(b"said\n")
+    await scene.raw.send(b"the end\n")
+    await scene.logs("the end\n")
+    assert "said\n" not in scene.log()
 
 
 async def keeps_less(scene: Scene) -> None:
@@ -519,6 +549,9 @@ CHANGES = {
     "pack": pack("off", {"idle": 1000, "max": 16}, gathers),
     "pack.idle": pack({"idle": 0.5, "max": 16}, {"idle": 1000, "max": 16}, gathers),
     "pack.max": pack({"idle": 1000, "max": 16}, {"idle": 1000, "max": 8}, passes_on_eight),
+    "first_words": Change({}, {"first_words": "hello"}, says_words_first),
+    "last_words": Change({}, {"last_words": "exit"}, says_words_last),
+    "carrier": Change({}, {"carrier": "follow"}, closes_all_without_carrier),
     "rs485": rs485("off", {"delay_before_send": 3}, 0b011, 3, 0),
     "rs485.rts_on_send": rs485({"rts_on_send": True}, {"rts_on_send": False}, 0b101, 0, 0),
     "rs485.rx_during_tx": rs485({"rx_during_tx": False}, {"rx_during_tx": True}, 0b10011, 0, 0),
@@ -549,6 +582,7 @@ CHANGES = {
     "log.file": log({}, {"file": "log2"}, writes_the_other_log),
     "log.timestamps": log({}, {"timestamps": False}, logs_without_times),
     "log.input": log({}, {"input": True}, logs_input),
+    "log.output": log({"input": True}, {"input": True, "output": False}, logs_input_only),
     "log.max_size": log({}, {"max_size": 4096}, keeps_less),
     "log.volatile": log({}, {"volatile": True}, writes_seldom),
     "log.journal": log({}, {"journal": True}, reads_along),

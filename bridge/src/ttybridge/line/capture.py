@@ -13,17 +13,18 @@ FILE.1, at the end of a line where there is one, so both together never exceed `
 earlier setting left larger is shortened to its end. The file is opened for every write: one that
 was deleted, renamed or truncated is begun again. No symlink is followed at the last component.
 
-What is written. Without `timestamps` and `input`: the device's bytes, as they came. Else text:
+What is written. Of one direction, without `timestamps`: its bytes, as they came. Else text:
 
     2026-11-22T21:23:45.123+01:00 < login:
 
     2026-11-22T21:23:49.678+01:00 > jane:1: root
 
-The time is when the line's first byte came; "<" is the device and ">" a client (with `input`), with
-its name where the port says one. A change between them begins a new line. CRs before LF are removed
-(two at most: a tty behind a tty sends "\\r\\r\\n"); TAB, ESC and UTF-8 stay. But characters that a
-terminal obeys, or that turn the text around them, are written as \\uNNNN, and bytes that are no
-text as \\xNN. A line that has not ended, such as a prompt, is written and later continued.
+The time is when the line's first byte came; "<" is the device and ">" a client, where both are
+logged; a client has its name where the port says one. A change between them begins a new line. CRs
+before LF are removed (two at most: a tty behind a tty sends "\\r\\r\\n"); TAB, ESC and UTF-8 stay.
+But characters that a terminal obeys, or that turn the text around them, are written as \\uNNNN, and
+bytes that are no text as \\xNN. A line that has not ended, such as a prompt, is written and later
+continued.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class Capture:
     def change(self, settings: Log) -> None:
         """Go on in the same file with other settings."""
         old, self._settings = self._settings, settings
-        if (old.timestamps, old.input) != (settings.timestamps, settings.input):
+        if _form(old) != _form(settings):
             self._change_form()
         self._pace = VOLATILE if settings.volatile else DURABLE
         self._cancel_timer()
@@ -177,9 +178,15 @@ class Capture:
         """Bytes that could not be kept."""
         return self.state.lost
 
+    @property
+    def wants_output(self) -> bool:
+        """Whether it keeps what the device sends."""
+        return self._settings.output
+
     def device_sent(self, data: bytes) -> None:
-        """Keep what the device has sent."""
-        self._take(DEVICE, data)
+        """Keep what the device has sent, where the port's `log` says so."""
+        if self.wants_output:
+            self._take(DEVICE, data)
 
     def client_sent(self, data: bytes, name: str = "") -> None:
         """Keep what a client has sent, where the port's `log` says so; "" = it is not named."""
@@ -257,7 +264,7 @@ class Capture:
 
     def _prefix(self, source: bytes) -> bytes:
         stamp = _stamp(self._clock()) if self._settings.timestamps else b""
-        return stamp + source if self._settings.input else stamp
+        return stamp + (source if _has_marks(self._settings) else source[len(CLIENT) :])
 
     def _drop(self, size: int) -> None:
         state = self.state
@@ -333,9 +340,18 @@ class Capture:
             self._schedule()
 
 
+def _form(settings: Log) -> tuple[bool, bool, bool]:
+    return settings.timestamps, settings.input, settings.output
+
+
+def _has_marks(settings: Log) -> bool:
+    """Whether a mark says which way a line went: where both ways are logged."""
+    return settings.input and settings.output
+
+
 def _is_plain(settings: Log) -> bool:
-    """Whether the file has the device's bytes as they came."""
-    return not settings.timestamps and not settings.input
+    """Whether the file has the bytes of one direction as they came."""
+    return not settings.timestamps and not _has_marks(settings)
 
 
 def _printable(data: bytes) -> bytes:

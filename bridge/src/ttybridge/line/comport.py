@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from ttybridge.line.device import Device
+from ttybridge.line.device import Device, Line
 from ttybridge.line.write_queue import WriteQueue
+from ttybridge.model.ports import Port
 from ttybridge.protocol import rfc2217
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,26 @@ class ComPort:
         self._device.configured.settings = {**settings}
         if not self._is_set() and not self._restore:
             self._restore_when_sent(self._queue.senders())
+
+    def hang_up(self, port: Port, down: bool) -> None:
+        """Drop DTR and RTS once what was sent before is out, or raise them.
+
+        Who comes before they were dropped finds a device that has seen them down all the same.
+        """
+        device = self._device
+        if down == device.hung_up:
+            return
+        device.hung_up = down
+        now = Line.of(port, down)
+        device.configured.dtr, device.configured.rts = now.dtr, now.rts
+        if not down:
+            device.worker.do(device.pick_up, holds=True)
+            return
+        if self._restore:
+            self._restore.cancel()
+        # Later: an adapter may hold bytes of which the kernel knows nothing more.
+        loop, senders = asyncio.get_running_loop(), self._queue.senders()
+        self._restore = loop.call_later(LINE_POLL_SECONDS, self._restore_when_sent, senders)
 
     def leave_all(self) -> None:
         """Stop, and leave the line to the next process."""

@@ -71,6 +71,10 @@ _MODEM_LINES = {"dtr": termios.TIOCM_DTR, "rts": termios.TIOCM_RTS}
 # process.
 SEARCH_SECONDS = 10.0
 
+# Seconds that DTR and RTS are down at least. A modem waits as long as its register S25 says before
+# it hangs up: 0.05 s by default.
+HANGUP_SECONDS = 0.25
+
 _BUSY = (errno.EBUSY, errno.EAGAIN)
 _GONE = (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO)
 
@@ -104,11 +108,12 @@ class Line:
     break_on: bool = False
 
     @classmethod
-    def of(cls, port: Port) -> Line:
-        """The line as the port map says."""
+    def of(cls, port: Port, hung_up: bool = False) -> Line:
+        """The line as the port map says, or with DTR and RTS down."""
         settings = {name: getattr(port, name) for name in LINE_SETTINGS}
         # The kernel raises both when a tty is opened, so `keep` means on.
-        return cls(settings, dtr=port.dtr != "off", rts=port.rts != "off")
+        dtr, rts = port.dtr != "off", port.rts != "off"
+        return cls(settings, dtr=dtr and not hung_up, rts=rts and not hung_up)
 
 
 class Device:
@@ -138,6 +143,10 @@ class Device:
         self.line = Line.of(port)
         self.configured = Line.of(port)
         """How the line is while no RFC 2217 client changes it."""
+        self.hung_up = False
+        """Whether DTR and RTS are to be down, as nobody is there."""
+        self._down_since = -math.inf
+        """When one of them was dropped, by CLOCK_MONOTONIC."""
 
     def exists(self) -> bool:
         """Whether something has the device's name; cheap enough to ask often."""
@@ -172,11 +181,11 @@ class Device:
         if port.low_latency != before.low_latency:
             _set_low_latency(self._fd, port.low_latency)
         with contextlib.suppress(OSError):  # gone: the next read says so
-            _set_other_flags(self._fd, hangup=port.hangup)
+            _set_other_flags(self._fd, port)
 
     def _configure_modem_lines(self) -> None:
         """DTR and RTS as the entry says now, where no client has set them otherwise."""
-        now, before = Line.of(self._port), self.configured
+        now, before = Line.of(self._port, self.hung_up), self.configured
         if self.line.dtr == before.dtr:
             self.line.dtr = now.dtr
         if self.line.rts == before.rts:
@@ -203,7 +212,7 @@ class Device:
         try:
             _open_with(tty, _pyserial_settings(self.line.settings))
             self._refused_rs485 = not _set_rs485(tty, self._port.rs485)
-            _set_other_flags(tty.fileno(), hangup=self._port.hangup)
+            _set_other_flags(tty.fileno(), self._port)
             _set_low_latency(tty.fileno(), self._port.low_latency)
             _keep_to_ourselves(tty.fileno())
         except (OSError, ValueError, termios.error) as error:
@@ -280,7 +289,7 @@ class Device:
         if self._tty is None:
             return
         with contextlib.suppress(OSError):  # gone: the next read says so
-            _set_other_flags(self._fd, hangup=self._port.hangup)
+            _set_other_flags(self._fd, self._port)
         _set_low_latency(self._fd, self._port.low_latency)
         self._refused_rs485 = not _set_rs485(self._tty, self._port.rs485)
         # A break ends in time only while somebody counts: the earlier process may have been killed.
@@ -344,7 +353,7 @@ class Device:
             return
         _set_each(self._tty, _pyserial_settings(self.line.settings))
         with contextlib.suppress(OSError):  # gone: the next read says so
-            _set_other_flags(self._fd, hangup=self._port.hangup)
+            _set_other_flags(self._fd, self._port)
         self._ask_for_settings()
         actual = self._known.get(name, value)
         self.line.settings[name] = value if _near(name, actual, value) else actual
@@ -354,6 +363,8 @@ class Device:
         if getattr(self.line, name) == on:
             return
         setattr(self.line, name, on)
+        if not on:
+            self._down_since = time.monotonic()
         bits = struct.pack("I", _MODEM_LINES[name])
         self._ioctl(termios.TIOCMBIS if on else termios.TIOCMBIC, bits)
 
@@ -373,6 +384,18 @@ class Device:
         self.line.settings = {**configured.settings}
         self.set_modem_line("dtr", configured.dtr)
         self.set_modem_line("rts", configured.rts)
+
+    def pick_up(self) -> None:
+        """Set DTR and RTS as configured once the device has seen them down.
+
+        A job that keeps others out: nothing is sent to a device that hangs up.
+        """
+        self.set_modem_line("dtr", False)
+        self.set_modem_line("rts", False)
+        if self._tty is not None:
+            time.sleep(max(0.0, self._down_since + HANGUP_SECONDS - time.monotonic()))
+        self.set_modem_line("dtr", self.configured.dtr)
+        self.set_modem_line("rts", self.configured.rts)
 
     def modem_lines(self) -> int | None:
         """TIOCM_CTS, TIOCM_DSR, TIOCM_RI and TIOCM_CD as they are; None where there are none.
@@ -591,7 +614,7 @@ def _keep_to_ourselves(fd: int) -> None:
         fcntl.ioctl(fd, termios.TIOCEXCL)
 
 
-def _set_other_flags(fd: int, hangup: bool) -> None:
+def _set_other_flags(fd: int, port: Port) -> None:
     """Set all flags that pyserial does not set: another program may have changed them.
 
     What pyserial sets stays: the bits of the line settings, and that XON and XOFF count. A break is
@@ -603,7 +626,9 @@ def _set_other_flags(fd: int, hangup: bool) -> None:
     raw = fcntl.ioctl(fd, TCGETS2, bytes(_TERMIOS2.size))
     iflag, _, cflag, _, _, _, ispeed, ospeed = _TERMIOS2.unpack(raw)
     iflag = termios.IGNBRK | iflag & (termios.IXON | termios.IXOFF)
-    cflag = cflag & _LINE_FLAGS | termios.CREAD | termios.CLOCAL | (termios.HUPCL if hangup else 0)
+    cflag = cflag & _LINE_FLAGS | termios.CREAD
+    cflag |= termios.CLOCAL if port.carrier == "ignore" else 0
+    cflag |= termios.HUPCL if port.hangup else 0
     known = _TERMIOS2.pack(iflag, 0, cflag, 0, _N_TTY, _CONTROL_CHARACTERS, ispeed, ospeed)
     if known != raw:
         fcntl.ioctl(fd, TCSETS2, known)

@@ -281,6 +281,7 @@ def _check_draft(draft: _Draft) -> Iterator[Fault]:
     yield from _listener_keys_without_listener(draft)
     yield from _names_without_certificates(draft)
     yield from _line_settings_of_watchers(draft)
+    yield from _log_of_nothing(draft)
     yield from _listeners_that_overlap(draft)
     if "engine" in draft.faulty:
         return
@@ -335,6 +336,13 @@ def _line_settings_of_watchers(draft: _Draft) -> Iterator[Fault]:
                 problem = f"{shown(as_written(own[name]))}: clients that watch set nothing"
                 cure = "leave it out, or write access: write"
                 yield Fault(draft.place, f"{key}.{name}", f"{problem}: {cure}")
+
+
+def _log_of_nothing(draft: _Draft) -> Iterator[Fault]:
+    log = draft.get("log")
+    if log and not log.output and not log.input:
+        problem = f"'off'{draft.source('log')} beside log.input 'off' leaves nothing to log"
+        yield Fault(draft.place, "log.output", f"{problem}: write log.input: on, or log: off")
 
 
 def _listeners_that_overlap(draft: _Draft) -> Iterator[Fault]:

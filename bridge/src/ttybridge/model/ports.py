@@ -63,6 +63,9 @@ _TLS_FILE = Text(
 # udev's link to a USB serial adapter (60-serial.rules).
 _BY_ID = r"/dev/serial/by-id/usb-(.+)-if([0-9a-f]{2})(?:-port([0-9]+))?"
 
+# Text for a device. A control character ends many a session: Ctrl-D is \x04.
+_WORDS = EscapedText('text of at most 1024 characters, such as "exit\\r"', r"[^\x00]{0,1024}")
+
 # The fields of a port that a banner can name.
 BANNER_FIELDS = ("name", "device", "baudrate", "bytesize", "parity", "stopbits", "flow")
 
@@ -287,6 +290,12 @@ class Log:
         Switch(), "the time at the start of each line", touches="live", default=True
     )
     input: bool = setting(Switch(), "also what clients send", touches="live", default=False)
+    output: bool = setting(
+        Switch(),
+        "what the device sends; off leaves a log of what clients send",
+        touches="live",
+        default=True,
+    )
     max_size: int = setting(
         Integer(0, 2**30),
         "bytes on the disk at most, in two files; 0 = no limit",
@@ -486,7 +495,27 @@ class Port:
         default="on",
     )
     hangup: bool = setting(
-        Switch(), "drop DTR and RTS when the device is closed", touches="live", default=False
+        Switch(),
+        "drop DTR and RTS when the last client leaves, and when the device is closed; raise them "
+        "when the first client comes",
+        touches="live",
+        default=False,
+    )
+    first_words: str = setting(
+        _WORDS, "text for the device when the first client comes", touches="live", default=""
+    )
+    last_words: str = setting(
+        _WORDS,
+        "text for the device when the last client leaves, such as what ends a session",
+        touches="live",
+        default="",
+    )
+    carrier: str = setting(
+        Choice(("ignore", "follow")),
+        "what becomes of clients when the carrier (DCD) goes: nothing, or they are closed, as a "
+        "modem hangs up; with ser2net `follow` where nothing is written",
+        touches="live",
+        default="ignore",
     )
     low_latency: bool = setting(
         Switch(),
@@ -713,7 +742,7 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
 ENGINE_DEFAULTS: dict[str, dict[str, Any]] = {
     "bridge": {},
     # It opens the device for a client, and closes that when it cannot.
-    "ser2net": {"away": "refuse"},
+    "ser2net": {"away": "refuse", "carrier": "follow"},
 }
 
 # The value of a key that ser2net honours only from a version on. Only the host knows its version.

@@ -40,6 +40,12 @@ class ClientsHost(Protocol):
     def changed(self) -> None:
         """The clients that are in have changed."""
 
+    def first_comes(self, client: Client) -> None:
+        """A client comes that may write; nobody was there, or all have left."""
+
+    def last_leaves(self, client: Client) -> None:
+        """All have left that might write; `client` is one of them."""
+
     def leaves_input(self, client: Client) -> None:
         """A client has left; some of what it has sent still goes out."""
 
@@ -76,6 +82,10 @@ class Clients:
         """Clients that are in, in order of arrival."""
         self.all: tuple[Client, ...] = ()
         """All who get what the device sends: clients that are in, then candidates."""
+        self._users: tuple[Client, ...] = ()
+        """Clients that are in, without watchers."""
+        self._is_passed_on = False
+        """Whether a client is taking over from those who leave."""
 
     @property
     def writer(self) -> Client | None:
@@ -282,9 +292,15 @@ class Clients:
         others = self._sharing.replace(client)
         self._timers.pop(client).cancel()
         self._replace(others, client)
-        self._changed()
 
     def _replace(self, others: Sequence[Client], by: Client) -> None:
+        """Close clients in favour of another one, which goes on with the device."""
+        self._is_passed_on = any(other in self._users for other in others)
+        self._make_way(others, by)
+        self._changed()
+        self._is_passed_on = False
+
+    def _make_way(self, others: Sequence[Client], by: Client) -> None:
         """Close clients in favour of another one; a person watches on."""
         for other in others:
             log.info("%s: client %s replaced by %s", self._port.name, other.name, by.name)
@@ -309,7 +325,6 @@ class Clients:
         if is_new:
             self._log_arrival(client)
         self._replace(others, client)
-        self._changed()
         if is_new:
             self._host.greet(client)
         if before and before is not client and before in self.inside and not before.only_watches:
@@ -525,12 +540,27 @@ class Clients:
         return [who for who in waiting if not who.connection.transport.is_closing()]
 
     def _changed(self) -> None:
-        self.vacant = not self._sharing.clients
+        before, self._users = self._users, tuple(self._sharing.clients)
+        self.vacant = not self._users
         self.inside = (*self._sharing.clients, *self._sharing.watchers)
         self.all = (*self.inside, *self._sharing.waiting)
         for client in self.inside:
             client.writes = self._sharing.may_write(client)
         self._host.changed()
+        self._tell_who_came_and_left(before)
+
+    def _tell_who_came_and_left(self, before: tuple[Client, ...]) -> None:
+        if not {*before}.isdisjoint(self._users) or self._is_passed_on:
+            return
+        if before:
+            self._host.last_leaves(before[-1])
+        if self._users:
+            self._host.first_comes(self._users[0])
+
+    @property
+    def a_user(self) -> Client | None:
+        """A client that is in and does not only watch, if there is one."""
+        return next(iter(self._users), None)
 
     @property
     def alone(self) -> Client | None:

@@ -187,6 +187,7 @@ class Resumption:
         self._tell_what_has_changed()
         served.changed()  # before `resumed`, which restores the line to what is then configured
         served.com_port.resumed()
+        served.presence.resume(served.clients.a_user)
         served.queue.write()
         if not served.device.is_open:
             served.open_device()
@@ -215,6 +216,7 @@ def _take_over(served: ServedPort, record: PortState) -> None:
     state.not_in_journal = record.not_in_journal
     state.unended, state.unended_by = record.unended, record.unended_by
     state.unended_input = record.unended_input
+    state.in_use, state.owes_words = record.in_use, record.owes_words
 
 
 def _take_replay(served: ServedPort, record: PortState, descriptor: int | None) -> None:

@@ -26,6 +26,7 @@ from ttybridge.serve.client import Client
 from ttybridge.serve.clients import Clients
 from ttybridge.serve.keeper import Keeper
 from ttybridge.serve.monitor import Monitor
+from ttybridge.serve.presence import Presence
 from ttybridge.serve.replay import Replay
 from ttybridge.serve.state import PortState, Release
 
@@ -84,6 +85,9 @@ class ServedPort:
         """What becomes of what the device says."""
         self._change_packer()
         self.departed = Departed(port.name, self.device, self.queue)
+        self.presence = Presence(
+            port, self.state, self.device, self.queue, self.com_port, self.departed
+        )
         self.clients = Clients(port, self.state.counters, self)
         self.acceptors: list[Callable[[], None]] = []
         """One for each listener: accepts the clients that have connected so far."""
@@ -172,6 +176,7 @@ class ServedPort:
         self.com_port.device_changed()
         self.congestion_changed()
         self._hold_back()
+        self.presence.device_is_here()
         self.queue.write()
 
     def _tell_what_was_dropped(self) -> None:
@@ -190,6 +195,9 @@ class ServedPort:
         problem = f"{self.port.path} went away: {reason}"
         log.warning("%s: device lost: %s", self.port.name, problem)
         self._goes_away(problem, "the device has gone")
+        if self.port.carrier == "follow":
+            # The kernel hangs a tty up when its carrier goes: the next call finds no old client.
+            self.clients.dismiss_all(f"port {self.port.name}: {problem}")
 
     def _goes_away(self, problem: str, notice: str) -> None:
         """Close the device, tell the clients, and look for it from now on."""
@@ -299,6 +307,7 @@ class ServedPort:
     async def stop(self) -> None:
         """Let the device and the clients take what was sent to them, then close all."""
         self.clients.refuse_all()
+        self.presence.end()
         await wait_while(self._is_moving, DRAIN_SECONDS)
         lost = self.queue.keep_only(set())
         if lost:
@@ -334,6 +343,7 @@ class ServedPort:
         before, self.port = self.port, port
         self.device.worker.do(partial(self.device.change, port), holds=True)
         self.queue.take_turns(port.sharing == "shared")
+        self.presence.change(port)
         self._keep_replay()
         if port.pack != before.pack:
             self._change_packer()
@@ -400,6 +410,7 @@ class ServedPort:
         old = self.capture
         if old and settings and old.file == settings.file:
             old.change(settings)
+            self.congestion_changed()
             return
         self.capture = Capture(settings, self.port.name) if settings else None
         self.congestion_changed()
@@ -409,10 +420,11 @@ class ServedPort:
             task.add_done_callback(self._closing.discard)
 
     def stop_timers(self) -> None:
-        """Stop looking for the device, and checking what departed clients have sent."""
+        """Stop looking for the device, and checking what clients that have left have sent."""
         if self._look:
             self._look.cancel()
         self.departed.stop()
+        self.presence.stop()
 
     # Clients come and go (`client.Host`, `clients.ClientsHost`).
 
@@ -470,6 +482,16 @@ class ServedPort:
             return
         alone = self.clients.alone
         self.com_port.configure(alone.entrance.line if alone else self._line())
+
+    def first_comes(self, client: Client) -> None:
+        """A client comes that may write; nobody was there, or all have left."""
+        if not self.is_still:  # else it was there before a restart
+            self.presence.comes(client)
+
+    def last_leaves(self, client: Client) -> None:
+        """All have left that might write."""
+        if not self.is_still:  # else the next process sees whether somebody is there
+            self.presence.leaves(client)
 
     def _line(self) -> dict[str, Any]:
         """The port's own line settings."""
@@ -550,13 +572,17 @@ class ServedPort:
             return
         clients = self.clients.inside
         all_congested = clients and all(client.congested for client in clients)
-        reads_along = self.capture is not None or self.monitor is not None
+        reads_along = self._logs_output or self.monitor is not None
         wanted = not self.is_still and (not all_congested or reads_along)
         if wanted and not self._reading:
             self._loop.add_reader(self.device.fileno(), self._readable)
         elif self._reading and not wanted:
             self._loop.remove_reader(self.device.fileno())
         self._reading = wanted
+
+    @property
+    def _logs_output(self) -> bool:
+        return self.capture is not None and self.capture.wants_output
 
     def _readable(self) -> None:
         if self.clients.vacant:  # who has connected already gets what the device says now

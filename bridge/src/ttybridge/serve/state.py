@@ -117,6 +117,10 @@ class PortState(write_queue.QueueCounters):
     unended_by: str = ""
     opened: bool = False
     """Whether its device has ever been open."""
+    in_use: bool | None = None
+    """Whether a client that may write is there; None where an earlier version did not note it."""
+    owes_words: bool = False
+    """Whether the device has missed the last words, as it was away."""
     released: Release | None = None
     entry: dict[str, Any] = field(default_factory=dict)
     shortest: dict[str, Any] = field(default_factory=dict)
