@@ -76,7 +76,10 @@ VALUES: dict[str, list[Any]] = {
     + ["localhost:1", "300.0.0.1:1", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", ":1", None, []]
     + [[1], [1, "[::1]:2"], [1, 1], [*range(1, 66)], [[1]], [None], {"at": 1}, [{}], [{"at": 1}]]
     + [[{"at": 1, key: value}] for key, value in OF_A_LISTENER],
-    "connect": ["pc.example.org:1", "192.0.2.7:65535", "[2001:db8::1]:1", "pc:0", "a b:1", 9999],
+    "connect": ["pc.example.org:1", "192.0.2.7:65535", "[2001:db8::1]:1", "pc:0", "a b:1", 9999]
+    + [{"at": "pc:1"}, {"tls": "off"}, {"at": "pc:1", "tls": {"ca": "tls/ca.pem"}}]
+    + [{"at": "pc:1", "tls": {}}, {"at": "pc:1", "tls": {"ca": "/a", "server_name": "pc.lab"}}]
+    + [{"at": "pc:1", "to": 1}, {"at": "pc:1", "tls": {"ca": "/a", "server_name": "a b"}}],
     "usb": [{}, None, "067b:2303", {"vendor": "067B"}, {"vendor": 403}, {"vendor": "67b"}]
     + [{"serial": "A50285BI"}, {"serial": "A B"}, {"serial": 1}, {"path": "1-1.2"}, {"path": "1.2"}]
     + [{"interface": 0}, {"interface": 256}, {"port": 3}, {"port": -1}, {"model": "PL2303"}]
@@ -99,12 +102,12 @@ VALUES: dict[str, list[Any]] = {
     "dtr": ["on", "off", "keep", True, False, "up", 2],
     "rts": ["on", False, "down"],
     "hangup": ["on", "off", True, False, "yes", 2],
-    "low_latency": ["on", "off", True, "yes", 1],
-    "pack": ["off", False, True, {}, {"idle": 3.5, "max": 256}, {"idle": 20}, {"max": 256}]
-    + [{"idle": 0.4}, {"idle": 1001}, {"idle": "long"}, {"idle": True}, {"max": 1}, {"max": 65537}],
     "first_words": ["", "\r", "exit\r\x04", "a\0", "x" * 1024, "x" * 1025, r"\r", 1],
     "last_words": ["exit\r", r"\x04", True],
     "carrier": ["ignore", "follow", "off", True],
+    "low_latency": ["on", "off", True, "yes", 1],
+    "pack": ["off", False, True, {}, {"idle": 3.5, "max": 256}, {"idle": 20}, {"max": 256}]
+    + [{"idle": 0.4}, {"idle": 1001}, {"idle": "long"}, {"idle": True}, {"max": 1}, {"max": 65537}],
     "rs485": ["off", False, True, {}, {"rts_on_send": "off"}, {"delay_before_send": 1001}],
     "sharing": ["exclusive", "replace", "shared", "observed", "all"],
     "max_clients": [1, 0, 1025],

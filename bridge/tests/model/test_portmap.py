@@ -15,6 +15,7 @@ from ttybridge.model.check import PortMapError, Site, check_portmap, check_ser2n
 from ttybridge.model.ports import (
     ENGINE_HONOURS,
     SINGLE_CLIENT_SHARING,
+    DialTls,
     Log,
     Pack,
     Port,
@@ -904,6 +905,20 @@ def test_names_are_refused_where_a_listener_asks_nobody_for_a_certificate() -> N
     ]
 
 
+def test_a_port_that_connects_with_tls() -> None:
+    tls = {"ca": "/ca", "certificate": "/a", "key": "/k", "server_name": "pc.lab"}
+    (port,) = parse_portmap([entry(connect={"at": "pc:1", "tls": tls})])
+    assert port.connect
+    assert (str(port.connect), port.connect.tls) == ("pc:1", DialTls(**tls))
+    assert as_entry(port)["connect"] == {"at": "pc:1", "tls": tls}
+    assert parse_portmap([as_entry(port)]) == (port,)
+    assert as_entry(parse_portmap([entry(connect={"at": "pc:1"})])[0])["connect"] == "pc:1"
+    assert said_of([entry(connect={"at": "pc:1", "tls": {"ca": "/ca", "key": "/k"}})]) == [
+        "connect.tls.certificate: missing beside key: write the PEM file, or leave key out"
+    ]
+    assert said_of([entry(connect={"tls": {"ca": "/ca"}})]) == [f"connect.at: missing: {REMOTE}"]
+
+
 def test_ser2net_does_not_connect_to_others() -> None:
     assert said_of([entry(connect="pc:1", engine="ser2net")]) == [
         "connect: 'pc:1': engine ser2net cannot honour it: write engine: bridge, or listen"
@@ -1113,7 +1128,7 @@ def test_variables_for_templates_are_plain() -> None:
     assert (variables["connect"], variables["endpoint"]) == (None, "[::1]:1")
     (port,) = parse_portmap([entry(connect="[::1]:1")])
     variables = as_variables(port)
-    assert variables["connect"] == {"host": "::1", "port": 1}
+    assert variables["connect"] == {"host": "::1", "port": 1, "tls": None}
     assert (variables["listeners"], variables["endpoint"]) == ([], "-> [::1]:1")
 
 

@@ -14,13 +14,22 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import TIMEOUT, Adapter, MakePort, Serve, on_each_loop, until
+from conftest import (
+    TIMEOUT,
+    Adapter,
+    MakePort,
+    Serve,
+    TcpClient,
+    free_tcp_port,
+    on_each_loop,
+    until,
+)
 from process import Daemon, StartDaemon, entry, tcp_port
 from ttybridge.model.people import called
 from ttybridge.model.ports import Tls
@@ -296,7 +305,7 @@ async def test_an_expired_revocation_list_is_named_and_lets_nobody_in(
     sw = entry(device=str(adapter.path), **files.keys, **{"tls.client_ca": authority.put(*past)})
     process = await daemon(sw)
     assert await fails(process, sw, files.client(own="client"))
-    await process.logs("the revocation list (CRL) in tls.client_ca has expired: put a new one")
+    await process.logs("the revocation list (CRL) beside the CA has expired: put a new one")
     authority.put()
     await works(process, adapter, sw, files.client(own="client"))
 
@@ -311,6 +320,130 @@ async def test_a_ca_without_its_list_beside_one_with_a_list_lets_nobody_in(
     assert await fails(process, sw, files.client(own="stranger"))
     await process.logs("holds no revocation list (CRL) of the CA of this certificate: add it")
     await works(process, adapter, sw, files.client(own="client"))
+
+
+class Collector:
+    """A TLS listener elsewhere, to which ports connect."""
+
+    def __init__(self, files: Files, client_ca: str = "") -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(files.certificate, files.key)
+        if client_ca:
+            self.context.load_verify_locations(files.made / f"{client_ca}.pem")
+            self.context.verify_mode = ssl.CERT_REQUIRED
+        self.place = f"127.0.0.1:{free_tcp_port()}"
+        self.came: asyncio.Queue[TcpClient] = asyncio.Queue()
+        self.server: asyncio.Server | None = None
+
+    async def listen(self) -> None:
+        """Wait for ports."""
+
+        def arrived(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.came.put_nowait(TcpClient(reader, writer))
+
+        host, number = self.place.split(":")
+        self.server = await asyncio.start_server(arrived, host, int(number), ssl=self.context)
+
+    def close(self) -> None:
+        """Wait no more."""
+        if self.server:
+            self.server.close()
+
+    async def carries(self, adapter: Adapter) -> TcpClient:
+        """Wait for a port, and see a byte go each way."""
+        client = await asyncio.wait_for(self.came.get(), TIMEOUT)
+        await adapter.send(b"x")
+        assert await client.receive(1) == b"x"
+        client.write(b"y")
+        assert await adapter.receive(1) == b"y"
+        return client
+
+
+Collect = Callable[..., Awaitable[Collector]]
+
+
+@pytest.fixture
+async def collect(files: Files) -> AsyncIterator[Collect]:
+    """Make a listener elsewhere; it is closed in the end."""
+    made: list[Collector] = []
+
+    async def make(client_ca: str = "") -> Collector:
+        made.append(Collector(files, client_ca))
+        await made[-1].listen()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def dials(adapter: Adapter, place: str, **tls: Path | str) -> dict[str, Any]:
+    """An entry that connects to a place with TLS."""
+    keys = {name: str(value) for name, value in tls.items()}
+    return {"name": "sw", "device": str(adapter.path), "connect": {"at": place, "tls": keys}}
+
+
+@on_each_loop
+async def test_a_port_dials_with_tls_and_its_own_certificate(
+    adapter: Adapter, files: Files, collect: Collect, daemon: StartDaemon
+) -> None:
+    collector = await collect(client_ca="ca")
+    own = {"certificate": files.made / "client.pem", "key": files.made / "client.key"}
+    sw = dials(adapter, collector.place, ca=files.made / "server.pem", **own)
+    process = await daemon(sw)
+    client = await collector.carries(adapter)
+    (peer,) = (await process.port())["clients"]
+    assert peer["names"] == ["server", "127.0.0.1"]
+    client.close()
+    await collector.carries(adapter)  # it dials again
+
+
+@on_each_loop
+@pytest.mark.parametrize(
+    ("tls", "words"),
+    [
+        ({"ca": "newer.pem"}, "certificate verify failed"),
+        ({"ca": "server.pem", "server_name": "elsewhere"}, "Hostname mismatch"),
+    ],
+)
+async def test_a_port_that_dials_tells_nothing_to_another_server(
+    tls: dict[str, str],
+    words: str,
+    adapter: Adapter,
+    files: Files,
+    collect: Collect,
+    daemon: StartDaemon,
+) -> None:
+    collector = await collect()
+    where: dict[str, Path | str] = {**tls, "ca": files.made / tls["ca"]}
+    process = await daemon(dials(adapter, collector.place, **where))
+    refused = f"cannot connect to {collector.place}: TLS: "
+    await process.until(lambda port: refused in (port["listen_problem"] or ""), "it is refused")
+    assert words in (await process.port())["listen_problem"]
+    assert (await process.port())["clients"] == []
+
+
+@on_each_loop
+async def test_a_stop_while_a_server_hangs_in_the_handshake(
+    adapter: Adapter, files: Files, daemon: StartDaemon
+) -> None:
+    with socket.create_server(("127.0.0.1", free_tcp_port())) as listener:
+        place = "{}:{}".format(*listener.getsockname())
+        process = await daemon(dials(adapter, place, ca=files.made / "server.pem"))
+        sock, _ = await asyncio.to_thread(listener.accept)
+        assert await process.end() == 0
+        sock.close()
+
+
+async def test_a_ca_that_is_not_there_yet_is_waited_for(
+    adapter: Adapter, files: Files, collect: Collect, daemon: StartDaemon, tmp_path: Path
+) -> None:
+    collector, ca = await collect(), tmp_path / "ca.pem"
+    process = await daemon(dials(adapter, collector.place, ca=ca))
+    words = f"connect.tls.ca: {ca}: No such file or directory"
+    await process.until(lambda port: words in (port["listen_problem"] or ""), "it is named")
+    ca.write_bytes((files.made / "server.pem").read_bytes())
+    await collector.carries(adapter)
 
 
 @on_each_loop

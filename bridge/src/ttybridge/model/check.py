@@ -24,10 +24,12 @@ from ttybridge.model.ports import (
     SER2NET_SINCE,
     SEVERAL_CLIENTS,
     SINGLE_CLIENT_SHARING,
+    DialTls,
     Listener,
     Port,
     Tls,
     clients_at_once,
+    tls_files,
 )
 from ttybridge.model.values import (
     ANY,
@@ -279,6 +281,7 @@ def _check_draft(draft: _Draft) -> Iterator[Fault]:
     """Faults between the values of one entry. A value that is itself faulty causes no more."""
     yield from _too_many_clients(draft)
     yield from _listener_keys_without_listener(draft)
+    yield from _half_a_certificate(draft)
     yield from _names_without_certificates(draft)
     yield from _line_settings_of_watchers(draft)
     yield from _log_of_nothing(draft)
@@ -311,6 +314,15 @@ def _too_many_clients(draft: _Draft) -> Iterator[Fault]:
             problem = f"{number} clients, but the port takes {most}"
             cure = f"write max_clients: {number} in the port's entry"
             yield Fault(draft.place, key, f"{problem}: {cure}")
+
+
+def _half_a_certificate(draft: _Draft) -> Iterator[Fault]:
+    """A certificate without its key, or a key without its certificate, for `connect`."""
+    tls = draft.get("connect") and draft.get("connect").tls
+    if tls and bool(tls.certificate) != bool(tls.key):
+        there, missing = ("certificate", "key") if tls.certificate else ("key", "certificate")
+        problem = f"missing beside {there}: write the PEM file, or leave {there} out"
+        yield Fault(draft.place, f"connect.tls.{missing}", problem)
 
 
 def _names_without_certificates(draft: _Draft) -> Iterator[Fault]:
@@ -386,13 +398,15 @@ def _out_of_the_sandbox(draft: _Draft) -> Iterator[Fault]:
 def _tls_files(draft: _Draft) -> dict[str, str]:
     """The TLS files of an entry and of its listeners, by their keys."""
     files = _files_of(draft.get("tls"), "tls")
+    if draft.get("connect"):
+        files |= _files_of(draft.get("connect").tls, "connect.tls")
     for key, listener in draft.listeners:
         files |= _files_of(dict(listener.own).get("tls"), f"{key}.tls")
     return files
 
 
-def _files_of(tls: Tls | None, key: str) -> dict[str, str]:
-    return {f"{key}.{name}": file for name, file in vars(tls).items() if file} if tls else {}
+def _files_of(tls: Tls | DialTls | None, key: str) -> dict[str, str]:
+    return {f"{key}.{name}": file for name, file in tls_files(tls).items()}
 
 
 def _reserved(draft: _Draft, site: Site) -> Iterator[Fault]:

@@ -17,6 +17,7 @@ from ttybridge.model.values import (
     ANY,
     LOCAL,
     Choice,
+    Dialled,
     EscapedText,
     Integer,
     Kind,
@@ -31,7 +32,6 @@ from ttybridge.model.values import (
     Options,
     Patterns,
     Remote,
-    RemoteAddress,
     StopBits,
     Switch,
     Table,
@@ -277,6 +277,40 @@ class Tls:
 
 
 @dataclass(frozen=True)
+class DialTls:
+    """TLS of the connection that a port makes: PEM files, and whom the certificate there names."""
+
+    ca: str = setting(
+        _TLS_FILE,
+        "PEM file of the CA that signs the certificate of the other side; maybe with its "
+        "revocation list (CRL)",
+        touches="listener",
+    )
+    certificate: str | None = setting(
+        _TLS_FILE, "PEM file of the port's own certificate", touches="listener", default=None
+    )
+    key: str | None = setting(
+        _TLS_FILE, "PEM file of its private key", touches="listener", default=None
+    )
+    server_name: str | None = setting(
+        Text("a host name or IP address", r"[A-Za-z0-9._:-]{1,253}"),
+        "the name in the certificate of the other side; the host in `at` if there is none",
+        touches="listener",
+        default=None,
+    )
+
+
+# The keys of TLS tables that name files.
+TLS_FILES = ("certificate", "key", "client_ca", "ca")
+
+
+def tls_files(tls: Tls | DialTls | None) -> dict[str, str]:
+    """The files that TLS uses, by their keys."""
+    given = vars(tls) if tls else {}
+    return {name: file for name, file in given.items() if file and name in TLS_FILES}
+
+
+@dataclass(frozen=True)
 class Log:
     """A capture file of what the device sends."""
 
@@ -451,8 +485,8 @@ class Port:
     )
     """As written in the entry. `listeners` has every value filled in."""
     connect: Remote | None = setting(
-        RemoteAddress(),
-        "a listener elsewhere that the port connects to itself",
+        Dialled(OffOr(Table(DialTls, "{ca: tls/ca.pem}"))),
+        "a listener elsewhere that the port connects to itself; a mapping of at and tls with TLS",
         touches="listener",
         default=None,
     )

@@ -385,6 +385,8 @@ class Remote:
 
     host: str
     port: int
+    tls: Any = None
+    """What TLS needs to connect to it, None without TLS."""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -418,6 +420,31 @@ class RemoteAddress:
             raise ValueError(f"{text!r} is not an IPv6 address: write {self.allowed}") from None
         _check_interface(text)
         return str(address)
+
+
+@dataclass(frozen=True)
+class Dialled:
+    """A listener elsewhere: its address, or a mapping with `at` and `tls`."""
+
+    tls: Kind
+    allowed: str = RemoteAddress.allowed
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        keys = {"at": RemoteAddress().schema, "tls": self.tls.schema}
+        mapping = {"type": "object", "properties": keys, "additionalProperties": False}
+        return {"anyOf": [RemoteAddress().schema, {**mapping, "required": ["at"]}]}
+
+    def parse(self, value: object) -> Remote:
+        if not isinstance(value, Mapping):
+            return RemoteAddress().parse(value)
+        values, bad = parse_keys(value, {"at": RemoteAddress(), "tls": self.tls})
+        if "at" not in value:
+            bad.append(("at", f"missing: write {self.allowed}"))
+        if bad:
+            raise BadKeys(bad)
+        remote: Remote = values["at"]
+        return dataclasses.replace(remote, tls=values.get("tls"))
 
 
 @dataclass(frozen=True)
@@ -969,6 +996,8 @@ def as_written(value: Any) -> Any:
         return "off"
     if value is True:
         return "on"
+    if isinstance(value, Remote) and value.tls:
+        return {"at": str(value), "tls": as_written(value.tls)}
     if isinstance(value, Listen | Remote):
         return str(value)
     if isinstance(value, WrittenListener):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ttybridge.model.ports import Tls
+from ttybridge.model.ports import DialTls, Tls
 
 log = logging.getLogger(__name__)
 
@@ -57,22 +57,39 @@ class Certificate:
 
     def _load(self) -> ssl.SSLContext:
         for key, path in self._paths().items():
-            _check_readable(key, path)
+            _check_readable(key, path, "tls")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            # With a callback a key that needs a password fails instead of asking the terminal.
-            context.load_cert_chain(
-                self._settings.certificate, self._settings.key, password=lambda: ""
-            )
-        except (OSError, ValueError) as error:  # SSLError is an OSError
-            raise CertificateError(
-                f"tls: {self._settings.certificate} and {self._settings.key} are not a certificate "
-                f"and its key without password, both PEM: {_reason(error)}"
-            ) from error
+        _load_chain(context, "tls", self._settings.certificate, self._settings.key)
         if self._settings.client_ca:
             _trust(context, "tls.client_ca", self._settings.client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
         return context
+
+
+def dialling(settings: DialTls) -> ssl.SSLContext:
+    """Return the context for a connection that a port makes. Raises `CertificateError`.
+
+    The files are read each time: a renewed one holds from the next connection on.
+    """
+    _check_readable("ca", settings.ca, "connect.tls")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _trust(context, "connect.tls.ca", settings.ca)
+    if settings.certificate and settings.key:
+        _check_readable("certificate", settings.certificate, "connect.tls")
+        _check_readable("key", settings.key, "connect.tls")
+        _load_chain(context, "connect.tls", settings.certificate, settings.key)
+    return context
+
+
+def _load_chain(context: ssl.SSLContext, table: str, certificate: str, key: str) -> None:
+    try:
+        # With a callback a key that needs a password fails instead of asking the terminal.
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise CertificateError(
+            f"{table}: {certificate} and {key} are not a certificate "
+            f"and its key without password, both PEM: {_reason(error)}"
+        ) from error
 
 
 def _trust(context: ssl.SSLContext, key: str, path: str) -> None:
@@ -98,11 +115,9 @@ def _trust(context: ssl.SSLContext, key: str, path: str) -> None:
 
 # What OpenSSL says of revocation lists, and what that means here.
 _OF_REVOCATION = {
-    "CRL has expired": (
-        "the revocation list (CRL) in tls.client_ca has expired: put a new one there"
-    ),
+    "CRL has expired": ("the revocation list (CRL) beside the CA has expired: put a new one there"),
     "unable to get certificate CRL": (
-        "tls.client_ca holds no revocation list (CRL) of the CA of this certificate: add it"
+        "the file of the CA holds no revocation list (CRL) of the CA of this certificate: add it"
     ),
 }
 
@@ -128,16 +143,16 @@ def names_in(certificate: Mapping[str, Any] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*common, *others])) or (whole or "a certificate without a name",)
 
 
-def _check_readable(key: str, path: str) -> None:
+def _check_readable(key: str, path: str, table: str) -> None:
     try:
         Path(path).read_bytes()
     except PermissionError:
         raise CertificateError(
-            f"tls.{key}: {path}: permission denied: the daemon's user or group must be able to "
+            f"{table}.{key}: {path}: permission denied: the daemon's user or group must be able to "
             "read it"
         ) from None
     except OSError as error:
-        raise CertificateError(f"tls.{key}: {path}: {error.strerror}") from None
+        raise CertificateError(f"{table}.{key}: {path}: {error.strerror}") from None
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:

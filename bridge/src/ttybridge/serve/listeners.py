@@ -15,6 +15,7 @@ from ttybridge.model import ports as model
 from ttybridge.model.values import Remote
 from ttybridge.net.connection import GOODBYE_SECONDS, Connection
 from ttybridge.net.sockets import (
+    CONNECT_SECONDS,
     RETRY_SECONDS,
     connect_words,
     is_reserved,
@@ -25,7 +26,7 @@ from ttybridge.net.sockets import (
     tune,
     zoned,
 )
-from ttybridge.net.tls import Certificate, CertificateError
+from ttybridge.net.tls import Certificate, CertificateError, dialling, handshake_words
 from ttybridge.net.trueport import FullModeWatch
 from ttybridge.serve.client import Client
 from ttybridge.serve.clients import REFUSED_AT_ONCE
@@ -339,7 +340,9 @@ class Dialer(Endpoint):
         super().__init__(served, Entrance.dialled(served.port), urgent)
         self._remote = remote
         self._lost = asyncio.Event()
-        self._arrival: asyncio.Task[None] | None = None
+        self._arrival: asyncio.Task[str] | None = None
+        self._shaking_hands: socket.socket | None = None
+        """A connection whose TLS handshake is under way."""
 
     async def start(self, kept: socket.socket | None = None, kept_as: str = "") -> None:
         """Dial, or first wait for the end of the connection from before a restart."""
@@ -354,6 +357,10 @@ class Dialer(Endpoint):
 
     async def settle(self) -> None:
         """Dial no more; finish what is under way."""
+        if self._shaking_hands:
+            # Its session could not outlive a restart, and the other side may never answer.
+            with contextlib.suppress(OSError):
+                self._shaking_hands.shutdown(socket.SHUT_RDWR)
         if self._arrival:
             await asyncio.gather(self._arrival, return_exceptions=True)
         await super().settle()
@@ -385,15 +392,34 @@ class Dialer(Endpoint):
         self._lost.clear()
         # Shielded: a restart does not cut off a client that has just been reached.
         self._arrival = asyncio.create_task(self._arrive(sock))
-        await asyncio.shield(self._arrival)
+        if words := await asyncio.shield(self._arrival):
+            self._set_problem(f"cannot connect to {self._remote}: {words}")
+            return None
         self.problem, since = None, loop.time()
         await self._ended()
         return loop.time() - since
 
-    async def _arrive(self, sock: socket.socket) -> None:
-        await asyncio.get_running_loop().create_connection(
-            lambda: self.client().connection, sock=sock
-        )
+    async def _arrive(self, sock: socket.socket) -> str:
+        """Make a client of the connection; return why that fails, in words, or ""."""
+        keys: dict[str, Any] = {}
+        try:
+            if tls := self._remote.tls:
+                name = tls.server_name or self._remote.host
+                keys = {"ssl": dialling(tls), "server_hostname": name}
+                keys["ssl_handshake_timeout"] = CONNECT_SECONDS
+                self._shaking_hands = sock
+            await asyncio.get_running_loop().create_connection(
+                lambda: self.client().connection, sock=sock, **keys
+            )
+        except CertificateError as error:
+            sock.close()
+            return str(error)
+        except OSError as error:  # SSLError is one
+            sock.close()
+            return f"TLS: {handshake_words(error)}" if keys else connect_words(error)
+        finally:
+            self._shaking_hands = None
+        return ""
 
     async def _ended(self) -> None:
         await self._lost.wait()

@@ -12,10 +12,19 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ttybridge.model.check import TLS_DIRECTORY, Fault, Site, check_portmap, parse_portmap
-from ttybridge.model.ports import BY_NAME, Listener, Port, Tls, as_entry, as_variables
+from ttybridge.model.ports import (
+    BY_NAME,
+    DialTls,
+    Listener,
+    Port,
+    Tls,
+    as_entry,
+    as_variables,
+    tls_files,
+)
 from ttybridge.model.values import (
     BadKeys,
     Choice,
@@ -348,12 +357,18 @@ def _keyed(port: Port) -> list[tuple[str, Listener]]:
     ]
 
 
+AnyTls = TypeVar("AnyTls", Tls, DialTls)
+
+
 def _with_files(port: Port) -> dict[str, Any]:
-    used = [one.tls for one in port.listeners] or [port.tls]
-    files = [file for tls in used if tls for file in vars(tls).values() if file]
+    used = [one.tls for one in port.listeners] + [port.connect.tls if port.connect else None]
+    files = [file for tls in used for file in tls_files(tls).values()]
     copied = {file: _on_the_host(file) for file in files if file != _on_the_host(file)}
     listen = tuple(_with_tls_on_the_host(one) for one in port.listen)
     port = dataclasses.replace(port, tls=_tls_on_the_host(port.tls), listen=listen)
+    if port.connect:
+        tls = _tls_on_the_host(port.connect.tls)
+        port = dataclasses.replace(port, connect=dataclasses.replace(port.connect, tls=tls))
     return {
         **as_variables(port),
         "entry": as_entry(port),
@@ -366,10 +381,10 @@ def _with_tls_on_the_host(written: WrittenListener) -> WrittenListener:
     return dataclasses.replace(written, own=tuple(own))
 
 
-def _tls_on_the_host(tls: Tls | None) -> Tls | None:
+def _tls_on_the_host(tls: AnyTls | None) -> AnyTls | None:
     if not tls:
         return None
-    files = {name: _on_the_host(file) for name, file in vars(tls).items() if file}
+    files = {name: _on_the_host(file) for name, file in tls_files(tls).items()}
     return dataclasses.replace(tls, **files)
 
 

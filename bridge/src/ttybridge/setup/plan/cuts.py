@@ -88,8 +88,9 @@ def _aged(client: Mapping[str, Any]) -> str:
 
 
 def _secured(port: model.Port) -> set[str]:
-    """The listeners of a port that have TLS."""
-    return {str(one.at) for one in port.listeners if one.tls}
+    """The listeners of a port that have TLS; "" for the connection that it makes."""
+    dialled = {""} if port.connect and port.connect.tls else set()
+    return {str(one.at) for one in port.listeners if one.tls} | dialled
 
 
 def _at(client: Mapping[str, Any]) -> str:
