@@ -31,6 +31,7 @@ DEBIAN = {
     "ssl-cert": "ports with tls",
     "ser2net": "ports with engine: ser2net",
     "nftables": "serial_firewall",
+    "openssh-server": "serial_users",
 }
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
