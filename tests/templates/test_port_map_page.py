@@ -26,6 +26,7 @@ from ttybridge.model.ports import (
 from ttybridge.model.values import (
     Kind,
     Listeners,
+    Named,
     OffOr,
     StopBits,
     Switch,
@@ -46,7 +47,7 @@ def shown(kind: Kind, value: Any) -> str:
         value = f"{value:g}"
     if isinstance(kind, Switch):
         value = "on" if value else "off"
-    words: dict[Any, str] = {None: "off", "": '""', (): "[]"}
+    words: dict[Any, str] = {None: "off", "": '""', (): "[]", Named(): "{}"}
     return f"`{words.get(value, value)}`"
 
 
@@ -63,7 +64,7 @@ def ser2net(key: str, kind: Kind) -> str:
     """What ser2net takes of a key: yes, no, or the values."""
     own = key.removeprefix("listen.")
     key = own if own in KEYS else key
-    if ENGINE_HONOURS["ser2net"].get(key.partition(".")[0]) == (None,):
+    if ENGINE_HONOURS["ser2net"].get(key.partition(".")[0]) in ((None,), (Named(),)):
         return "no"
     values = ENGINE_HONOURS["ser2net"].get(key)
     if key in SER2NET_SINCE:
