@@ -86,6 +86,63 @@ def test_a_banner_that_both_engines_send_alike_is_a_banner(engine: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("engine", "word", "carrier"),
+    [
+        ("ser2net", "", "follow"),
+        ("ser2net", ",local", "ignore"),
+        ("ser2net", ",local=false", "follow"),
+        ("bridge", "", "follow"),
+        ("bridge", ",local", "ignore"),
+    ],
+)
+def test_local_ignores_the_carrier(engine: str, word: str, carrier: str) -> None:
+    text = (
+        "connections:\n  a:\n    accepter: tcp,2000\n"
+        f"    connector: serialdev,/dev/ttyS1,9600n81{word}\n"
+    )
+    imported = importer.parse(text, "f.yaml", engine)
+    assert imported.complete
+    assert imported.ports[0].carrier == carrier
+    is_default = (engine, carrier) in {("ser2net", "follow"), ("bridge", "ignore")}
+    assert ("carrier:" not in importer.as_yaml(imported.ports, "f")) == is_default
+
+
+@pytest.mark.parametrize("engine", ["ser2net", "bridge"])
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (r"'\r'", "\r"),
+        (r"'\x04{a}\n'", "\x04{a}\n"),
+        ("'on'", "on"),
+        (r"'\d \s'", "serialdev,/dev/ttyS1,9600n81 9600N81"),
+    ],
+)
+def test_texts_for_the_device_are_keys(engine: str, written: str, words: str) -> None:
+    port = port_of(f"openstr: {written}\n      closestr: {written}", engine=engine)
+    assert (port.first_words, port.last_words, port.options) == (words, words, ())
+
+
+@pytest.mark.parametrize("text", [r"\Y", r"\x00", r"\xff", "x" * 1025, r"a\\b"])
+def test_a_text_that_no_key_can_say_stays_with_ser2net_alone(text: str) -> None:
+    assert port_of(f"openstr: '{text}'").options == (f"openstr={kept(text, {})}",)
+    imported = importer.parse(
+        "connections:\n  a:\n    accepter: tcp,2000\n    connector: serialdev,/dev/ttyS1\n"
+        f"    options: {{openstr: '{text}'}}\n",
+        "f.yaml",
+        "bridge",
+    )
+    assert not imported.complete
+    assert imported.ports[0].first_words == ""
+
+
+@pytest.mark.parametrize("engine", ["ser2net", "bridge"])
+def test_a_trace_of_what_clients_send_is_a_log_without_output(engine: str) -> None:
+    log = port_of("trace-write: /var/log/ser2net/w", engine=engine).log
+    assert log is not None
+    assert (log.input, log.output) == (True, False)
+
+
 def test_a_banner_of_a_raw_port_is_kept() -> None:
     port = port_of(r"banner: 'hello\r\n'", accepter="tcp,9999")
     assert (port.protocol, port.banner) == ("raw", "hello\n")
@@ -98,6 +155,7 @@ def test_a_banner_of_a_raw_port_is_kept() -> None:
         (["closeon=*"], r"write \x2a, \x27 or \x22"),
         (["closeon=a\nbanner: b"], "printable ASCII"),
         (["max-connections=3"], "of a NAME of banner, signature"),
+        (["local=true"], "of a NAME of banner, signature"),
         (["closeon=a", "closeon=b"], "closeon is there twice: write it once"),
         (["mdns-txt=a"] * 65, "mdns-txt is there twice"),
         ("closeon=a", "a list such as"),

@@ -85,7 +85,6 @@ SER2NET_OPTIONS = (
         for what in ("hexdump", "timestamp")
     ),
     *(
-        "local",
         "no-con-to-acc",
         "no-acc-to-con",
         "kickolduser",

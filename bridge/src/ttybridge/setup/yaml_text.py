@@ -12,7 +12,11 @@ _JINJA = re.compile(r"\{[{%#]|[}%#]\}|#jinja2:")
 _WORD = re.compile(r"[A-Za-z/][A-Za-z0-9/_.-]*")
 _YAML_WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")
 # Keys whose values are texts even if they are on or off.
-_TEXTS = ("name", "device", "banner", "file", "certificate", "key", "client_ca")
+_TEXTS = (
+    *("name", "device", "banner", "first_words", "last_words", "file", "certificate", "key"),
+    "client_ca",
+)
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # Keys of usb whose values are always in quotes: another adapter's could be a number to YAML.
 _QUOTED = ("vendor", "product", "serial", "path")
 
@@ -57,6 +61,6 @@ def quoted(item: str) -> str:
 def _escaped(char: str) -> str:
     if char in '"\\':
         return f"\\{char}"
-    if char == "\n":
-        return "\\n"
+    if char in _SHORT:
+        return _SHORT[char]
     return char if char.isprintable() else f"\\U{ord(char):08x}"

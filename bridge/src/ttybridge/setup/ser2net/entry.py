@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ttybridge.model.ports import LOG_DIRECTORIES, SER2NET_OPTIONS
+from ttybridge.model.ports import KEYS, LOG_DIRECTORIES, SER2NET_OPTIONS
 from ttybridge.model.values import label, shown
 from ttybridge.setup.ser2net import gensio, vocabulary
-from ttybridge.setup.ser2net.banner import banner, doubled, kept
+from ttybridge.setup.ser2net.banner import banner, doubled, kept, plain
 from ttybridge.setup.ser2net.connection import Connection, Option, Remark
 
 # Characters of a text that a connection has, or names: more than anybody writes.
@@ -38,8 +38,6 @@ class Draft:
     engine: str
     entry: dict[str, Any] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
-    local: bool = False
-    """Whether the line ignores its carrier, as engine bridge always does."""
 
     @property
     def is_ser2nets(self) -> bool:
@@ -110,6 +108,7 @@ def _translate(draft: Draft, name: Callable[[str, str], str]) -> None:
         entry["tls"] = tls
     _log(draft, chosen)
     _banner(draft, chosen)
+    _words_for_the_device(draft, chosen)
     _tell_of_options(draft, chosen)
 
 
@@ -307,9 +306,8 @@ def _line_settings(draft: Draft, options: list[Option]) -> None:
     flows = [name for name in ("rtscts", "xonxoff") if name in on]
     if len(flows) == 2:
         draft.lose(on["xonxoff"].line, "xonxoff: a port has one flow control, here rtscts")
-    draft.local = "local" in on
-    if draft.local and draft.is_ser2nets:
-        draft.keep("local", "true")
+    # Without CLOCAL the kernel hangs the line up when DCD drops, and ser2net closes its clients.
+    draft.entry["carrier"] = "ignore" if "local" in on else "follow"
     if "nobreak" in on and draft.engine == "ser2net":
         draft.note(on["nobreak"].line, f"nobreak: {vocabulary.NOBREAK}")
     draft.entry |= {name: value for name, value in settings.items() if value is not None}
@@ -479,7 +477,7 @@ def _log(draft: Draft, chosen: dict[str, Option]) -> None:
         return
     dumps = [option for option in on if option.name.endswith("hexdump")]
     named = not all(_LOG_NAME.search(trace.value or "") for trace in traces.values())
-    if draft.is_ser2nets and (dumps or named or len(traces) > 1 or "write" in traces):
+    if draft.is_ser2nets and (dumps or named or len(traces) > 1):
         for which, trace in traces.items():
             draft.keep(f"trace-{which}", _kept_log_file(draft, trace))
         for option in on:
@@ -495,11 +493,13 @@ def _one_log(draft: Draft, traces: dict[str, Option], stamped: bool) -> None:
     which, traced = next(iter(traces.items()))
     for other in list(traces.values())[1:]:
         draft.lose(other.line, f"{other.name} and {traced.name}: a port has one log")
-    if which == "write":
-        _lose_option(draft, traced)
-        return
     file = _log_file(draft, traced)
-    draft.entry["log"] = {"file": file, "input": which == "both", "timestamps": stamped}
+    draft.entry["log"] = {
+        "file": file,
+        "input": which != "read",
+        "output": which != "write",
+        "timestamps": stamped,
+    }
     if draft.is_ser2nets:
         draft.entry["log"]["max_size"] = 0
     else:
@@ -584,6 +584,32 @@ def _banner(draft: Draft, chosen: dict[str, Option]) -> None:
             entry["banner"] = text
 
 
+def _words_for_the_device(draft: Draft, chosen: dict[str, Option]) -> None:
+    """What ser2net sends to the device when it opens and closes it."""
+    settings = _settings_now(draft)
+    fields = {**_names(draft), "d": _connector_text(draft), "B": settings, "s": settings}
+    for name, key in (("openstr", "first_words"), ("closestr", "last_words")):
+        for option in _of(chosen, name):
+            text, lacks = plain(option.value or "", fields)
+            if not lacks and not _fits(key, text):
+                lacks = ["a text as long as this, or with the byte 0"]
+            if not lacks:
+                draft.entry[key] = text
+            elif draft.is_ser2nets:
+                _keep_option(draft, option)
+            else:
+                words = f"no counterpart for {', '.join(dict.fromkeys(lacks))}"
+                draft.lose(option.line, f"{name}: {words}")
+
+
+def _fits(key: str, text: str) -> bool:
+    try:
+        KEYS[key].parse(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _settings_now(draft: Draft) -> str:
     usual = {"baudrate": 9600, "bytesize": 8, "stopbits": 1}
     return _settings_text(draft).format(**{**usual, **draft.entry})
@@ -595,7 +621,7 @@ def _settings_text(draft: Draft) -> str:
     words = [
         "{baudrate}" + str(entry.get("parity", "none"))[0].upper() + "{bytesize}{stopbits}",
         *([entry["flow"].upper()] if entry["flow"] != "none" else []),
-        *(["CLOCAL"] if draft.local else []),
+        *(["CLOCAL"] if entry["carrier"] == "ignore" else []),
         *(["HANGUP_WHEN_DONE"] if entry["hangup"] else []),
     ]
     return ",".join(words)

@@ -23,7 +23,10 @@ from ttybridge.setup.ser2net.gathered import Gathered
 from ttybridge.setup.words import count
 
 # Keys that an entry can lose: the port still does its work, and lets in nobody else.
-_OPTIONAL = (*("idle_timeout", "max_clients", "dtr", "rts", "hangup", "log", "banner", "options"),)
+_OPTIONAL = (
+    *("idle_timeout", "max_clients", "dtr", "rts", "hangup", "first_words", "last_words", "log"),
+    *("banner", "options"),
+)
 
 # Keys that are always in an entry, since serial_ports_defaults must not change them: without a word
 # about them ser2net has defaults of its own. Other keys (allow, tls, log, banner, and those that

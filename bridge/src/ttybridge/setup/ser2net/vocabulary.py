@@ -35,8 +35,6 @@ LISTS = ("remaddr", "connback", "allowed-users", "mdns-txt")
 # Options without a counterpart, each with what to tell the user.
 LOST = {
     "signature": "ttyfleet sends its own",
-    "openstr": "the device gets only what clients send",
-    "closestr": "the device gets only what clients send",
     "closeon": "no output of the device closes a connection",
     "sendon": "data is passed on as it comes",
     "timeout-on-os-queue": "a client that does not read is closed after a time of ttyfleet's own",
@@ -50,7 +48,6 @@ LOST = {
     "authdir": "`tls` with `client_ca` says who may connect",
     "pamauth": "`tls` with `client_ca` says who may connect",
     "allowed-users": "`tls` with `client_ca` says who may connect",
-    "trace-write": "a log holds what the device sends, or both directions (trace-both)",
     **dict.fromkeys(
         ("trace-hexdump", "trace-read-hexdump", "trace-write-hexdump", "trace-both-hexdump"),
         "a log holds the bytes as they are",
