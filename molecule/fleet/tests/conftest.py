@@ -42,7 +42,6 @@ LAST_GOOD = "/var/lib/ttyfleet/last-good"
 GOOD = "/var/lib/ttyfleet/last-good"
 
 TTYBRIDGE = "etc/ttybridge/ttybridge.toml"
-SER2NET = {"etc/ser2net.conf", "etc/ser2net.yaml"}
 
 GOOD = "async def _run("
 BROKEN = 'async def _run(*_: object) -> int:\n    raise RuntimeError("no ports today")\n\n\n'
