@@ -103,6 +103,14 @@ def test_a_port_of_ttybridge_has_a_console_on_the_pi(ports: dict[str, Any]) -> N
     assert ports["old"]["console"] is None
 
 
+def test_an_account_for_consoles_gets_them_by_name() -> None:
+    users = [{"name": "gone", "state": "absent"}, {"name": "tech1", "principals": ["ops"]}]
+    hosts = {"pi-1": {**HOSTS["pi-1"], "serial_users": users}}
+    (host,) = json.loads(pages(list(hosts), hosts, TEMPLATE)["port-map.json"])["hosts"]
+    (way,) = KINDS["console"]
+    assert filled(way.text, host["ports"][0]["console"]) == "ssh -t tech1@2001:db8::1 router"
+
+
 def test_no_text_ends_the_data_of_the_page(made: dict[str, str]) -> None:
     assert TEMPLATE.count(DATA) == 1
     before, after = TEMPLATE.split(DATA)

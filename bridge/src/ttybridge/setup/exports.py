@@ -19,7 +19,7 @@ from ttybridge.model.values import Listen
 from ttybridge.setup.inventory import listener as metrics_listener
 from ttybridge.setup.inventory import without_marks
 from ttybridge.setup.page import pages
-from ttybridge.setup.ways import KINDS, blanks, filled
+from ttybridge.setup.ways import KINDS, blanks, console, filled
 
 Files = dict[str, str]
 
@@ -60,7 +60,7 @@ class Console:
     @property
     def command(self) -> str:
         """What to run by SSH: an account of `serial_users` gets consoles by their names."""
-        return self.port.name if self.host.gives_consoles else f"ttybridge console {self.port.name}"
+        return console(self.port.name, self.host.gives_consoles)
 
     @property
     def address(self) -> str:
@@ -266,7 +266,7 @@ def _libvirt(fleet: Fleet) -> Files:
     files = {}
     for one in fleet.by("raw"):
         assert one.listener
-        words = blanks(one.port, one.listener.at, one.address, "")
+        words = blanks(one.port, one.listener.at, one.address)
         files[f"libvirt/{one.name}.xml"] = _well_formed(filled(text, words)) + "\n"
     return files
 

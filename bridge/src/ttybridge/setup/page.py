@@ -18,8 +18,9 @@ from typing import Any
 from ttybridge.model.check import PortMapError, parse_portmap
 from ttybridge.model.ports import Listener, Port
 from ttybridge.model.values import all_printable
+from ttybridge.setup.accounts import Accounts
 from ttybridge.setup.inventory import without_marks
-from ttybridge.setup.ways import KINDS, blanks, kind
+from ttybridge.setup.ways import KINDS, blanks, console, kind
 
 FORMAT = 1
 """The version of the form of port-map.json; another number means that a program must be changed."""
@@ -88,17 +89,31 @@ def _results(verified: str) -> tuple[str, dict[str, dict[str, Any]]]:
 def _host(name: str, variables: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     known = without_marks(dict(variables))
     address = str(known.get("ansible_host") or name)
-    user = str(known.get("ansible_user") or "USER")
+    people = _people(known.get("serial_users"))
+    user = people[0] if people else str(known.get("ansible_user") or "USER")
     host: dict[str, Any] = {"name": name, "address": address, "problem": "", "ports": []}
     try:
         ports = parse_portmap(known.get("serial_ports", []), known.get("serial_ports_defaults"))
     except PortMapError as error:
         return host | {"problem": str(error)}
-    rows = [_port(port, address, user, results.get(port.name)) for port in ports]
+    rows = []
+    for port in ports:
+        by_ssh = {"user": user, "host": address, "console": console(port.name, bool(people))}
+        reached = {"console": by_ssh if port.engine == "bridge" else None}
+        rows.append({**_port(port, address, results.get(port.name)), **reached})
     return host | {"ports": rows}
 
 
-def _port(port: Port, host: str, user: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
+def _people(written: object) -> list[str]:
+    """The accounts that get consoles by SSH; none where the variable has faults."""
+    try:
+        accounts = Accounts().parse(written or [])
+    except ValueError:
+        return []
+    return [account.name for account in accounts if account.state == "present"]
+
+
+def _port(port: Port, host: str, result: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "port": port.name,
         "engine": port.engine,
@@ -109,8 +124,7 @@ def _port(port: Port, host: str, user: str, result: Mapping[str, Any] | None) ->
         "tags": list(port.tags),
         "sharing": port.sharing,
         "connect": str(port.connect) if port.connect else "",
-        "listeners": [_listener(port, one, host, user) for one in port.listeners],
-        "console": blanks(port, None, host, user) if port.engine == "bridge" else None,
+        "listeners": [_listener(port, one, host) for one in port.listeners],
         "ok": None if result is None else bool(result["ok"]),
         "state": "" if result is None else str(result["result"]),
     }
@@ -122,11 +136,11 @@ def _line(port: Port) -> str:
     return f"{port.baudrate} {port.bytesize}{parity}{port.stopbits:g}{flow}"
 
 
-def _listener(port: Port, listener: Listener, host: str, user: str) -> dict[str, Any]:
+def _listener(port: Port, listener: Listener, host: str) -> dict[str, Any]:
     address = listener.at.address
     # A client that is elsewhere cannot reach a loopback address, so the page says so.
     named = bool(address) and not ipaddress.ip_address(address).is_unspecified
-    words = blanks(port, listener.at, address if named else host, user)
+    words = blanks(port, listener.at, address if named else host)
     return {
         "at": str(listener.at),
         "kind": kind(listener),

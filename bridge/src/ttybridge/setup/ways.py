@@ -1,7 +1,7 @@
 """What to type on another machine to reach a listener, for each client; docs/clients.md has more.
 
 A way is a text with blanks, so that a thousand ports need it once: {host}, {tcp} (the TCP port),
-{at} (both, as a URL has them), {port} (the name) and {user}.
+{at} (both, as a URL has them), {port} (the name), {user} and {console} (what to run by SSH).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _TLS = (
     Way("ncat", "ncat --ssl-verify --ssl-trustfile CA.pem {host} {tcp}"),
 )
 # On the Pi it works for any protocol, and asks nobody for another password.
-_CONSOLE = Way("ssh", "ssh -t {user}@{host} ttybridge console {port}")
+_CONSOLE = Way("ssh", "ssh -t {user}@{host} {console}")
 
 KINDS: Mapping[str, tuple[Way, ...]] = {
     "raw": _RAW,
@@ -88,13 +88,14 @@ def kind(listener: Listener) -> str:
     return "tls" if listener.tls else listener.protocol
 
 
-def blanks(port: Port, at: Listen | None, host: str, user: str) -> dict[str, str]:
-    """Return what fills the blanks of the ways to a listener; `host` is what clients call the Pi.
+def console(name: str, gives_consoles: bool) -> str:
+    """Return what to run by SSH; an account of `serial_users` gets consoles by their names."""
+    return name if gives_consoles else f"ttybridge console {name}"
 
-    `at` is where they connect to; None for a port without a listener.
-    """
-    words = {"host": host, "port": port.name, "user": user}
-    return words | ({"tcp": str(at.port), "at": str(Listen(host, at.port))} if at else {})
+
+def blanks(port: Port, at: Listen, host: str) -> dict[str, str]:
+    """Return what fills the blanks of a listener's ways; `host` is what clients call the Pi."""
+    return {"host": host, "port": port.name, "tcp": str(at.port), "at": str(Listen(host, at.port))}
 
 
 def filled(text: str, words: Mapping[str, str]) -> str:
