@@ -24,9 +24,9 @@ KILLS = ["SIGKILL", "fatal exception", "hang", "dies at its start"]
 # The TLS sessions go on.
 SAME_PROCESS = ["reload", "unplug and plug", "caught exception"]
 
-# A process reads so many bytes at a time of a device or a client, and these streams leave no others
-# in its queues.
-IN_MEMORY = 65536
+# So much of clients may wait in a process for a device: it reads what has come in a pause at once
+# (docs/architecture.md).
+IN_MEMORY = 8 * 2**20
 
 each_host = pytest.mark.parametrize("host", HOSTS)
 
