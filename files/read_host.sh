@@ -187,7 +187,8 @@ for unit in ttybridge.service ser2net.service ttyfleet-firewall.service ssh.serv
 done
 echo '}'
 # Accounts that $USERS names or that we have made (their comment says so): the groups, and of the settings that limit them
-# those in whose place sshd has others. And who has logged in, whom our file limits to consoles, and whom it shuts out.
+# those that another file of sshd has set before ours. And who has logged in, which accounts our file limits to
+# consoles, and which it shuts out.
 dropin=/etc/ssh/sshd_config.d/00-ttyfleet.conf
 listed() { sed -n "s/^$1 //p" $dropin 2>/dev/null | tr ',' ' ' | tr '\n' ' '; }
 words() { echo "$1" | tr ' ' '\n' | grep . | each_quoted; }

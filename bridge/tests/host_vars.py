@@ -26,7 +26,7 @@ _Loader.add_constructor("!unsafe", _unsafe)
 
 
 def load(text: str) -> Any:
-    """What stands in a file of host_vars; `Unsafe` are the texts with the tag."""
+    """What a file of host_vars has; `Unsafe` are the texts with the tag."""
     return yaml.load(text, _Loader)
 
 

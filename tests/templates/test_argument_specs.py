@@ -20,17 +20,15 @@ from ttybridge.model.values import (
     Integer,
     Kind,
     Listeners,
-    Names,
     Networks,
     Number,
     OffOr,
     Options,
     Patterns,
+    Several,
     StopBits,
     Switch,
     Table,
-    Tags,
-    Users,
     as_written,
     has_writable_default,
 )
@@ -107,7 +105,7 @@ def documented(model: type, schema: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(kind, Choice | Switch | Table):
             option["description"].append(sentence(f"write {field.metadata['kind'].allowed}"))
         option["type"] = type_of(kind)
-        if isinstance(kind, Networks | Options | Tags | Users):
+        if isinstance(kind, Networks | Options | Several):
             option["elements"] = "str"
         if isinstance(kind, Choice):
             option["choices"] = list(kind.options)
@@ -131,7 +129,7 @@ def type_of(kind: Kind) -> str:
     if isinstance(kind, Listeners):
         return "raw"  # One listener, or a list of them.
     types: dict[type, str] = {Table: "dict", Switch: "bool", Integer: "int"}
-    types |= {Names: "list", Networks: "list", Tags: "list", Options: "list", Users: "list"}
+    types |= {Networks: "list", Options: "list", Several: "list"}
     types |= {StopBits: "float", Patterns: "dict", Number: "float"}
     return types.get(type(kind), "str")
 

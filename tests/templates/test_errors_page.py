@@ -1,6 +1,6 @@
 """docs/errors.md: wrong port maps, each with the message that it gets from the real filter.
 
-`UPDATE_GOLDEN=1 pytest tests/templates` writes the messages anew; look at the difference in git.
+`UPDATE_GOLDEN=1 pytest tests/templates` writes the messages again; look at the difference in git.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ async def test_a_client_that_never_reads_is_closed_too(
     await process.has_read(1024 * 1024)
     assert await done(process, "kick", "sw", name) == (0, f"sw: {name} closed\n", "")
     await process.has_clients(0)
-    await sending  # nobody is there for whom the device would wait
+    await sending  # the device waits for nobody
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def journald(tmp_path: Path) -> Iterator[Journald]:
 
 
 class Typist:
-    """As much of a client as a monitor looks at."""
+    """A client that types."""
 
     def __init__(self, name: str, person: Person | None = None) -> None:
         self.name = name
@@ -106,9 +106,9 @@ def test_lines_go_to_the_journal_with_port_and_user(journald: Journald, state: P
     monitor.device_sent(b"login: ")
     jane, other = Typist("jane:1", Person("jane")), Typist("192.0.2.7:50000")
     for part in (b"ro", b"ot\r"):
-        monitor.client_sent(jane, part)  # type: ignore[arg-type]
-    monitor.client_sent(jane, b"unfinished")  # type: ignore[arg-type]
-    monitor.client_sent(other, b"\x1b]0;x\x07\xe2\x80\xae\n")  # type: ignore[arg-type]
+        monitor.client_sent(jane, part)
+    monitor.client_sent(jane, b"unfinished")
+    monitor.client_sent(other, b"\x1b]0;x\x07\xe2\x80\xae\n")
     monitor.device_sent(b"root\r\n")
     usual = {"PRIORITY": "6", "SYSLOG_IDENTIFIER": "ttybridge-sw", "PORT": "sw"}
     assert journald.entries() == [
@@ -118,7 +118,7 @@ def test_lines_go_to_the_journal_with_port_and_user(journald: Journald, state: P
         {"MESSAGE": "login: root", **usual},
     ]
     monitor.device_sent(b"# ")
-    monitor.client_sent(other, b"q")  # type: ignore[arg-type]
+    monitor.client_sent(other, b"q")
     monitor.close()
     assert [one["MESSAGE"] for one in journald.entries()] == ["q", "# "]
 
@@ -127,7 +127,7 @@ def test_what_clients_send_is_not_in_the_journal_unasked(
     journald: Journald, state: PortState
 ) -> None:
     monitor = monitor_of(journald, state, log={**LOG, "input": False})
-    monitor.client_sent(Typist("x"), b"secret\n")  # type: ignore[arg-type]
+    monitor.client_sent(Typist("x"), b"secret\n")
     monitor.device_sent(b"public\n")
     assert [one["MESSAGE"] for one in journald.entries()] == ["public"]
     monitor.close()

@@ -35,7 +35,7 @@ _IP_MINTTL = 21  # linux/in.h
 def play_dead(client: socket.socket) -> None:
     """Let a client's kernel drop whatever comes for it: no answer, no ACK, no RST.
 
-    It shall take only what comes with a higher TTL (ip(7), IP_MINTTL) than anything does by
+    It takes only what comes with a higher TTL (ip(7), IP_MINTTL) than anything does by
     default, which needs no root.
     """
     client.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, 255)

@@ -16,6 +16,8 @@ from typing import Any
 from ttybridge.model.values import (
     ANY,
     LOCAL,
+    NAMES_IN_CERTIFICATES,
+    USERS,
     Choice,
     Dialled,
     EscapedText,
@@ -25,7 +27,6 @@ from ttybridge.model.values import (
     ListenAddress,
     Listeners,
     Named,
-    Names,
     Networks,
     Number,
     OffOr,
@@ -35,17 +36,16 @@ from ttybridge.model.values import (
     StopBits,
     Switch,
     Table,
-    Tags,
     Template,
     Text,
     UsbId,
-    Users,
     WrittenListener,
     as_written,
     keys_of,
     kinds_of,
     one_line,
     setting,
+    short_texts,
 )
 
 BY_NAME = "/dev/serial/by-name"
@@ -97,7 +97,7 @@ SER2NET_OPTIONS = (
     *("mdns-domain", "mdns-host", "mdns-port", "mdns-txt"),
 )
 
-# What stands for a TCP port where only people on the host come to a port.
+# What is shown in place of a TCP port where only people on the host come to a port.
 CONSOLE = "console"
 
 # How many characters ser2net gives a driver to pass on the next ones: at most so many lie in a
@@ -277,7 +277,7 @@ class Tls:
 
 @dataclass(frozen=True)
 class DialTls:
-    """TLS of the connection that a port makes: PEM files, and whom the certificate there names."""
+    """TLS of the connection that a port makes: PEM files, and the name in the certificate there."""
 
     ca: str = setting(
         _TLS_FILE,
@@ -366,7 +366,6 @@ class Probe:
 # Kinds of the keys that a port has and each of its listeners can have.
 _PROTOCOL = Choice(("raw", "telnet", "rfc2217"))
 _ALLOW = Networks()
-_ALLOW_NAMES = Names()
 _TLS = OffOr(Table(Tls, "{certificate: tls/pi.pem, key: tls/pi.key}"))
 _MAX_CLIENTS = Integer(1, 1024)
 _BANNER = Template(BANNER_FIELDS)
@@ -404,7 +403,7 @@ class Listener:
         default=(),
     )
     allow_names: tuple[str, ...] = setting(
-        _ALLOW_NAMES,
+        NAMES_IN_CERTIFICATES,
         "whose certificates of tls.client_ca come in there",
         touches="live",
         inherited=True,
@@ -590,13 +589,13 @@ class Port:
         default=(),
     )
     allow_names: tuple[str, ...] = setting(
-        _ALLOW_NAMES,
+        NAMES_IN_CERTIFICATES,
         "whose certificates of tls.client_ca come in, by common or alternative name; empty = all",
         touches="live",
         default=(),
     )
     users: tuple[str, ...] = setting(
-        Users(),
+        USERS,
         "who may use it by `ttybridge console` on the host; empty = root and @dialout",
         touches="live",
         default=(),
@@ -677,7 +676,9 @@ class Port:
         one_line(200), "what the port leads to, in words", touches="live", default=""
     )
     location: str = setting(one_line(100), "where that is", touches="live", default="")
-    tags: tuple[str, ...] = setting(Tags(), "words to find the port by", touches="live", default=())
+    tags: tuple[str, ...] = setting(
+        short_texts(), "words to find the port by", touches="live", default=()
+    )
 
     @property
     def path(self) -> str:

@@ -788,32 +788,63 @@ class Listeners:
 
 
 @dataclass(frozen=True)
-class Tags:
-    """A list of short texts, each once."""
+class Several:
+    """A list of texts, each once; `one` says what is allowed in the words of the whole list."""
 
-    most: int = 16
-    longest: int = 64
+    one: Text
+    most: int
 
     @property
     def allowed(self) -> str:
-        return (
-            f"a list such as [lab, rack-1], of at most {self.most} texts, "
-            f"each of one line, without a comma, at most {self.longest} characters"
-        )
-
-    @property
-    def _tag(self) -> Text:
-        inner = rf"[^{_NOT_IN_A_LINE},]"
-        edge = rf"[^{_NOT_IN_A_LINE}, ]"
-        return Text(self.allowed, rf"{edge}(?:{inner}{{0,{self.longest - 2}}}{edge})?")
+        return self.one.allowed
 
     @property
     def schema(self) -> dict[str, Any]:
-        items = self._tag.schema
+        items = self.one.schema
         return {"type": "array", "items": items, "maxItems": self.most, "uniqueItems": True}
 
     def parse(self, value: object) -> tuple[str, ...]:
-        return _each_once(self, self._tag, self.most, value)
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise NotAllowed(self)
+        texts = tuple(self.one.parse(item) for item in value)
+        if text := twice(texts):
+            raise ValueError(f"{shown(text)} is there twice: write it once")
+        if len(texts) > self.most:
+            raise NotAllowed(self)
+        return texts
+
+
+def twice(texts: Sequence[str]) -> str:
+    """Return the first of some texts, none of them empty, that is there again; "" if none is."""
+    return next((text for place, text in enumerate(texts) if text in texts[:place]), "")
+
+
+def short_texts(most: int = 16, longest: int = 64) -> Several:
+    """Return the kind of a list of tags."""
+    allowed = (
+        f"a list such as [lab, rack-1], of at most {most} texts, "
+        f"each of one line, without a comma, at most {longest} characters"
+    )
+    inner, edge = rf"[^{_NOT_IN_A_LINE},]", rf"[^{_NOT_IN_A_LINE}, ]"
+    return Several(Text(allowed, rf"{edge}(?:{inner}{{0,{longest - 2}}}{edge})?"), most)
+
+
+# Central accounts may have a domain (EXAMPLE\\jane, jane@example.org), groups have spaces.
+USERS = Several(
+    Text(
+        'a list of users and @groups of the host, such as [tech1, "@netops"]',
+        r"@?[A-Za-z0-9_](?:[A-Za-z0-9_.@+$\\ -]{0,126}[A-Za-z0-9_.$-])?",
+    ),
+    most=64,
+)
+
+NAMES_IN_CERTIFICATES = Several(
+    Text(
+        "a list of names in certificates, such as [jane, jane@example.org]",
+        rf"[^{_NOT_IN_A_LINE} ](?:[^{_NOT_IN_A_LINE}]{{0,254}})",
+    ),
+    most=256,
+)
 
 
 @dataclass(frozen=True)
@@ -843,67 +874,11 @@ class Options:
         if not isinstance(value, Sequence) or isinstance(value, str | bytes):
             raise NotAllowed(self)
         options = tuple(self._option.parse(item) for item in value)
-        names = [option.partition("=")[0] for option in options]
-        twice = [name for place, name in enumerate(names) if name in names[:place]]
-        if twice:
-            raise ValueError(f"{twice[0]} is there twice: write it once")
+        if name := twice([option.partition("=")[0] for option in options]):
+            raise ValueError(f"{name} is there twice: write it once")
         if len(options) > self.most:
             raise NotAllowed(self)
         return options
-
-
-@dataclass(frozen=True)
-class Users:
-    """A list of accounts and @groups of the host, each once."""
-
-    most: int = 64
-    allowed: str = 'a list of users and @groups of the host, such as [tech1, "@netops"]'
-
-    @property
-    def _one(self) -> Text:
-        # Central accounts may have a domain (EXAMPLE\\jane, jane@example.org), groups have spaces.
-        return Text(self.allowed, r"@?[A-Za-z0-9_](?:[A-Za-z0-9_.@+$\\ -]{0,126}[A-Za-z0-9_.$-])?")
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        items = self._one.schema
-        return {"type": "array", "items": items, "maxItems": self.most, "uniqueItems": True}
-
-    def parse(self, value: object) -> tuple[str, ...]:
-        return _each_once(self, self._one, self.most, value)
-
-
-@dataclass(frozen=True)
-class Names:
-    """A list of names that a certificate can have, each once."""
-
-    most: int = 256
-    allowed: str = "a list of names in certificates, such as [jane, jane@example.org]"
-
-    @property
-    def _one(self) -> Text:
-        return Text(self.allowed, rf"[^{_NOT_IN_A_LINE} ](?:[^{_NOT_IN_A_LINE}]{{0,254}})")
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        items = self._one.schema
-        return {"type": "array", "items": items, "maxItems": self.most, "uniqueItems": True}
-
-    def parse(self, value: object) -> tuple[str, ...]:
-        return _each_once(self, self._one, self.most, value)
-
-
-def _each_once(kind: Kind, one: Text, most: int, value: object) -> tuple[str, ...]:
-    """Return the texts of a list that has each of them once."""
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
-        raise NotAllowed(kind)
-    texts = tuple(one.parse(item) for item in value)
-    twice = [text for place, text in enumerate(texts) if text in texts[:place]]
-    if twice:
-        raise ValueError(f"{shown(twice[0])} is there twice: write it once")
-    if len(texts) > most:
-        raise NotAllowed(kind)
-    return texts
 
 
 @dataclass(frozen=True)

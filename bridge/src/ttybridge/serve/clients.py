@@ -390,13 +390,13 @@ class Clients:
             log.info("%s: client %s left%s", self._port.name, client.name, reason)
         self._remove(client)
 
-    def kick(self, whom: str | None, by: str) -> list[str]:
+    def kick(self, called: str | None, by: str) -> list[str]:
         """Close the client with an address, those with a certificate's name, or all.
 
         Return what they are called.
         """
         here = self._here()
-        kicked = [one for one in here if whom in (None, one.state.name, *one.state.names)]
+        kicked = [one for one in here if called in (None, one.state.name, *one.state.names)]
         for client in kicked:
             name = self._port.name
             log.warning("%s: client %s closed by %s (ttybridge kick)", name, client.name, by)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from ttybridge.line.lines import cut
 from ttybridge.model.pattern import Pattern
 from ttybridge.model.ports import Port
 from ttybridge.model.values import printable
 from ttybridge.net.journal import Journal
-from ttybridge.serve.client import Client
-from ttybridge.serve.state import PortState
+from ttybridge.serve.state import ClientState, PortState
 
 log = logging.getLogger(__name__)
+
+
+class Sender(Protocol):
+    """As much of a client as a monitor looks at."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def state(self) -> ClientState: ...
 
 
 class Monitor:
@@ -41,7 +50,7 @@ class Monitor:
             self._match(line)
             self._send(line)
 
-    def client_sent(self, client: Client, data: bytes) -> None:
+    def client_sent(self, client: Sender, data: bytes) -> None:
         """Read what a client has sent, where the log has that."""
         if not (self._journal and self._port.log and self._port.log.input):
             return

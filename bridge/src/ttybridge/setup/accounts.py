@@ -23,6 +23,7 @@ from ttybridge.model.values import (
     schema_of_keys,
     setting,
     shown,
+    twice,
 )
 from ttybridge.setup.plan import cuts
 
@@ -35,7 +36,7 @@ _KINDS_OF_KEY = (
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A public key, as it stands in a file such as id_ed25519.pub; without options."""
+    """A public key, as a file such as id_ed25519.pub has it; without options."""
 
     allowed: str = "a public key as in id_ed25519.pub, such as ssh-ed25519 AAAAC3Nza... jane@laptop"
 
@@ -92,9 +93,8 @@ class ListOf:
                 bad.append((f"[{number}]", f"{shown(written)}: {error}"))
         if bad:
             raise BadKeys(bad)
-        twice = [item for place, item in enumerate(items) if item in items[:place]]
-        if twice:
-            raise ValueError(f"{shown(twice[0])} is there twice: write it once")
+        if item := twice(items):
+            raise ValueError(f"{shown(item)} is there twice: write it once")
         return tuple(items)
 
 

@@ -240,7 +240,7 @@ def configuration(text: str) -> str:
 
 
 def cuts(old: dict[str, Any] | None, new: dict[str, Any], **more: Any) -> list[str]:
-    """Whom a change of the port disconnects; it is a reload unless `more` says otherwise."""
+    """The clients that a change of the port disconnects; it is a reload unless `more` differs."""
     router = {"name": "router", "device": "/dev/ttyUSB0", "listen": ["10001", {"at": 10002}]}
     text = "".join(f"{key} = {toml(value)}\n" for key, value in {**router, **(old or {})}.items())
     written = configuration(f"[[port]]\n{text}" if old is not None else "not TOML")
