@@ -103,7 +103,11 @@ def running(text: str, folder: Path, numbers: Iterable[int], *options: str) -> I
             yield
         finally:
             process.terminate()
-            process.wait(TIMEOUT)
+            try:
+                process.wait(TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def listening(number: int) -> list[str]:
