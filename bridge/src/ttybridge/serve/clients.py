@@ -159,14 +159,10 @@ class Clients:
             return self._refuse(client, f"port {self._port.name} is no longer served")
         if words := self._host.refusal():
             return self._refuse(client, words)
-        entrance = client.entrance
-        if not entrance.lets_in(
-            address_of(client.state.name)
-        ):  # no more: its handshake took a while
-            return self._refuse(client, self._forbids(address_of(client.state.name)))
-        if not entrance.knows(client.state.names):
-            return self._refuse(client, self._forbids_certificate(client))
-        watches = client.only_watches
+        # Its handshake took a while, and says who it is.
+        if words := self._forbidden(client):
+            return self._refuse(client, words)
+        entrance, watches = client.entrance, client.only_watches
         if self._is_full(entrance, watches) or (self._sharing.is_full and not watches):
             self._give_up_dead()
         if self._is_full(entrance, watches):
@@ -433,14 +429,14 @@ class Clients:
 
     def _close_forbidden(self) -> None:
         for client in self._here():
-            if words := self._may_not_stay(client):
+            if words := self._forbidden(client):
                 log.warning("%s: client %s closed: %s", self._port.name, client.name, words)
                 client.notice(words)
                 client.displace()
                 self._remove(client, replaced=True)
 
-    def _may_not_stay(self, client: Client) -> str | None:
-        """Return why a client may no longer be here, in words; None if it may.
+    def _forbidden(self, client: Client) -> str | None:
+        """Return why a client may not be here, or no longer, in words; None if it may.
 
         A person is in the groups that it was in when it came.
         """

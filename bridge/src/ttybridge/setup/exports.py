@@ -6,7 +6,6 @@ program cannot reach is left out of its file: TLS and watchers mostly, and liste
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from ttybridge.model.values import Listen
 from ttybridge.setup.inventory import listener as metrics_listener
 from ttybridge.setup.inventory import without_marks
 from ttybridge.setup.page import pages
-from ttybridge.setup.ways import KINDS, blanks, console, filled
+from ttybridge.setup.ways import KINDS, address, blanks, console, filled, on_loopback
 
 Files = dict[str, str]
 
@@ -66,7 +65,7 @@ class Console:
     def address(self) -> str:
         """Where clients connect to: the Pi, or the one address of it that listens."""
         assert self.listener
-        return self.host.address if _is_any(self.listener.at) else self.listener.at.address
+        return address(self.listener.at, self.host.address)
 
     @property
     def tcp_port(self) -> int:
@@ -124,17 +123,9 @@ def _best(port: Port) -> Listener | None:
     usable = (
         one
         for one in port.listeners
-        if one.access == "write" and not one.tls and not _is_loopback(one.at)
+        if one.access == "write" and not one.tls and not on_loopback(one.at)
     )
     return next(usable, None)
-
-
-def _is_any(listen: Listen) -> bool:
-    return not listen.address or ipaddress.ip_address(listen.address).is_unspecified
-
-
-def _is_loopback(listen: Listen) -> bool:
-    return bool(listen.address) and ipaddress.ip_address(listen.address).is_loopback
 
 
 def _check_names(consoles: Sequence[Console]) -> None:
@@ -236,8 +227,8 @@ def _prometheus(fleet: Fleet) -> Files:
     groups = []
     for host in hosts.values():
         at = host.metrics
-        if at and not _is_loopback(at):
-            place = Listen(host.address if _is_any(at) else at.address, at.port)
+        if at and not on_loopback(at):
+            place = Listen(address(at, host.address), at.port)
             groups.append({"targets": [str(place)], "labels": {"pi": host.name}})
     return {"prometheus.json": json.dumps(groups, indent=2) + "\n"}
 
@@ -266,7 +257,7 @@ def _libvirt(fleet: Fleet) -> Files:
     files = {}
     for one in fleet.by("raw"):
         assert one.listener
-        words = blanks(one.port, one.listener.at, one.address)
+        words = blanks(one.port, one.listener.at, one.host.address)
         files[f"libvirt/{one.name}.xml"] = _well_formed(filled(text, words)) + "\n"
     return files
 

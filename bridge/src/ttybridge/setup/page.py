@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import ipaddress
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from ttybridge.model.ports import Listener, Port
 from ttybridge.model.values import all_printable
 from ttybridge.setup.accounts import Accounts
 from ttybridge.setup.inventory import without_marks
-from ttybridge.setup.ways import KINDS, blanks, console, kind
+from ttybridge.setup.ways import KINDS, blanks, console, kind, on_loopback
 
 FORMAT = 1
 """The version of the form of port-map.json; another number means that a program must be changed."""
@@ -137,17 +136,15 @@ def _line(port: Port) -> str:
 
 
 def _listener(port: Port, listener: Listener, host: str) -> dict[str, Any]:
-    address = listener.at.address
-    # A client that is elsewhere cannot reach a loopback address, so the page says so.
-    named = bool(address) and not ipaddress.ip_address(address).is_unspecified
-    words = blanks(port, listener.at, address if named else host)
+    at = listener.at
     return {
-        "at": str(listener.at),
+        "at": str(at),
         "kind": kind(listener),
         "protocol": listener.protocol,
         "access": listener.access,
-        "local": named and ipaddress.ip_address(address).is_loopback,
-        "blanks": words,
+        # A client that is elsewhere cannot reach it, so the page says so.
+        "local": on_loopback(at),
+        "blanks": blanks(port, at, host),
     }
 
 

@@ -18,6 +18,7 @@ from ttybridge.model.check import PortMapError, parse_portmap
 from ttybridge.model.ports import Listener, Port
 from ttybridge.model.values import Listen
 from ttybridge.setup.inventory import without_marks
+from ttybridge.setup.ways import address
 
 
 def instructions(ports: Sequence[Port], host: str) -> str:
@@ -42,13 +43,13 @@ def _of_port(port: Port, host: str) -> list[str]:
 
 
 def _of_listener(listener: Listener, host: str) -> list[str]:
-    address = _address(listener.at, host)
-    notes = [] if address == host else [_from_where(address)]
+    at = address(listener.at, host)
+    notes = [] if at == host else [_from_where(at)]
     if listener.access == "watch":
         notes.append("to watch only")
     note = f"    # {', '.join(notes)}" if notes else ""
-    url = str(Listen(address, listener.at.port))
-    words = f"{address} {listener.at.port}"
+    url = str(Listen(at, listener.at.port))
+    words = f"{at} {listener.at.port}"
     if listener.tls:
         return [f"TLS, at {url}: docs/clients.md#tls{note}"]
     if listener.protocol == "raw":
@@ -59,12 +60,6 @@ def _of_listener(listener: Listener, host: str) -> list[str]:
         ]
     pyserial = [f"pyserial: rfc2217://{url}"] if listener.protocol == "rfc2217" else []
     return [f"telnet {words}{note}", *pyserial]
-
-
-def _address(listen: Listen, host: str) -> str:
-    if not listen.address or ipaddress.ip_address(listen.address).is_unspecified:
-        return host
-    return listen.address
 
 
 def _from_where(address: str) -> str:

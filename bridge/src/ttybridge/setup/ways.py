@@ -6,6 +6,7 @@ A way is a text with blanks, so that a thousand ports need it once: {host}, {tcp
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,6 +89,18 @@ def kind(listener: Listener) -> str:
     return "tls" if listener.tls else listener.protocol
 
 
+def address(at: Listen, host: str) -> str:
+    """Return where clients connect to a listener: the Pi, or the one address of it that listens."""
+    if not at.address or ipaddress.ip_address(at.address).is_unspecified:
+        return host
+    return at.address
+
+
+def on_loopback(at: Listen) -> bool:
+    """Whether only clients on the Pi itself reach a listener."""
+    return bool(at.address) and ipaddress.ip_address(at.address).is_loopback
+
+
 def console(name: str, gives_consoles: bool) -> str:
     """Return what to run by SSH; an account of `serial_users` gets consoles by their names."""
     return name if gives_consoles else f"ttybridge console {name}"
@@ -95,6 +108,7 @@ def console(name: str, gives_consoles: bool) -> str:
 
 def blanks(port: Port, at: Listen, host: str) -> dict[str, str]:
     """Return what fills the blanks of a listener's ways; `host` is what clients call the Pi."""
+    host = address(at, host)
     return {"host": host, "port": port.name, "tcp": str(at.port), "at": str(Listen(host, at.port))}
 
 
