@@ -161,6 +161,10 @@ class Framed:
             await self._client.rest()
         return True
 
+    def finish(self) -> None:
+        """Send no more, and go on reading."""
+        self._client.finish()
+
     def close(self) -> None:
         """Leave."""
         self._client.writer.transport.abort()

@@ -67,6 +67,24 @@ async def test_a_person_who_leaves_while_the_device_is_away_does_not_hold_the_po
     await process.has_clients(0)
 
 
+@on_each_loop
+async def test_who_has_left_is_gone_at_once_and_who_only_sends_no_more_is_not(
+    adapter: Adapter, daemon: StartDaemon
+) -> None:
+    process = await daemon(entry(device=str(adapter.path), half_close_timeout=86_400))
+    person = await Framed.attach(process, "sw")
+    person.types(b"exit\r")
+    person.close()
+    await process.has_clients(0)
+    assert await adapter.receive(5) == b"exit\r"
+    person = await Framed.attach(process, "sw")
+    person.finish()
+    await adapter.send(b"answer")
+    await person.gets(b"answer")
+    await process.has_clients(1)
+    person.close()
+
+
 @pytest.mark.parametrize(("sharing", "most"), [("exclusive", 1), ("shared", 2)])
 async def test_a_watcher_writes_once_there_is_room(
     sharing: str, most: int, adapter: Adapter, daemon: StartDaemon

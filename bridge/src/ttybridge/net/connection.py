@@ -17,6 +17,7 @@ from ttybridge.net.sockets import (
     TCP_CLOSE,
     TCP_ESTABLISHED,
     has_hung_up,
+    has_left,
     is_local,
     peer_name,
     set_keepalive,
@@ -164,9 +165,10 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The other side has closed its sending side."""
+        """The other side has closed its sending side, or, at a Unix socket, maybe has left."""
+        is_gone = self._is_local and has_left(self.transport.get_extra_info("socket"))
         # TLS has no half-closed connections in asyncio.
-        stays = self._owner.finished(self) and not self.has_tls
+        stays = not is_gone and self._owner.finished(self) and not self.has_tls
         self.is_open = self.is_open and stays  # else the transport closes
         return stays
 

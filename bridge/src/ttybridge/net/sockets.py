@@ -158,10 +158,19 @@ def is_local(sock: Any) -> bool:
 
 
 def has_hung_up(sock: Any) -> bool:
-    """Whether the program at the other end of a Unix socket has closed it."""
+    """Whether the program at the other end of a Unix socket sends no more, or has left."""
+    return bool(_polled(sock, select.POLLRDHUP))
+
+
+def has_left(sock: Any) -> bool:
+    """Whether the program at the other end of a Unix socket has closed it, or has ended."""
+    return bool(_polled(sock, 0) & select.POLLHUP)
+
+
+def _polled(sock: Any, events: int) -> int:
     asked = select.poll()
-    asked.register(sock.fileno(), select.POLLRDHUP)
-    return bool(asked.poll(0))
+    asked.register(sock.fileno(), events)
+    return next((said for _, said in asked.poll(0)), 0)
 
 
 def peer_name(address: str, tcp_port: int) -> str:
