@@ -35,6 +35,8 @@ OF_A_LISTENER: list[tuple[str, Any]] = [
     ("protocol", "http"),
     ("access", "watch"),
     ("access", "read"),
+    ("forbid", ["break"]),
+    ("forbid", "break"),
     ("allow", ["::/0"]),
     ("allow", "any"),
     ("allow", ["any"]),
@@ -120,7 +122,10 @@ VALUES: dict[str, list[Any]] = {
     + [{"certificate": "/a", "key": "../b", "client_ca": "/c"}, {"certificate": "/a", "key": "/b/"}]
     + [{"certificate": "/a", "key": "/b", "cert": "/c"}],
     "guard": ["on", "off", True, "http", 1],
+    "forbid": [[], ["break"], ["modem_lines", "break", "line_settings"], "break", ["breaks"]]
+    + [["break", "break"], [1]],
     "idle_timeout": [0, 600, -1],
+    "idle": ["traffic", "input", "typing", True],
     "away": ["keep", "refuse", "drop", "wait", False],
     "half_close_timeout": [0, 1, 86401],
     "keepalive": [0, 60, 32768],
@@ -194,6 +199,7 @@ def test_it_takes_what_the_port_map_takes(key: str, value: object) -> None:
         {"engine": "ser2net", "half_close_timeout": 1},
         {"engine": "ser2net", "users": ["tech1"]},
         {"engine": "ser2net", "keepalive": 60},
+        {"engine": "ser2net", "idle": "input"},
         {"engine": "ser2net", "dtr": "keep"},
         {"engine": "ser2net", "stopbits": 1.5},
         {"engine": "ser2net", "sharing": "observed"},

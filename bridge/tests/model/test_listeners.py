@@ -110,6 +110,25 @@ def test_what_differs_in_nothing_is_not_written_again() -> None:
     ]
 
 
+def test_a_listener_forbids_what_its_port_forbids_and_more() -> None:
+    port = port_of(
+        1,
+        {"at": 2, "forbid": ["modem_lines", "break"]},
+        {"at": 3, "forbid": []},
+        forbid=["line_settings"],
+    )
+    everything = ("break", "line_settings", "modem_lines")
+    settings = ("line_settings",)
+    assert [one.forbid for one in port.listeners] == [settings, everything, settings]
+    assert as_entry(port)["listen"] == ["1", {"at": "2", "forbid": ["modem_lines", "break"]}, "3"]
+    assert parse_portmap([as_entry(port)]) == (port,)
+    wrong = entry(1, {"at": 2, "protocol": "rfc2217", "forbid": ["break"]}, engine="ser2net")
+    assert said_of(wrong) == [
+        "listen[2].forbid: ['break']: engine ser2net cannot keep clients of 2 from it: "
+        "write engine: bridge, protocol: raw, or forbid: []"
+    ]
+
+
 def test_a_port_that_connects_has_no_listeners() -> None:
     (port,) = parse_portmap([{"name": "sw", "device": "/dev/ttyUSB0", "connect": "pc:1"}])
     assert port.listeners == ()
@@ -232,8 +251,9 @@ def test_a_port_that_connects_says_a_banner_for_all_by_telnet(protocol: str, sai
          ["listen[1].sharing: 'shared': unknown key; all listeners of a port share it: "
           "write it in the port's entry"]),
         ([{"at": 1, "zzz": 2}],
-         ["listen[1].zzz: 2: unknown key; the keys are at, protocol, access, allow, allow_names, "
-          "tls, max_clients, banner, baudrate, bytesize, parity, stopbits, flow, options"]),
+         ["listen[1].zzz: 2: unknown key; the keys are at, protocol, access, forbid, allow, "
+          "allow_names, tls, max_clients, banner, baudrate, bytesize, parity, stopbits, flow, "
+          "options"]),
         ([1, "127.0.0.1:2", 2],
          ["listen[3]: 2 is taken by listen[2] (127.0.0.1:2): write another TCP port"]),
         ([{"at": 1, "max_clients": 2}],
@@ -341,8 +361,8 @@ def test_ser2net_leaves_allow_of_a_listener_to_the_firewall() -> None:
 # The keys.
 
 
-def test_a_listener_has_the_keys_of_a_port_but_for_two() -> None:
-    assert [*kinds_of(Listener)] == ["at", "protocol", "access", *INHERITED[1:]]
+def test_a_listener_has_the_keys_of_a_port_but_for_some() -> None:
+    assert [*kinds_of(Listener)] == ["at", "protocol", "access", "forbid", *INHERITED[1:]]
     for key in INHERITED:
         assert kinds_of(Listener)[key] is KEYS[key]
         assert keys_of(Listener)[key].default == keys_of(Port)[key].default or key == "max_clients"

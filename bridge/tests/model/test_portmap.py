@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ttybridge.model.check import PortMapError, Site, check_portmap, check_ser2net, parse_portmap
 from ttybridge.model.ports import (
     ENGINE_HONOURS,
+    FORBIDDABLE,
     SINGLE_CLIENT_SHARING,
     DialTls,
     Log,
@@ -69,13 +70,14 @@ TAGS = (
 )
 USERS = 'write a list of users and @groups of the host, such as [tech1, "@netops"]'
 NETWORKS = "write a list of networks, such as [local, 192.0.2.0/24, 2001:db8::/32], or [any]"
+FORBID = "write a list with one or more of break, line_settings and modem_lines, such as [break]"
 NAMES = "write a list of names in certificates, such as [jane, jane@example.org]"
 KEYS = (
     "the keys are name, listen, connect, usb, device, protocol, engine, baudrate, "
     "bytesize, parity, stopbits, flow, dtr, rts, hangup, first_words, last_words, carrier, "
     "low_latency, pack, rs485, sharing, max_clients, allow, allow_names, users, tls, guard, "
-    "idle_timeout, away, half_close_timeout, keepalive, replay, log, watch, banner, options, "
-    "probe, description, location, tags"
+    "forbid, idle_timeout, idle, away, half_close_timeout, keepalive, replay, log, watch, banner, "
+    "options, probe, description, location, tags"
 )
 
 MUTUAL = {"certificate": "/a", "key": "/b", "client_ca": "/c"}
@@ -379,6 +381,27 @@ WRONG: list[tuple[dict[Any, Any], str]] = [
     ),
     ({"guard": "http"}, ("guard: 'http': write on or off")),
     ({"away": "wait"}, ("away: 'wait': write keep, refuse or drop")),
+    ({"forbid": "break"}, ("forbid: 'break': " + FORBID)),
+    ({"forbid": ["breaks"]}, ("forbid: ['breaks']: " + FORBID)),
+    (
+        {"forbid": ["break", "break"]},
+        "forbid: ['break', 'break']: 'break' is there twice: write it once",
+    ),
+    (
+        {"forbid": ["line_settings"], "engine": "ser2net", "protocol": "rfc2217"},
+        "forbid: ['line_settings']: engine ser2net cannot keep clients of 9999 from it: "
+        "write engine: bridge, protocol: telnet, or forbid: []",
+    ),
+    (
+        {"forbid": ["break"], "engine": "ser2net", "protocol": "telnet"},
+        "forbid: ['break']: engine ser2net cannot keep clients of 9999 from it: "
+        "write engine: bridge, protocol: raw, or forbid: []",
+    ),
+    ({"idle": "typing"}, ("idle: 'typing': write traffic or input")),
+    (
+        {"idle": "input", "engine": "ser2net"},
+        "idle: 'input': engine ser2net cannot honour it: write engine: bridge, or idle: traffic",
+    ),
     ({"idle_timeout": -1}, ("idle_timeout: -1: write a whole number from 0 to 31536000")),
     ({"keepalive": 32768}, ("keepalive: 32768: write a whole number from 0 to 32767")),
     ({"replay": "1k"}, ("replay: '1k': write a whole number from 0 to 16777216")),
@@ -634,6 +657,14 @@ def test_a_wrong_value_is_named_with_what_may_be_written(
         ({"engine": "ser2net"}, "away", "refuse"),
         ({"engine": "ser2net", "away": "keep"}, "away", "keep"),
         ({"engine": "ser2net", "dtr": "off"}, "dtr", "off"),
+        ({}, "forbid", ()),
+        ({"forbid": ["modem_lines", "break"]}, "forbid", ("modem_lines", "break")),
+        ({"engine": "ser2net", "forbid": [*FORBIDDABLE]}, "forbid", tuple(FORBIDDABLE)),
+        (
+            {"engine": "ser2net", "protocol": "telnet", "forbid": ["line_settings"]},
+            "forbid",
+            ("line_settings",),
+        ),
         ({}, "idle_timeout", 0),
         ({}, "keepalive", 60),
         ({}, "replay", 0),
@@ -1248,7 +1279,9 @@ every_port = st.fixed_dictionaries(
             st.from_regex(r"@?[a-z_][a-z0-9_-]{0,8}", fullmatch=True), max_size=3, unique=True
         ).map(tuple),
         "guard": st.booleans(),
+        "forbid": st.lists(st.sampled_from([*FORBIDDABLE]), unique=True).map(tuple),
         "idle_timeout": st.integers(0, 31_536_000),
+        "idle": st.sampled_from(["traffic", "input"]),
         "away": st.sampled_from(["keep", "refuse", "drop"]),
         "keepalive": st.integers(0, 32_767),
         "replay": st.integers(0, 16_777_216),
@@ -1288,6 +1321,8 @@ def sound(keys: Mapping[str, Any]) -> Port:
     out = {"place", "tcp"}
     if connect:
         out |= {"allow", "tls", "sharing", "max_clients"}
+    if keys["engine"] == "ser2net":
+        out.add("forbid")  # depends on the protocol
     kept = {name: keys[name] for name in keys if name not in out and honoured(keys, name)}
     alone = kept.get("sharing", "exclusive") in SINGLE_CLIENT_SHARING
     clients = 1 if alone else kept.get("max_clients", 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import ssl
@@ -332,6 +333,13 @@ async def closes_the_silent(scene: Scene) -> None:
     await scene.raw.rest()
 
 
+async def closes_who_types_nothing(scene: Scene) -> None:
+    rest = asyncio.create_task(scene.raw.rest())
+    while not rest.done():
+        await scene.adapter.send(b".")
+        await asyncio.sleep(0.1)
+
+
 async def closes_the_finished(scene: Scene) -> None:
     scene.raw.finish()
     await scene.raw.rest()
@@ -481,6 +489,18 @@ async def lets_in_only_jane(scene: Scene) -> None:
     await lets_in_there(scene)
 
 
+async def breaks(scene: Scene, client: TcpClient) -> bool:
+    """Whether a telnet client sends a break."""
+    scene.uart.done.clear()
+    await client.send(b"\xff\xf3")
+    await scene.passes(client)
+    return "break" in scene.uart.done
+
+
+async def sends_no_break(scene: Scene) -> None:
+    assert not await breaks(scene, scene.telnet)
+
+
 async def is_for_verify(scene: Scene) -> None:
     """The daemon does not use it."""
 
@@ -516,6 +536,7 @@ CHANGES = {
         in_force=lets_in_only_the_named,
     ),
     "listen.tls": Change(own_new=tls(), in_force=lets_in_there),
+    "listen.forbid": Change(own_new={"forbid": ["break"]}, in_force=sends_no_break),
     "listen.max_clients": Change(own_new={"max_clients": 1}, in_force=refuses_one_more_there),
     "listen.banner": Change(own_new={"banner": "welcome"}, in_force=is_welcome_there),
     "listen.baudrate": own_line(baudrate=115200),
@@ -571,7 +592,11 @@ CHANGES = {
     "tls.key": own_tls(reads_the_other_key, key="copy.key"),
     "tls.client_ca": own_tls(wants_a_certificate, client_ca="other.pem"),
     "guard": Change({}, {"guard": False}, lets_strangers_in),
+    "forbid": Change({}, {"forbid": ["break"]}, sends_no_break),
     "idle_timeout": Change({}, {"idle_timeout": 3}, closes_the_silent),
+    "idle": Change(
+        {"idle_timeout": 3}, {"idle_timeout": 3, "idle": "input"}, closes_who_types_nothing
+    ),
     "away": Change({}, {"away": "drop"}, drops_while_away),
     "half_close_timeout": Change(
         {"half_close_timeout": 86_400}, {"half_close_timeout": 0}, closes_the_finished

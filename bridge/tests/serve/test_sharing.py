@@ -531,7 +531,7 @@ async def test_an_idle_telnet_client_is_told_why_it_is_closed(
         await client.send(b"x")
     assert await adapter.receive(6) == b"xxxxxx"
     assert (await client.rest()).endswith(b"\r\n[ttybridge: closed after 1 s without a byte]\r\n")
-    assert f"sw: client {client.name} closed after 1 idle seconds" in caplog.text
+    assert f"sw: client {client.name} closed after 1 s without a byte" in caplog.text
     assert not bench.status()["clients"]
 
 

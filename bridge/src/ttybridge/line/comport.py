@@ -66,6 +66,13 @@ class Member(Protocol):
     def only_watches(self) -> bool:
         """Whether it can never set the line."""
 
+    @property
+    def forbids(self) -> Collection[str]:
+        """Which of `FORBIDDABLE` of the port map it may not do."""
+
+    def was_kept_from(self, what: str) -> None:
+        """It has asked for something that it may not do, and gets the value in force."""
+
     def may_write(self) -> bool:
         """Whether the device takes what it sends."""
 
@@ -190,13 +197,17 @@ class ComPort:
     def answer(self, member: Member, request: rfc2217.Request) -> None:
         """Do what a client asks for, where it may, and answer it."""
         owns = self._owner() is member
-        if owns and self._restore and isinstance(request, rfc2217.CHANGES_THE_LINE):
+        kind = _kind_of(request)
+        may_change = owns and kind not in member.forbids
+        if owns and not may_change and not self._is_so(request):
+            member.was_kept_from(kind)
+        if may_change and self._restore and isinstance(request, rfc2217.CHANGES_THE_LINE):
             self._restore_now()
         match request:
             case rfc2217.Signature(text):
                 self._signature(member, text)
             case rfc2217.SetLine(name, value):
-                wanted = value if owns else None
+                wanted = value if may_change else None
                 self._set_line(
                     member,
                     name,
@@ -205,7 +216,7 @@ class ComPort:
                 )
             case rfc2217.SetFlow(words, inbound):
                 # A tty has one setting for both directions: the outbound one sets it.
-                wanted = words if owns and not inbound else None
+                wanted = words if may_change and not inbound else None
                 self._set_line(
                     member,
                     "flow",
@@ -213,7 +224,7 @@ class ComPort:
                     lambda: rfc2217.flow(self._device.setting("flow"), inbound),
                 )
             case rfc2217.SetControl(line, on):
-                self._set_control(member, line, on if owns else None)
+                self._set_control(member, line, on if may_change else None)
             case rfc2217.Poll(of):
                 self._poll(member, of)
             case rfc2217.SetMask(of, mask):
@@ -231,6 +242,17 @@ class ComPort:
     def _is_set(self) -> bool:
         """Whether a client is there that may have set the line."""
         return not all(member.only_watches for member in self._members)
+
+    def _is_so(self, request: rfc2217.Request) -> bool:
+        """Whether what a request asks for is in force already."""
+        match request:
+            case rfc2217.SetLine(name, value):
+                return bool(self._device.setting(name) == value)
+            case rfc2217.SetFlow(value):
+                return bool(self._device.setting("flow") == value)
+            case rfc2217.SetControl(line, on):
+                return self._control(line) == on
+        return True
 
     def _owner(self) -> Member | None:
         return next((member for member in self._members if member.may_write()), None)
@@ -410,3 +432,18 @@ class ComPort:
         elif self._timer and not wanted:
             self._timer.cancel()
             self._timer = None
+
+
+def _kind_of(request: rfc2217.Request) -> str:
+    """Return which of `FORBIDDABLE` of the port map a request asks for, "" for none of it."""
+    match request:
+        case rfc2217.SetLine(_, value) if value is not None:
+            return "line_settings"
+        case rfc2217.SetFlow(value) if value is not None:
+            return "line_settings"
+        # A break that is on, as from before a reload, may always end.
+        case rfc2217.SetControl("break", True):
+            return "break"
+        case rfc2217.SetControl("dtr" | "rts", bool()):
+            return "modem_lines"
+    return ""

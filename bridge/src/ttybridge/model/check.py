@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ttybridge.model.ports import (
+    BESIDES_BYTES,
     BY_NAME,
     ENGINE_DEFAULTS,
     ENGINE_HONOURS,
@@ -290,6 +291,7 @@ def _check_draft(draft: _Draft) -> Iterator[Fault]:
         return
     engine = draft.values.get("engine", "bridge")
     yield from _not_honoured(draft, engine)
+    yield from _not_kept_from(draft, engine)
     if engine == "ser2net" and "," in (draft.values.get("device") or ""):
         value = shown(draft.values["device"])
         problem = f"{value}: engine ser2net cannot open a path with a comma"
@@ -491,6 +493,26 @@ def _limited(values: Mapping[str, Any], engine: str) -> Iterator[tuple[str, Any]
             yield name, value
 
 
+def _not_kept_from(draft: _Draft, engine: str) -> Iterator[Fault]:
+    """What is forbidden, and ser2net does for every client that speaks the protocol for it."""
+    if engine != "ser2net" or {"forbid", "protocol"} & draft.faulty:
+        return
+    for key, listener in draft.listeners:
+        own = dict(listener.own)
+        protocol = own.get("protocol", draft.values.get("protocol", "raw"))
+        for name, value in ("forbid", draft.get("forbid")), (f"{key}.forbid", own.get("forbid")):
+            forbidden = set(value or ())
+            if forbidden & set(BESIDES_BYTES[protocol]):
+                able = next(
+                    other
+                    for other in ("telnet", "raw")
+                    if not forbidden & set(BESIDES_BYTES[other])
+                )
+                said = f"{shown(as_written(value))}{draft.source(name)}: engine ser2net cannot keep"
+                cure = f"write engine: bridge, protocol: {able}, or forbid: []"
+                yield Fault(draft.place, name, f"{said} clients of {listener.at} from it: {cure}")
+
+
 def _cure(name: str, value: Any, engine: str) -> str:
     able = [
         other
@@ -616,7 +638,7 @@ def _shortest(port: Port, listener: WrittenListener, telnet_banner: str) -> Writ
     own = dict(listener.own)
     if telnet_banner and own.get("protocol", port.protocol) == "telnet":
         own.setdefault("banner", telnet_banner)
-    implied = {name: getattr(port, name) for name in INHERITED} | {"access": "write"}
+    implied = {name: getattr(port, name) for name in INHERITED} | {"access": "write", "forbid": ()}
     if own.get("access") == "watch":
         implied["max_clients"] = SEVERAL_CLIENTS
     kept = {name: value for name, value in own.items() if value != implied[name]}

@@ -33,6 +33,7 @@ from ttybridge.model.values import (
     Options,
     Patterns,
     Remote,
+    Several,
     StopBits,
     Switch,
     Table,
@@ -75,6 +76,20 @@ LOG_DIRECTORIES = {"bridge": "/var/log/ttybridge", "ser2net": "/var/log/ser2net"
 
 LINE_SETTINGS = ("baudrate", "bytesize", "parity", "stopbits", "flow")
 
+# What clients can do besides sending bytes, and `forbid` keeps them from.
+FORBIDDABLE = {
+    "break": "send a break",
+    "line_settings": "change line settings",
+    "modem_lines": "change DTR and RTS",
+}
+
+# Which of it clients can do, by the protocol that they speak.
+BESIDES_BYTES: dict[str, tuple[str, ...]] = {
+    "raw": (),
+    "telnet": ("break",),
+    "rfc2217": tuple(FORBIDDABLE),
+}
+
 # Options of ser2net that can stay as they are (ser2net.yaml.5, its connections).
 SER2NET_OPTIONS = (
     *("banner", "signature", "openstr", "closestr", "closeon", "sendon", "telnet-brk-on-sync"),
@@ -96,6 +111,10 @@ SER2NET_OPTIONS = (
     *("mdns", "mdns-sysattrs", "mdns-interface", "mdns-nettype", "mdns-name", "mdns-type"),
     *("mdns-domain", "mdns-host", "mdns-port", "mdns-txt"),
 )
+
+# Seconds without input after which a session of `ttybridge console` is closed, where the port has
+# no idle_timeout: a forgotten one would hold the port.
+PEOPLE_IDLE_SECONDS = 1800
 
 # What is shown in place of a TCP port where only people on the host come to a port.
 CONSOLE = "console"
@@ -374,6 +393,13 @@ _BYTESIZE = Integer(5, 8)
 _PARITY = Choice(("none", "even", "odd", "mark", "space"))
 _STOPBITS = StopBits()
 _OPTIONS = Options(SER2NET_OPTIONS)
+_FORBID = Several(
+    Text(
+        "a list with one or more of break, line_settings and modem_lines, such as [break]",
+        "|".join(FORBIDDABLE),
+    ),
+    most=len(FORBIDDABLE),
+)
 _FLOW = Choice(("none", "rtscts", "xonxoff"))
 
 
@@ -394,6 +420,12 @@ class Listener:
         "whether clients there write, or only see what the device says",
         touches="live",
         default="write",
+    )
+    forbid: tuple[str, ...] = setting(
+        _FORBID,
+        "what clients there may not do, in addition to what the port forbids",
+        touches="live",
+        default=(),
     )
     allow: tuple[str, ...] = setting(
         _ALLOW,
@@ -607,11 +639,25 @@ class Port:
         touches="live",
         default=True,
     )
+    forbid: tuple[str, ...] = setting(
+        _FORBID,
+        "what no client may do: send a break; set line settings or DTR and RTS by RFC 2217; "
+        "with ser2net only what clients of the protocol cannot do anyway",
+        touches="live",
+        default=(),
+    )
     idle_timeout: int = setting(
         Integer(0, 31_536_000),
-        "seconds without traffic before a client is closed; 0 = never",
+        "seconds without traffic before a client is closed; 0 = never, but "
+        f"{PEOPLE_IDLE_SECONDS} without input for `ttybridge console`",
         touches="live",
         default=0,
+    )
+    idle: str = setting(
+        Choice(("traffic", "input")),
+        "what idle_timeout counts: every byte, or only what a client sends for the device",
+        touches="live",
+        default="traffic",
     )
     away: str = setting(
         Choice(("keep", "refuse", "drop")),
@@ -720,6 +766,8 @@ class Port:
         inherited = {key: getattr(self, key) for key in INHERITED}
         if own.get("access") == "watch":
             inherited["max_clients"] = SEVERAL_CLIENTS
+        forbidden = {*self.forbid, *own.get("forbid", ())}
+        own["forbid"] = tuple(each for each in FORBIDDABLE if each in forbidden)
         values = {**inherited, **own}
         return Listener(at=written.at, **values, greeting=self._greeting(values))
 
@@ -761,6 +809,7 @@ ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
         "tls": (None,),
         "allow_names": ((),),
         "users": ((),),
+        "idle": ("traffic",),
         "half_close_timeout": (0,),
         "guard": (False,),
         "keepalive": (0,),
@@ -841,6 +890,7 @@ def as_variables(port: Port) -> dict[str, Any]:
         "allow": list(port.allow),
         "allow_names": list(port.allow_names),
         "users": list(port.users),
+        "forbid": list(port.forbid),
         "tags": list(port.tags),
         "watch": dict(port.watch.items),
         "options": list(port.options),
@@ -861,6 +911,7 @@ def _listener_variables(port: Port, listener: Listener) -> dict[str, Any]:
         "at": str(listener.at),
         "allow": list(listener.allow),
         "options": list(listener.options),
+        "forbid": list(listener.forbid),
         "guarded": listener.is_guarded,
         "allow_names": list(listener.allow_names),
         "pack": _packed(port.pack, listener) if port.pack else None,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from ttybridge.line import comport
 from ttybridge.line.comport import ComPort
 from ttybridge.line.write_queue import WriteQueue
 from ttybridge.model.people import Person
-from ttybridge.model.ports import Port
+from ttybridge.model.ports import FORBIDDABLE, Port
 from ttybridge.net.connection import Connection, PeerDeadError
 from ttybridge.protocol import console, rfc2217, telnet
 from ttybridge.serve.bounds import STEP
@@ -30,12 +31,20 @@ from ttybridge.serve.session import (
 )
 from ttybridge.serve.state import ClientState
 
+log = logging.getLogger(__name__)
+
 # Bytes that a client may be behind before it is closed: a busy machine is not a slow client.
 LAG_LIMIT = 8 * 1024 * 1024
 
 # Seconds between two checks of a client that has closed its sending side: whether what it has sent
 # before is out.
 HALF_CLOSED_POLL_SECONDS = 0.2
+
+# Seconds before the end at which a person is warned that silence counts.
+WARNING_SECONDS = 60
+
+# What a person does, or a program in its place. What telnet says by itself is not among it.
+_INPUT = (telnet.Data, telnet.Break, telnet.AreYouThere, Ask)
 
 # Seconds after a restart before a client can count as idle: what it sent during the restart is read
 # first.
@@ -92,8 +101,8 @@ class Host(Protocol):
     def babbles(self, client: Client, words: str) -> None:
         """A client does not speak its protocol, as `words` say."""
 
-    def idle(self, client: Client) -> None:
-        """A client is closed because nothing was sent or received."""
+    def idle(self, client: Client, words: str) -> None:
+        """A client was silent for too long, as `words` say."""
 
     def is_behind(self, client: Client, size: int) -> None:
         """A client is so many bytes behind, or no more."""
@@ -139,6 +148,7 @@ class Client:
         self._resumes = state is not None
         now = self._loop.time()
         self.state = state or ClientState(connected_at=now, active_at=now)
+        self.state.input_at = self.state.input_at or now
         self.state.entrance = entrance.at
         self.visit = visit
         """How a person wants to enter, None for every other client."""
@@ -159,6 +169,10 @@ class Client:
         self._output = bytearray()
         """Replies that go out at the end of the turn."""
         self._timer: asyncio.TimerHandle | None = None
+        self._counts_from = 0.0
+        """From when on silence counts, by the loop's clock."""
+        self._warned_of = 0.0
+        """The time of the input after which a person was last warned."""
         self._is_in = self._will_leave = False
         self._told_behind = 0
         """How far behind it was when it last said so."""
@@ -204,8 +218,8 @@ class Client:
         else:
             self._is_in = self._host.enter(self)
         if self._is_in and (self.state.finished or self._silence):
-            due = self.state.active_at + self._silence - self._loop.time()
-            self._wait(max(RESUMED_SECONDS if self._resumes else 0.0, due))
+            due = max(RESUMED_SECONDS if self._resumes else 0.0, self._remaining())
+            self._wait_for_silence(due)
 
     def _resume(self) -> None:
         self._is_in = True
@@ -225,6 +239,7 @@ class Client:
         state.active_at = self._loop.time()
         state.received += len(data)
         if self._is_plain:
+            state.input_at = state.active_at
             self._host.from_client(self, data)
         else:
             self._inbox.add(data)
@@ -321,12 +336,17 @@ class Client:
     # From the client.
 
     def _do(self, event: Event) -> None:
+        if isinstance(event, _INPUT):
+            self.state.input_at = self._loop.time()
         match event:
             case telnet.Data(data):
                 self._host.from_client(self, data)
             case Reply(data):
                 self._output += data
                 self._host.noted()
+            case telnet.Break() if self.writes and "break" in self.forbids:
+                self._flush()
+                self.was_kept_from("break")
             case telnet.Break():
                 self._host.send_break(self)
             case telnet.AreYouThere():
@@ -394,6 +414,17 @@ class Client:
         """Whether the device never takes what it sends."""
         return bool(self.state.watches)
 
+    @property
+    def forbids(self) -> Collection[str]:
+        """Which of `FORBIDDABLE` it may not do."""
+        return self.entrance.forbids
+
+    def was_kept_from(self, what: str) -> None:
+        """Say that it may not do something: to a person there, else in the log alone."""
+        name, words = self._host.port.name, f"may not {FORBIDDABLE[what]}: the port map forbids it"
+        log.warning("%s: client %s %s", name, self.name, words)
+        self.notice(f"{name}: you {words}")
+
     def may_write(self) -> bool:
         """Whether the device takes what it sends, and it may still send something."""
         return self.writes and not self.state.finished
@@ -455,13 +486,23 @@ class Client:
 
     @property
     def _silence(self) -> float:
-        """Seconds without a byte after which the client is closed; 0 = never.
+        """Seconds without a byte, or without input, after which the client is closed; 0 = never.
 
         A client that will send no more still gets the answer to its last command, such as
         `echo reboot | nc -N`.
         """
-        port = self._host.port
-        return port.half_close_timeout if self.state.finished else port.idle_timeout
+        if self.state.finished:
+            return self._host.port.half_close_timeout
+        return self.entrance.idle_seconds
+
+    @property
+    def _counts_input(self) -> bool:
+        return self.entrance.counts_input and not self.state.finished
+
+    def _remaining(self) -> float:
+        """Seconds that are left of the silence."""
+        since = self.state.input_at if self._counts_input else self.state.active_at
+        return max(since, self._counts_from) + self._silence - self._loop.time()
 
     def keepalive_changed(self) -> None:
         """Use the keepalive that the port has now."""
@@ -471,10 +512,11 @@ class Client:
         """Use the timeouts that the port has now; silence counts from now on."""
         if not self._is_in:
             return
+        self._counts_from = self._loop.time()
         if self.state.finished:
             self._wait(HALF_CLOSED_POLL_SECONDS)
         elif self._silence:
-            self._wait(self._silence)
+            self._wait_for_silence(self._silence)
         elif self._timer:
             self._timer.cancel()
 
@@ -483,18 +525,36 @@ class Client:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._check_activity)
 
+    def _wait_for_silence(self, seconds: float) -> None:
+        """Look in so many seconds, or sooner if a person is to be warned."""
+        sooner = seconds - WARNING_SECONDS
+        self._wait(sooner if self._warns and sooner > 0 else seconds)
+
+    @property
+    def _warns(self) -> bool:
+        return self._counts_input and self._silence >= 2 * WARNING_SECONDS
+
+    def _warn(self, seconds: float) -> None:
+        """Tell a person, once, that silence closes the session in so many seconds."""
+        if self._warns and self._warned_of != self.state.input_at:
+            self._warned_of = self.state.input_at
+            self.notice(f"closes in {seconds:.0f} s without input")
+
     def _check_activity(self) -> None:
         """Close after silence. One timer per client is enough, however busy the client is."""
-        now = self._loop.time()
         if self.state.finished and self._host.still_writes(self):
-            self.state.active_at = now
+            self.state.active_at = self._loop.time()
             self._wait(HALF_CLOSED_POLL_SECONDS)
             return
-        remaining = self.state.active_at + self._silence - now
+        remaining = self._remaining()
         if remaining > 0:
-            self._wait(remaining)
+            self._wait_for_silence(remaining)
+            if remaining <= WARNING_SECONDS:
+                self._warn(remaining)
             return
         if not self.state.finished:
-            self._host.idle(self)
-            self.notice(f"closed after {self._silence} s without a byte")
+            what = "input" if self._counts_input else "a byte"
+            words = f"closed after {self._silence} s without {what}"
+            self._host.idle(self, words)
+            self.notice(words)
         self.close()

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ttybridge.model.ports import CONSOLE, LINE_SETTINGS, SEVERAL_CLIENTS, Listener, Port
+from ttybridge.model.ports import (
+    CONSOLE,
+    LINE_SETTINGS,
+    PEOPLE_IDLE_SECONDS,
+    SEVERAL_CLIENTS,
+    Listener,
+    Port,
+)
 from ttybridge.model.values import Allowed
 from ttybridge.net.local_networks import LocalNetworks
 from ttybridge.net.sockets import plain_address
@@ -31,6 +38,12 @@ class Entrance:
     allowed: Allowed = Allowed()
     local: LocalNetworks = field(default_factory=LocalNetworks)
     names: tuple[str, ...] = ()
+    forbids: tuple[str, ...] = ()
+    """Which of `FORBIDDABLE` its clients may not do."""
+    idle_seconds: int = 0
+    """After so many, a client is closed that is silent; 0 = never."""
+    counts_input: bool = False
+    """Whether only what a client sends for the device is no silence."""
 
     @classmethod
     def of(cls, port: Port, listener: Listener) -> Entrance:
@@ -45,20 +58,38 @@ class Entrance:
             max_clients=listener.max_clients,
             allowed=Allowed.of(listener.allow),
             names=listener.allow_names,
+            forbids=listener.forbid,
+            idle_seconds=port.idle_timeout,
+            counts_input=port.idle == "input",
         )
 
     @classmethod
     def dialled(cls, port: Port) -> Entrance:
         """Return the entrance of a port that dials: it chooses its client itself."""
-        line = {name: getattr(port, name) for name in LINE_SETTINGS}
-        return cls("", port.protocol, port.greeting, line, max_clients=port.max_clients)
+        return cls(
+            at="",
+            protocol=port.protocol,
+            greeting=port.greeting,
+            line={name: getattr(port, name) for name in LINE_SETTINGS},
+            max_clients=port.max_clients,
+            forbids=port.forbid,
+            idle_seconds=port.idle_timeout,
+            counts_input=port.idle == "input",
+        )
 
     @classmethod
     def of_people(cls, port: Port) -> Entrance:
         """Return the entrance of `ttybridge console`: some write, some watch."""
-        line = {name: getattr(port, name) for name in LINE_SETTINGS}
-        most = port.max_clients + SEVERAL_CLIENTS
-        return cls(CONSOLE, "console", port.greeting, line, max_clients=most)
+        return cls(
+            at=CONSOLE,
+            protocol="console",
+            greeting=port.greeting,
+            line={name: getattr(port, name) for name in LINE_SETTINGS},
+            max_clients=port.max_clients + SEVERAL_CLIENTS,
+            forbids=port.forbid,
+            idle_seconds=port.idle_timeout or PEOPLE_IDLE_SECONDS,
+            counts_input=port.idle == "input" or not port.idle_timeout,
+        )
 
     def become(self, other: Entrance) -> None:
         """Take over all values of another."""

@@ -525,10 +525,9 @@ class ServedPort:
         """Whether the device has taken nothing for so long that dead clients are not noticed."""
         return is_blocked(self.queue)
 
-    def idle(self, client: Client) -> None:
-        """A client is closed because nothing was sent or received."""
-        seconds = self.port.idle_timeout
-        log.info("%s: client %s closed after %d idle seconds", self.port.name, client.name, seconds)
+    def idle(self, client: Client, words: str) -> None:
+        """A client was silent for too long, as `words` say."""
+        log.info("%s: client %s %s", self.port.name, client.name, words)
 
     def is_behind(self, client: Client, size: int) -> None:
         """A client is so many bytes behind, or no more."""
@@ -741,8 +740,8 @@ class ServedPort:
         )
 
 
-def _timeouts(port: Port) -> tuple[int, int]:
-    return port.idle_timeout, port.half_close_timeout
+def _timeouts(port: Port) -> tuple[int, str, int]:
+    return port.idle_timeout, port.idle, port.half_close_timeout
 
 
 async def wait_while(busy: Callable[[], bool], seconds: float) -> None:

@@ -86,7 +86,8 @@ class Service:
         """Note what the port has counted since it was last noted."""
         state = self.served.state
         matches = tuple(state.matches.values())
-        self.served.keeper.count((state.counters.from_device, state.written, matches))
+        received = sum(client.state.received for client in self.served.clients.inside)
+        self.served.keeper.count((state.counters.from_device, state.written, matches, received))
 
     def _release_in_vain(self) -> None:
         """Do not keep a device from other programs that nobody can reach."""

@@ -29,6 +29,8 @@ class ClientState:
     """The listener that it has connected to, "" if the port has dialled."""
     connected_at: float = 0.0
     active_at: float = 0.0
+    input_at: float = 0.0
+    """When a person last typed, or asked for something; 0 where an earlier version wrote this."""
     name: str = "?"
     """Its address; of a person's session the account and a number, such as `jane:1`."""
     person: Person | None = None
