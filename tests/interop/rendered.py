@@ -10,6 +10,7 @@ import re
 import select
 import subprocess
 import termios
+import time
 import tty
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ def _version() -> tuple[int, ...]:
 # ser2net 4.5 and later have only one form: nothing of the other can be served there, or rendered.
 READS_CLASSIC = _version() < (4, 5)
 FORMS = ["conf", "yaml"] if READS_CLASSIC else ["yaml"]
+
+SETTLED_SECONDS = 0.3
 
 
 def rendered(ports: Iterable[Port], form: str) -> str:
@@ -69,6 +72,16 @@ class Line:
     def settings(self) -> list[Any]:
         """All that termios says: modes, speeds, without the control characters."""
         return termios.tcgetattr(self._near)[:6]
+
+    def settled(self) -> list[Any]:
+        """The settings once they stay as they are: ser2net serves before it has set all."""
+        settings, since = self.settings(), time.monotonic()
+        while time.monotonic() - since < SETTLED_SECONDS:
+            time.sleep(0.01)
+            now = self.settings()
+            if now != settings:
+                settings, since = now, time.monotonic()
+        return settings
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes, or fewer where no more come."""

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,6 @@ connection: &con{number}
 """
 PLACES = [("/dev/ttyS0", 9600), ("/dev/ttyS1", 9600), ("/dev/ttyS0", 19200), ("/dev/ttyS1", 19200)]
 PACKAGED = Path("/etc/ser2net.yaml")
-SETTLED_SECONDS = 0.3
 
 
 def debians(devices: dict[str, str], numbers: list[int]) -> str:
@@ -131,7 +129,7 @@ def _seen(line: Line, number: int) -> dict[str, Any]:
         heard = _until(client, b"from the device")
         client.sendall(EVERY_BYTE)
         to_device = line.read(len(EVERY_BYTE))
-        iflag, _, cflag, _, _, speed = _settled(line)
+        iflag, _, cflag, _, _, speed = line.settled()
     flags = termios.CSIZE | termios.CSTOPB | termios.PARENB | termios.CRTSCTS | termios.CLOCAL
     return {
         "banner": banner,
@@ -141,17 +139,6 @@ def _seen(line: Line, number: int) -> dict[str, Any]:
         "xonxoff": iflag & (termios.IXON | termios.IXOFF),
         "speed": speed,
     }
-
-
-def _settled(line: Line) -> list[Any]:
-    """The settings of a line once they stay as they are: ser2net serves before it has set all."""
-    settings, since = line.settings(), time.monotonic()
-    while time.monotonic() - since < SETTLED_SECONDS:
-        time.sleep(0.01)
-        now = line.settings()
-        if now != settings:
-            settings, since = now, time.monotonic()
-    return settings
 
 
 def _banner(number: int) -> bytes:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,31 @@ connection: &traced
     trace-read: '/var/log/ser2net/trace'
 """
 
-
+# One device, and a TCP port for each purpose; each is a connection of ser2net of its own.
+ONE_DEVICE = r"""%YAML 1.1
+---
+connection: &first
+  accepter: tcp,127.0.0.1,PORT0
+  connector: serialdev,TTY0,9600n81,local
+  options:
+    openstr: 'first in\r'
+    closestr: 'first out\r'
+connection: &second
+  accepter: tcp,127.0.0.1,PORT1
+  connector: serialdev,TTY0,9600n81
+  options:
+    kickolduser: true
+connection: &third
+  accepter: tcp,127.0.0.1,PORT2
+  connector: serialdev,TTY0,115200n81,local
+  options:
+    closestr: '\x04'
+    trace-write: '/var/log/ser2net/trace'
+connection: &fourth
+  accepter: tcp,127.0.0.1,PORT3
+  timeout: 600
+  connector: keepopen,serialdev,TTY0,9600n81
+"""
 ORIGINALS = {
     **({"classic": (CLASSIC, [False, False, True, True])} if READS_CLASSIC else {}),
     "yaml": (YAML, [False, True, True, True]),
@@ -83,6 +108,65 @@ def test_imported_ports_behave_as_the_original(
         assert b"from the device" in before[3]["log"]
         assert [port["let_in"] for port in before] == let_in
         assert all(port["to_device"] for port in before)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_connection_of_a_device_behaves_as_the_original(form: str, tmp_path: Path) -> None:
+    numbers = [free_tcp_port() for _ in range(4)]
+    text = ONE_DEVICE
+    for index, number in enumerate(numbers):
+        text = text.replace(f"PORT{index}", str(number))
+    with laid_line() as line:
+        before = _one_after_the_other(text, tmp_path / "original", line, numbers)
+    # Another one: where ser2net is told nothing of a setting, it leaves that of the program before.
+    with laid_line() as line:
+        imported = importer.parse(text.replace("TTY0", line.path), "ser2net")
+        assert imported.complete, imported.lines("ser2net")
+        assert [len(port.listeners) for port in imported.ports] == [4]
+        text = rendered(imported.ports, form)
+        after = _one_after_the_other(text, tmp_path / "imported", line, numbers)
+    assert after == before
+    assert before["to_device"] == b"first in\r0123"
+    assert before["ignores_carrier"] == [True, False, True, False]
+    assert before["replaces"] == [False, True, False, False]
+    assert before["log"] == b"2"
+
+
+def _one_after_the_other(text: str, folder: Path, line: Line, numbers: list[int]) -> dict[str, Any]:
+    """What the device sees of a client at each TCP port in turn, and what becomes of a second."""
+    folder.mkdir()
+    text = text.replace("TTY0", line.path).replace("/var/log/ser2net", str(folder))
+    log = folder / "trace"
+    seen: dict[str, Any] = {"to_device": b"", "ignores_carrier": [], "replaces": []}
+    with running(text, folder, numbers, "-u"):
+        for index, number in enumerate(numbers):
+            with contextlib.ExitStack() as stack:
+                mark = str(index).encode()
+                client = _client_whose_byte_comes(stack, line, number, mark, seen)
+                seen["ignores_carrier"].append(bool(line.settled()[2] & termios.CLOCAL))
+                second = stack.enter_context(socket.create_connection(("127.0.0.1", number)))
+                ends = select.select([client, second], [], [], TIMEOUT)[0]
+                seen["replaces"].append(client in ends)
+    # A device that is closed at once may not have got the last words.
+    for words in (b"first out\r", b"\x04"):
+        seen["to_device"] = seen["to_device"].replace(words, b"")
+    seen["log"] = log.read_bytes() if log.exists() else b""
+    return seen
+
+
+def _client_whose_byte_comes(
+    stack: contextlib.ExitStack, line: Line, number: int, mark: bytes, seen: dict[str, Any]
+) -> socket.socket:
+    """Connect until the device is free for it, which takes ser2net a moment."""
+    while True:
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", number), TIMEOUT))
+        client.sendall(mark)
+        both: list[Any] = [client, line.far]
+        while client not in (ends := select.select(both, [], [], TIMEOUT)[0]):
+            assert ends, f"{number} does nothing"
+            seen["to_device"] += os.read(line.far, 1)
+            if seen["to_device"].endswith(mark):
+                return client
 
 
 def _behaviour(

@@ -55,6 +55,16 @@ OF_A_LISTENER: list[tuple[str, Any]] = [
     ("parity", "N"),
     ("stopbits", 1.5),
     ("flow", "none"),
+    ("dtr", "up"),
+    ("rts", "down"),
+    ("hangup", "yes"),
+    ("first_words", "a\0"),
+    ("last_words", True),
+    ("carrier", "off"),
+    ("away", "wait"),
+    ("rs485", {"delay_before_send": 1001}),
+    ("idle_timeout", -1),
+    ("log", {"file": "log"}),
     ("options", []),
     ("options", ["closeon"]),
     ("sharing", "shared"),
@@ -205,6 +215,11 @@ def test_it_takes_what_the_port_map_takes(key: str, value: object) -> None:
         {"engine": "ser2net", "sharing": "observed"},
         {"engine": "ser2net", "listen": [{"at": 1, "access": "watch"}]},
         {"engine": "ser2net", "listen": [1, {"at": 2, "stopbits": 1.5}]},
+        {"engine": "ser2net", "listen": [1, {"at": 2, "dtr": "keep"}]},
+        *(
+            {"engine": "bridge", "listen": [1, {"at": 2, **own}]}
+            for own in ({"carrier": "follow"}, {"log": "off"}, {"first_words": "a"})
+        ),
         {"engine": "ser2net", "listen": [{"at": 1, "tls": {"certificate": "/a", "key": "/b"}}]},
         {"engine": "ser2net", "log": {"file": "/l", "volatile": True}},
         {"engine": "bridge", "log": {"file": "/l", "max_size": 0}},

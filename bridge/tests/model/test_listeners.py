@@ -14,6 +14,7 @@ from ttybridge.model.ports import (
     INHERITED,
     KEYS,
     LINE_SETTINGS,
+    SER2NETS_OWN,
     Listener,
     Port,
     Tls,
@@ -253,7 +254,8 @@ def test_a_port_that_connects_says_a_banner_for_all_by_telnet(protocol: str, sai
         ([{"at": 1, "zzz": 2}],
          ["listen[1].zzz: 2: unknown key; the keys are at, protocol, access, forbid, allow, "
           "allow_names, tls, max_clients, banner, baudrate, bytesize, parity, stopbits, flow, "
-          "options"]),
+          "dtr, rts, hangup, first_words, last_words, carrier, rs485, idle_timeout, away, "
+          "log, options"]),
         ([1, "127.0.0.1:2", 2],
          ["listen[3]: 2 is taken by listen[2] (127.0.0.1:2): write another TCP port"]),
         ([{"at": 1, "max_clients": 2}],
@@ -313,6 +315,76 @@ def test_what_ser2net_cannot_honour_is_a_fault_of_the_listener(
     assert said_of(entry(1, {"at": 2, key: value}, engine="ser2net")) == [
         f"listen[2].{key}: {said}"
     ]
+
+
+OWN = {
+    "dtr": "off",
+    "rts": "off",
+    "hangup": True,
+    "first_words": "\r",
+    "last_words": "exit\r",
+    "carrier": "ignore",
+    "rs485": {"delay_before_send": 1},
+    "idle_timeout": 5,
+    "away": "keep",
+    "log": {"file": "/var/log/ser2net/own", "max_size": 0},
+}
+
+
+def test_each_connection_of_ser2net_is_one_for_itself() -> None:
+    assert OWN.keys() == set(SER2NETS_OWN)
+    port = port_of(1, {"at": 2, **OWN}, engine="ser2net")
+    for key, value in OWN.items():
+        first, second = (getattr(one, key) for one in port.listeners)
+        assert (first, second) == (getattr(port, key), KEYS[key].parse(value))
+    assert parse_portmap([as_entry(port)]) == (port,)
+
+
+@pytest.mark.parametrize("key", SER2NETS_OWN)
+def test_ttybridge_has_one_for_all_listeners(key: str) -> None:
+    said = said_of(entry(1, {"at": 2, key: OWN[key]}))
+    assert said[-1].startswith(f"listen[2].{key}: ")
+    assert said[-1].endswith(
+        ": engine bridge has one for all listeners of a port: write engine: ser2net, or write it "
+        "in the port's entry"
+    )
+
+
+def test_a_log_of_a_listener_is_of_its_port_alone() -> None:
+    own = {"file": "/var/log/ser2net/a", "max_size": 0}
+    first = entry(1, {"at": 2, "log": own}, {"at": 3, "log": own}, name="a", engine="ser2net")
+    second = {**entry(4, {"at": 5, "log": own}, engine="ser2net"), "device": "/b"}
+    assert said_of(first) == []
+    assert said_of(first, second) == [
+        "listen[2].log.file: '/var/log/ser2net/a' is also the log of port a: write another file"
+    ]
+    elsewhere = entry(1, {"at": 2, "log": {**own, "file": "/a/b"}}, engine="ser2net")
+    assert said_of(elsewhere, site=Site()) == [
+        "listen[2].log.file: '/a/b': its unit cannot write there: write /var/log/ser2net/NAME"
+    ]
+    nothing = {"log": {**own, "output": "off"}}
+    assert said_of(entry({"at": 1, **nothing}, engine="ser2net")) == [
+        "listen[1].log.output: 'off' beside log.input 'off' leaves nothing to log: "
+        "write log.input: on, or log: off"
+    ]
+
+
+def test_an_option_of_ser2net_takes_the_place_of_a_key() -> None:
+    keys = {
+        "banner": "hello",
+        "first_words": "a",
+        "last_words": "b",
+        "pack": {"idle": 4},
+        "log": OWN["log"],
+    }
+    options = ["banner=x", "openstr=y", "closestr=z", "chardelay=true", "trace-read=/w"]
+    port = port_of(1, {"at": 2, "options": options}, engine="ser2net", **keys)
+    one, two = as_variables(port)["listeners"]
+    names = ("greeting", "first_words", "last_words", "pack", "log")
+    assert all(one[name] for name in names)
+    assert not any(two[name] for name in names)
+    other = port_of({"at": 1, "options": ["trace-write=/w"]}, engine="ser2net", **keys)
+    assert as_variables(other)["listeners"][0]["log"]["trace"] == "read"
 
 
 def test_what_a_host_lacks_is_a_fault_of_the_listener(tmp_path: Path) -> None:

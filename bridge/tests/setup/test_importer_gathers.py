@@ -64,14 +64,91 @@ def test_each_listener_takes_the_clients_that_it_took(
     options: tuple[str, str], sharing: str, clients: list[int], lost: int
 ) -> None:
     one, two = options
-    imported = importer.parse(f"1:raw:0:/dev/c:9600 {one}\n2:raw:0:/dev/c:9600 {two}\n", "f.conf")
+    text = f"1:raw:0:/dev/c:9600 {one}\n2:raw:0:/dev/c:9600 {two}\n"
+    imported = importer.parse(text, "f.conf", "bridge")
     (port,) = imported.ports
     assert port.sharing == sharing
     assert [listener.max_clients for listener in port.listeners] == clients
     assert sum(remark.lost for remark in imported.remarks) == lost
 
 
-def test_what_a_device_has_once_is_that_of_its_first_connection() -> None:
+@pytest.mark.parametrize(
+    ("options", "replaces", "clients"),
+    [
+        (("kickolduser", "", ""), [True, False, False], [1, 1, 1]),
+        (("", "", "kickolduser"), [False, False, True], [1, 1, 1]),
+        (("kickolduser", "kickolduser closeon=x", ""), [True, True, False], [1, 1, 1]),
+        (("kickolduser", "max-connections=3", "kickolduser"), [True, False, True], [1, 3, 1]),
+        (("max-connections=3", "", "kickolduser"), [False, False, True], [3, 1, 1]),
+    ],
+)
+def test_with_ser2net_each_listener_has_its_own_sharing(
+    options: tuple[str, ...], replaces: list[bool], clients: list[int]
+) -> None:
+    lines = [f"{n}:raw:0:/dev/c:9600 {words}" for n, words in enumerate(options, start=1)]
+    imported = importer.parse("\n".join(lines), "f.conf")
+    (port,) = imported.ports
+    assert imported.complete, imported.lines("f")
+    assert port.sharing == ("shared" if max(clients) > 1 else "exclusive")
+    assert [one.max_clients for one in port.listeners] == clients
+    assert [one.options.count("kickolduser=true") for one in port.listeners] == replaces
+
+
+def test_with_ser2net_each_listener_is_a_connection_of_its_own() -> None:
+    text = r"""
+OPENSTR:hello:hi\r
+OPENSTR:now:\Y
+CLOSESTR:bye:exit\r
+TRACEFILE:one:/var/log/ser2net/one
+TRACEFILE:two:/var/log/ser2net/two
+RS485CONF:r:1:1:rts_on_send
+1:raw:60:/dev/c:9600 LOCAL HANGUP_WHEN_DONE hello bye tr=one
+2:raw:0:/dev/c:9600 rs485=r tw=two
+3:raw:0:/dev/c:9600 LOCAL now tr=one
+"""
+    imported = importer.parse(text, "f.conf")
+    (port,) = imported.ports
+    assert imported.complete, imported.lines("f")
+    assert port_of(text)["listen"][1:] == [
+        {
+            "at": "2",
+            "hangup": False,
+            "first_words": "",
+            "last_words": "",
+            "carrier": "follow",
+            "rs485": {"rts_on_send": True, "rx_during_tx": False, "delay_before_send": 1,
+                      "delay_after_send": 1},
+            "idle_timeout": 0,
+            "log": {"file": "/var/log/ser2net/two", "timestamps": False, "input": True,
+                    "output": False, "max_size": 0, "volatile": False, "journal": False},
+        },
+        {
+            "at": "3",
+            "hangup": False,
+            "first_words": "",
+            "last_words": "",
+            "idle_timeout": 0,
+            "options": ["openstr=\\Y"],
+        },
+    ]  # fmt: skip
+
+
+def test_a_listener_has_a_log_that_no_other_port_has() -> None:
+    text = """
+TRACEFILE:a:/var/log/ser2net/a
+1:raw:0:/dev/c:9600 tr=a
+2:raw:0:/dev/d:9600
+3:raw:0:/dev/d:9600 tr=a
+4:raw:0:/dev/d:9600 tr=a
+"""
+    imported = importer.parse(text, "f.conf")
+    logs = [[one.log and one.log.file for one in port.listeners] for port in imported.ports]
+    own = "/var/log/ser2net/a.port-2"
+    assert logs == [["/var/log/ser2net/a"], [None, own, own]]
+    assert imported.complete
+
+
+def test_with_ttybridge_what_a_device_has_once_is_that_of_its_first_connection() -> None:
     text = (
         "RS485CONF:r:1:1:rts_on_send\n1:raw:60:/dev/c:9600 HANGUP_WHEN_DONE\n"
         "2:raw:0:/dev/c:9600 rs485=r\n"

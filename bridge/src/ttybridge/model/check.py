@@ -27,6 +27,7 @@ from ttybridge.model.ports import (
     SINGLE_CLIENT_SHARING,
     DialTls,
     Listener,
+    Log,
     Port,
     Tls,
     clients_at_once,
@@ -128,6 +129,12 @@ class _Draft:
             (f"listen[{number}]" if self.in_a_list else "listen", one)
             for number, one in enumerate(listen, start=1)
         ]
+
+    @property
+    def logs(self) -> dict[str, Log]:
+        """The logs of the port and of its listeners, by their keys."""
+        own = {f"{key}.log": dict(one.own).get("log") for key, one in self.listeners}
+        return {key: log for key, log in {"log": self.get("log"), **own}.items() if log}
 
     def get(self, name: str) -> Any:
         return self.values.get(name)
@@ -353,10 +360,12 @@ def _line_settings_of_watchers(draft: _Draft) -> Iterator[Fault]:
 
 
 def _log_of_nothing(draft: _Draft) -> Iterator[Fault]:
-    log = draft.get("log")
-    if log and not log.output and not log.input:
-        problem = f"'off'{draft.source('log')} beside log.input 'off' leaves nothing to log"
-        yield Fault(draft.place, "log.output", f"{problem}: write log.input: on, or log: off")
+    for key, log in draft.logs.items():
+        if not log.output and not log.input:
+            problem = f"'off'{draft.source(key)} beside log.input 'off' leaves nothing to log"
+            yield Fault(
+                draft.place, f"{key}.output", f"{problem}: write log.input: on, or log: off"
+            )
 
 
 def _listeners_that_overlap(draft: _Draft) -> Iterator[Fault]:
@@ -384,11 +393,11 @@ def _listener_keys_without_listener(draft: _Draft) -> Iterator[Fault]:
 
 
 def _out_of_the_sandbox(draft: _Draft) -> Iterator[Fault]:
-    log = draft.get("log")
     folder = LOG_DIRECTORIES[draft.values.get("engine", "bridge")]
-    if log and "engine" not in draft.faulty and log.file.rpartition("/")[0] != folder:
-        problem = f"{shown(log.file)}{draft.source('log')}: its unit cannot write there"
-        yield Fault(draft.place, "log.file", f"{problem}: write {folder}/NAME")
+    for key, log in draft.logs.items():
+        if "engine" not in draft.faulty and log.file.rpartition("/")[0] != folder:
+            problem = f"{shown(log.file)}{draft.source(key)}: its unit cannot write there"
+            yield Fault(draft.place, f"{key}.file", f"{problem}: write {folder}/NAME")
     for name, file in {"device": draft.get("device"), **_tls_files(draft)}.items():
         if file and file.startswith(_HIDDEN):
             problem = f"{shown(file)}{draft.source(name)}: its unit hides"
@@ -475,7 +484,7 @@ def _not_honoured(draft: _Draft, engine: str) -> Iterator[Fault]:
         said = f"{shown(as_written(value))}{draft.source(name)}"
         yield Fault(draft.place, name, f"{said}: {_cure(name, value, engine)}")
     for key, listener in draft.listeners:
-        own = {f"listen.{name}": value for name, value in listener.own if name == "access"}
+        own = {f"listen.{name}": value for name, value in listener.own}
         for name, value in _limited({**dict(listener.own), **own}, engine):
             there = name.removeprefix("listen.")
             said = f"{shown(as_written(value))}: {_cure(name, value, engine)}"
@@ -521,6 +530,9 @@ def _cure(name: str, value: Any, engine: str) -> str:
     ]
     cure = f"write engine: {able[0]}, or " if able else "write "
     honoured = ENGINE_HONOURS[engine][name]
+    if not honoured:
+        one = f"engine {engine} has one for all listeners of a port"
+        return f"{one}: {cure}write it in the port's entry"
     if isinstance(honoured, range):
         words = f"{honoured.start} to {honoured.stop - 1}"
     else:
@@ -554,12 +566,12 @@ class _Earlier:
 
     def _claims(self, draft: _Draft, looks: bool = False) -> Iterator[tuple[object, ...]]:
         """Where an entry is found; with `looks`, where it finds what it may clash with."""
-        usb, log, fixed = draft.get("usb"), draft.get("log"), draft.get("device")
+        usb, fixed = draft.get("usb"), draft.get("device")
         yield "name", draft.get("name")
         yield "device", draft.path
         for _, listener in draft.listeners:
             yield "TCP port", listener.at.port
-        if log:
+        for log in draft.logs.values():
             yield "log", log.file
         for file in _tls_files(draft).values():
             yield "TLS file", _base(file)
@@ -593,10 +605,12 @@ def _clashes(draft: _Draft, earlier: Sequence[_Draft]) -> Iterator[Fault]:
             yield Fault(
                 draft.place, "usb", f"{problem}: add serial, path, interface or port to both"
             )
-        log, their_log = draft.get("log"), other.get("log")
-        if log and their_log and log.file == their_log.file:
-            problem = f"{shown(log.file)}{draft.source('log')} is also the log of port"
-            yield Fault(draft.place, "log.file", f"{problem} {_label(other)}: write another file")
+        taken = {log.file for log in other.logs.values()}
+        for key, log in draft.logs.items():
+            if log.file in taken:
+                problem = f"{shown(log.file)}{draft.source(key)} is also the log of port"
+                cure = f"{_label(other)}: write another file"
+                yield Fault(draft.place, f"{key}.file", f"{problem} {cure}")
         fixed = draft.get("device") or other.get("device")
         match = usb or their_usb
         if fixed and (draft.path == other.path or match and match.is_at(fixed)):
@@ -663,5 +677,7 @@ def check_ser2net(ports: Sequence[Port], version: str) -> list[Fault]:
         )
         for port in ports
         for name, (value, since) in SER2NET_SINCE.items()
-        if port.engine == "ser2net" and getattr(port, name) == value and installed < since
+        if port.engine == "ser2net"
+        and installed < since
+        and any(getattr(one, name) == value for one in port.listeners)
     ]

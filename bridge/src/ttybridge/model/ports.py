@@ -367,6 +367,11 @@ class Log:
         default=False,
     )
 
+    @property
+    def trace(self) -> str:
+        """What ser2net calls it: what passes a port is read from the device, or written to it."""
+        return "write" if not self.output else "both" if self.input else "read"
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -401,6 +406,19 @@ _FORBID = Several(
     most=len(FORBIDDABLE),
 )
 _FLOW = Choice(("none", "rtscts", "xonxoff"))
+_ON_OR_OFF = Switch()
+_MODEM_LINE = Choice(("on", "off", "keep"))
+_CARRIER = Choice(("ignore", "follow"))
+_RS485 = OffOr(Table(Rs485, "{delay_before_send: 1}"))
+_IDLE_TIMEOUT = Integer(0, 31_536_000)
+_AWAY = Choice(("keep", "refuse", "drop"))
+_LOG = OffOr(Table(Log, f"{{file: {LOG_DIRECTORIES['bridge']}/NAME}}"))
+
+
+def _own_with_ser2net(kind: Kind, default: Any) -> Any:
+    """A key that each listener of ser2net can have for itself; ttybridge has one for a port."""
+    about = "as for the port, at this listener; engine ser2net only"
+    return setting(kind, about, touches="live", inherited=True, default=default)
 
 
 @dataclass(frozen=True)
@@ -471,6 +489,16 @@ class Listener:
     flow: str = setting(
         _FLOW, "flow control, likewise", touches="live", inherited=True, default="none"
     )
+    dtr: str = _own_with_ser2net(_MODEM_LINE, "on")
+    rts: str = _own_with_ser2net(_MODEM_LINE, "on")
+    hangup: bool = _own_with_ser2net(_ON_OR_OFF, False)
+    first_words: str = _own_with_ser2net(_WORDS, "")
+    last_words: str = _own_with_ser2net(_WORDS, "")
+    carrier: str = _own_with_ser2net(_CARRIER, "ignore")
+    rs485: Rs485 | None = _own_with_ser2net(_RS485, None)
+    idle_timeout: int = _own_with_ser2net(_IDLE_TIMEOUT, 0)
+    away: str = _own_with_ser2net(_AWAY, "keep")
+    log: Log | None = _own_with_ser2net(_LOG, None)
     options: tuple[str, ...] = setting(
         _OPTIONS,
         "options of ser2net for this listener",
@@ -486,6 +514,12 @@ class Listener:
         """Whether the host's firewall can keep out who may not connect."""
         return bool(self.allow) and not {ANY, LOCAL} & set(self.allow)
 
+
+# Keys that only a listener of ser2net can have for itself.
+SER2NETS_OWN = (
+    *("dtr", "rts", "hangup", "first_words", "last_words", "carrier", "rs485", "idle_timeout"),
+    *("away", "log"),
+)
 
 # Keys of a listener whose default is the port's value.
 INHERITED = tuple(name for name, field in keys_of(Listener).items() if field.metadata["inherited"])
@@ -547,19 +581,19 @@ class Port:
     stopbits: float = setting(_STOPBITS, "stop bits", touches="live", default=1.0)
     flow: str = setting(_FLOW, "flow control", touches="live", default="none")
     dtr: str = setting(
-        Choice(("on", "off", "keep")),
+        _MODEM_LINE,
         "DTR when the device is opened; off keeps a board from being reset by it",
         touches="live",
         default="on",
     )
     rts: str = setting(
-        Choice(("on", "off", "keep")),
+        _MODEM_LINE,
         "RTS when the device is opened",
         touches="live",
         default="on",
     )
     hangup: bool = setting(
-        Switch(),
+        _ON_OR_OFF,
         "drop DTR and RTS when the last client leaves, and when the device is closed; raise them "
         "when the first client comes",
         touches="live",
@@ -575,7 +609,7 @@ class Port:
         default="",
     )
     carrier: str = setting(
-        Choice(("ignore", "follow")),
+        _CARRIER,
         "what becomes of clients when the carrier (DCD) goes: nothing, or they are closed, as a "
         "modem hangs up; with ser2net `follow` where nothing is written",
         touches="live",
@@ -595,7 +629,7 @@ class Port:
         default=None,
     )
     rs485: Rs485 | None = setting(
-        OffOr(Table(Rs485, "{delay_before_send: 1}")),
+        _RS485,
         "RS-485 direction control by RTS",
         touches="live",
         default=None,
@@ -647,7 +681,7 @@ class Port:
         default=(),
     )
     idle_timeout: int = setting(
-        Integer(0, 31_536_000),
+        _IDLE_TIMEOUT,
         "seconds without traffic before a client is closed; 0 = never, but "
         f"{PEOPLE_IDLE_SECONDS} without input for `ttybridge console`",
         touches="live",
@@ -660,7 +694,7 @@ class Port:
         default="traffic",
     )
     away: str = setting(
-        Choice(("keep", "refuse", "drop")),
+        _AWAY,
         "what becomes of clients and their input while the device is away: both wait for it; "
         "clients are refused and closed; input is thrown away; with ser2net `refuse` where nothing "
         "is written",
@@ -688,7 +722,7 @@ class Port:
         default=0,
     )
     log: Log | None = setting(
-        OffOr(Table(Log, f"{{file: {LOG_DIRECTORIES['bridge']}/NAME}}")),
+        _LOG,
         "capture file of what the device sends",
         touches="live",
         default=None,
@@ -790,11 +824,15 @@ KEYS: dict[str, Kind] = kinds_of(Port)
 IDENTITY = ("name", "listen", "connect", "usb", "device")
 
 # The values of a key that an engine honours; of a key that is not here it honours every value.
-# A key of a table is `table.key`; `listen.key` is a key that only a listener has. What holds for a
-# key of a port holds for the same key of a listener. docs/port-map.md says what was measured of
-# ser2net.
+# A key of a table is `table.key`. What holds for a key of a port holds for the same key of a
+# listener, and what holds for a listener's alone is at `listen.key`, which no listener can have if
+# no value is honoured. docs/port-map.md says what was measured of ser2net.
 ENGINE_HONOURS: dict[str, dict[str, tuple[Any, ...] | range]] = {
-    "bridge": {"log.max_size": range(4096, 2**30 + 1), "options": ((),)},
+    "bridge": {
+        "log.max_size": range(4096, 2**30 + 1),
+        "options": ((),),
+        **{f"listen.{key}": () for key in SER2NETS_OWN},
+    },
     "ser2net": {
         "connect": (None,),
         # Its option no-acc-to-con drops what a client sends. But ser2net opens a device for one
@@ -881,7 +919,7 @@ def as_variables(port: Port) -> dict[str, Any]:
     `about` is description, location and tags on one line; `guarded` are the listeners that let only
     some networks in, and `open` those that let everybody in without saying so, as text; tables are
     mappings or null. `pack` of a listener is null or, for ser2net, {pause, longest, size}:
-    microseconds, and bytes.
+    microseconds, and bytes; its `log` has `trace`, what ser2net calls that.
     """
     values = dataclasses.asdict(port)
     del values["listen"]
@@ -914,8 +952,24 @@ def _listener_variables(port: Port, listener: Listener) -> dict[str, Any]:
         "forbid": list(listener.forbid),
         "guarded": listener.is_guarded,
         "allow_names": list(listener.allow_names),
+        "log": {**vars(listener.log), "trace": listener.log.trace} if listener.log else None,
         "pack": _packed(port.pack, listener) if port.pack else None,
+        **_said_by_options(listener),
     }
+
+
+def _said_by_options(listener: Listener) -> dict[str, Any]:
+    """The variables of a listener that its options of ser2net take the place of, with nothing."""
+    nothing: dict[str, tuple[str, Any]] = {
+        "banner": ("greeting", ""),
+        "openstr": ("first_words", ""),
+        "closestr": ("last_words", ""),
+        "chardelay": ("pack", None),
+    }
+    if listener.log:
+        nothing[f"trace-{listener.log.trace}"] = ("log", None)
+    names = [option.partition("=")[0] for option in listener.options]
+    return dict(nothing[name] for name in names if name in nothing)
 
 
 def _packed(pack: Pack, listener: Listener) -> dict[str, int]:

@@ -104,7 +104,7 @@ def _honoured(engine: str) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for key, values in ENGINE_HONOURS[engine].items():
         table, _, inner = key.rpartition(".")
-        limit = _one_of(values)
+        limit = _one_of(values) if values else False
         if not table:
             # No value of `connect` means that there is none, so the key itself is forbidden.
             properties[key] = False if key == "connect" else limit

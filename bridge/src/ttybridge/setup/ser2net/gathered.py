@@ -7,18 +7,31 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
-from ttybridge.model.ports import INHERITED, Port, clients_at_once
+from ttybridge.model.ports import (
+    ENGINE_DEFAULTS,
+    ENGINE_HONOURS,
+    INHERITED,
+    Port,
+    clients_at_once,
+)
 from ttybridge.model.values import Listen, Listeners, as_written, shown
 from ttybridge.setup.ser2net.entry import Draft
 
 # How a listener takes back what its port has.
 _NOTHING: dict[str, Any] = {
     **{each.name: each.default for each in dataclasses.fields(Port) if each.name in INHERITED},
-    **{"allow": [], "tls": "off", "banner": ""},
+    **{"allow": [], "allow_names": [], "options": []},
+    **dict.fromkeys(("tls", "rs485", "log"), "off"),
 }
 
 # Keys that a listener takes from its connection; the others must be alike for a whole device.
-_OF_A_LISTENER = {"name", "listen", "device", "engine", "sharing", *INHERITED}
+_OF_A_LISTENER = {
+    engine: {key for key in INHERITED if honours.get(f"listen.{key}") != ()}
+    for engine, honours in ENGINE_HONOURS.items()
+}
+
+# What is not compared: which connection and which port it is, and what `_share` brings together.
+_OF_ITS_OWN = {"name", "listen", "device", "engine", "sharing", "max_clients"}
 
 
 class Gathered:
@@ -61,10 +74,11 @@ class Gathered:
         if first and len(first.entry["listen"]) == Listeners.most:
             draft.leave_out(f"port {first.entry['name']} of its device has {Listeners.most} others")
             return False
+        if not first or draft.is_ser2nets:
+            self._own_log(draft)
         if first:
             _add_listener(first, draft)
         else:
-            self._own_log(draft)
             draft.entry["listen"] = [_listener(draft.entry)]
             self._drafts[port.path] = draft
             self._names.setdefault(port.name, 1)
@@ -78,10 +92,10 @@ class Gathered:
         if not log:
             return
         file = log["file"]
-        if file in self._logs:
+        if self._logs.get(file, name) != name:
             words = f"log.file: {shown(file)} is also the log of port {self._logs[file]}"
             file = f"{file}.{name}"
-            while file in self._logs:
+            while self._logs.get(file, name) != name:
                 file += ".log"
             draft.note(draft.connection.line, f"{words}: this one is {file}")
             log["file"] = file
@@ -120,19 +134,21 @@ def _add_listener(first: Draft, draft: Draft) -> None:
     port, own, line = first.entry, draft.entry, draft.connection.line
     what = shown(draft.connection.name)
     draft.note(line, f"{what} is a listener of port {port['name']}, which has the same device")
-    for key in sorted({*port, *own} - _OF_A_LISTENER):
+    _share(first, draft)
+    of_a_listener = _OF_A_LISTENER[draft.engine]
+    for key in sorted({*port, *own} - _OF_ITS_OWN - of_a_listener):
         if port.get(key) != own.get(key):
             here, there = (shown(as_written(one.get(key, "off"))) for one in (own, port))
             words = f"all listeners of a device have one: {there}, of {port['name']}"
             draft.lose(line, f"{key}: {here}: {words}")
-    has = {**_NOTHING, **own}
+    nothing = {**_NOTHING, **ENGINE_DEFAULTS[draft.engine]}
     differing = {
-        key: has[key]
+        key: own.get(key, nothing[key])
         for key in INHERITED
-        if key != "max_clients" and has[key] != port.get(key, _NOTHING[key])
+        if key in of_a_listener - _OF_ITS_OWN
+        and own.get(key, nothing[key]) != port.get(key, nothing[key])
     }
     port["listen"].append({**_listener(own), **differing})
-    _share(first, draft)
 
 
 def _listener(entry: dict[str, Any]) -> dict[str, Any]:
@@ -148,12 +164,29 @@ def _share(first: Draft, draft: Draft) -> None:
     port, line = first.entry, draft.connection.line
     rules = [entry.get("sharing", "exclusive") for entry in (port, draft.entry)]
     most = max(_clients(port), _clients(draft.entry))
+    if draft.is_ser2nets and rules[0] != rules[1]:
+        _replace_for_itself(port)
+        _replace_for_itself(draft.entry)
+    elif rules[0] != rules[1] and "replace" in rules:
+        if most > 1:
+            told = f"kickolduser: all listeners of a device share it, here {most} clients"
+        else:
+            words = f"all listeners of a device have one: {rules[0]}, of {port['name']}"
+            told = f"sharing: {rules[1]}: {words}"
+        draft.lose(line, told)
     if most > 1:
-        if "replace" in rules:
-            draft.lose(
-                line, f"kickolduser: all listeners of a device share it, here {most} clients"
-            )
         port |= {"sharing": "shared", "max_clients": most}
-    elif rules[0] != rules[1]:
-        words = f"all listeners of a device have one: {rules[0]}, of {port['name']}"
-        draft.lose(line, f"sharing: {rules[1]}: {words}")
+
+
+def _replace_for_itself(entry: dict[str, Any]) -> None:
+    """Let each connection of ser2net that replaces its client do so by an option."""
+    if entry.get("sharing") != "replace":
+        return
+    entry["sharing"] = "exclusive"
+    for one in (entry, *(each for each in _written(entry) if "options" in each)):
+        one["options"] = [*one.get("options", ()), "kickolduser=true"]
+
+
+def _written(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """The listeners that an entry has so far; none if it is no port yet."""
+    return entry["listen"] if isinstance(entry["listen"], list) else []

@@ -23,7 +23,7 @@ _OURS = re.compile("^# Written by ttyfleet", re.MULTILINE)
 _NAME = re.compile(r"# ([\w.-]+)")
 _OPENED = r"(?:(?:keepopen(?:\(discard-badwrites\))?,)?serialdev,)"
 # The classic form: a name for a device that needs one, and a listener with its device.
-_ALIAS = re.compile(rf"DEVICE:(device\d+):{_OPENED}?([^,]+)(?:,.*)?")
+_ALIAS = re.compile(rf"DEVICE:(device[\d_]+):{_OPENED}?([^,]+)(?:,.*)?")
 _LINE = re.compile(r"(?:([0-9a-f.:]+),)?(\d+):(raw|telnet):\d+:(.+?):\d+ \dDATABITS (.*)")
 # YAML: a listener, and some lines below it its device.
 _ACCEPTER = re.compile(r"  accepter: (telnet,|telnet\(rfc2217\),|)tcp,(?:([^,]+),)?(\d+)")
