@@ -173,3 +173,11 @@ def test_options_are_for_ser2net() -> None:
     entry = {"name": "a", "listen": 1, "device": "/dev/a", "options": ["closeon=a"]}
     (fault,) = check_portmap([entry])[1]
     assert "engine bridge cannot honour it: write engine: ser2net" in str(fault)
+
+
+@pytest.mark.parametrize("engine", ["ser2net", "bridge"])
+def test_five_bits_with_two_stop_bits_stay_so(engine: str) -> None:
+    # A UART makes 1.5 stop bits of them, whoever sets CSTOPB.
+    imported = importer.parse("1:raw:0:/dev/c:9600 5DATABITS 2STOPBITS\n", "f", engine)
+    (port,) = imported.ports
+    assert (imported.summary, port.bytesize, port.stopbits) == ("1 of 1 port", 5, 2.0)
