@@ -32,6 +32,9 @@ DEBIAN = {
     "ser2net": "ports with engine: ser2net",
     "nftables": "serial_firewall",
     "openssh-server": "serial_users",
+    "ansible-core": "serial_pull",
+    "git": "serial_pull",
+    "openssh-client": "serial_pull",
 }
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)

@@ -82,11 +82,11 @@ ahead=$(($(date +%s) - ${NOW:-$(date +%s)}))
 echo "clock: $ahead"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
-  python3-prometheus-client ssl-cert ser2net nftables brltty openssh-server 2>/dev/null |
+  python3-prometheus-client ssl-cert ser2net nftables brltty openssh-server ansible-core git openssh-client 2>/dev/null |
   sed -n "s/^installed \(.*\) \(.*\)/  \1: '\2',/p"
 echo '}'
 echo 'units: ['
-for unit in ttybridge.service ser2net.service.d/ttyfleet.conf ttyfleet-firewall.service; do
+for unit in ttybridge.service ser2net.service.d/ttyfleet.conf ttyfleet-firewall.service ttyfleet-pull.timer; do
   [ ! -e /etc/systemd/system/$unit ] || echo "  $unit,"
 done
 echo ']'
@@ -179,7 +179,8 @@ echo 'unfinished: ['
 each_quoted 2>/dev/null </var/lib/ttyfleet/last-good/paths
 echo ']'
 echo 'services: {'
-for unit in ttybridge.service ser2net.service ttyfleet-firewall.service ssh.service ssh.socket; do
+for unit in ttybridge.service ser2net.service ttyfleet-firewall.service ttyfleet-pull.timer ttyfleet-pull.service \
+  ssh.service ssh.socket; do
   printf "  '%s': {" $unit
   systemctl show --property=LoadState,ActiveState,UnitFileState $unit 2>/dev/null |
     sed -n "s/^\(LoadState\|ActiveState\|UnitFileState\)=\([a-z-]*\)$/'\1': '\2', /p" | tr -d '\n'
@@ -220,6 +221,9 @@ echo '  ]'
 echo '}'
 configuration=/etc/ttybridge/ttybridge.toml
 echo "configuration: '$([ ! -f $configuration ] || base64 --wrap=0 $configuration)'"
+# What became of the last pull, in base64.
+state=/var/lib/ttyfleet/pull.json
+echo "pull: '$([ ! -f $state ] || base64 --wrap=0 $state)'"
 # Who listens on TCP, who is connected, and the users of our units: in a container root cannot see which process has a
 # socket.
 network=

@@ -38,6 +38,7 @@ while read -r unit enabled active; do
   case $unit in
     ttyfleet-firewall*) files='nft|firewall' how=reload-or-restart ;;
     ser2net*) files='ser2net' how=restart ;;
+    ttyfleet-pull*) files='ttyfleet-pull' how=restart ;;
     *)
       files='/usr/local/|ttybridge[.]service' how=restart
       touched "$files" || files='ttybridge[.]toml' how=reload-or-restart ;;

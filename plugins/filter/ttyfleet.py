@@ -25,10 +25,13 @@ def check(
 
 
 def if_readable(
-    hosts: str, sources: list[str], playbooks: str, groups: Mapping[str, list[str]]
+    hosts: str, sources: list[str], playbooks: str, groups: Mapping[str, list[str]], limit: str
 ) -> str:
-    """Return `hosts` if every file of the inventory is YAML; else raise what is wrong where."""
-    broken = fleet.unreadable(fleet.Run(sources, playbooks, groups))
+    """Return `hosts` if the inventory's files are YAML; else raise what is wrong where.
+
+    With one host as the `limit`, those of other hosts are not read.
+    """
+    broken = fleet.unreadable(fleet.Run(sources, playbooks, groups, limit=limit))
     if broken:
         words = "The inventory cannot be read. Nothing was changed on any host."
         raise AnsibleError(printable("\n".join([words, "", *broken])))

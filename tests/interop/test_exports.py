@@ -78,7 +78,7 @@ def test_promtool_takes_targets_and_alerts(tmp_path: Path) -> None:
     rules = [str(ROOT / "files/prometheus/alerts.yml")]
     configuration = tmp_path / "prometheus.yml"
     configuration.write_text(yaml.safe_dump({"rule_files": rules, "scrape_configs": jobs}))
-    assert "8 rules found" in said("promtool", "check", "config", configuration)
+    assert "10 rules found" in said("promtool", "check", "config", configuration)
     found = said("promtool", "check", "service-discovery", configuration, "ttybridge")
     assert '"__address__": "[2001:db8::1]:9410"' in found
 

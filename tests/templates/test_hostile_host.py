@@ -31,7 +31,14 @@ READ = {
     },
     **{"program": EVIL, "ser2net": {"before": "", "foreign": [], "kept": [], "ours": []}},
     **{"stale": [EVIL], "files": [], "checksums": {}, "targets": {}, "devices": [EVIL]},
-    **{"unfinished": [EVIL], "services": {}, "configuration": "", "network": {}, "users": {}},
+    **{
+        "unfinished": [EVIL],
+        "services": {},
+        "configuration": "",
+        "pull": EVIL,
+        "network": {},
+        "users": {},
+    },
     "people": {
         **{"login": EVIL, "limited": [EVIL], "denied": [EVIL]},
         "accounts": [

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import itertools
+import json
 import os
 import random
 import signal
@@ -38,6 +39,7 @@ from process import Daemon, StartDaemon, entry, environment, tcp_port
 from ttybridge import BUILD
 from ttybridge.daemon import metrics
 from ttybridge.model.values import Listen
+from ttybridge.setup import pulling
 
 PORT = {
     "name": "sw",
@@ -225,6 +227,42 @@ async def test_what_a_port_does_not_have_is_left_out(port: dict[str, Any]) -> No
         found = await scrape(number)
     assert {name for _, name, _ in found} == {"other"}
     assert len(found) == 17
+
+
+PULLED = {
+    **{"result": "failed", "ended": 1800000000, "succeeded": 1799990000},
+    **{"stale_after": 1800010000, "commit": "1a2b"},
+}
+
+
+async def test_a_host_that_pulls_says_how_that_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pull.json"
+    monkeypatch.setattr(metrics, "PULL_STATE", file)
+    async with metrics_of(nothing) as number:
+        assert not [one for one in await page(number) if one.name.startswith("ttyfleet")]
+        file.write_text(json.dumps(PULLED))
+        found = {
+            sample.name: (sample.labels, sample.value)
+            for family in await page(number)
+            if family.name.startswith("ttyfleet")
+            for sample in family.samples
+        }
+        for text in ("", "[]", "\xff", '{"ended": "x", "result": null}'):
+            file.write_text(text)
+            await page(number)
+    assert found == {
+        "ttyfleet_pull_info": ({"commit": "1a2b"}, 1),
+        "ttyfleet_pull_success": ({}, 0),
+        "ttyfleet_pull_last_run_timestamp_seconds": ({}, 1800000000),
+        "ttyfleet_pull_last_success_timestamp_seconds": ({}, 1799990000),
+        "ttyfleet_pull_stale_after_timestamp_seconds": ({}, 1800010000),
+    }
+
+
+def test_it_reads_what_the_program_that_pulls_writes() -> None:
+    assert pulling.Places().state == metrics.PULL_STATE
 
 
 @in_each_loop

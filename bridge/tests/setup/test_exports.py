@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ttybridge.daemon.metrics import PORT_METRICS
+from ttybridge.daemon.metrics import PORT_METRICS, PULL_METRICS
 from ttybridge.setup.exports import FORMATS, ExportError, export
 
 ROOT = Path(__file__).parents[3]
@@ -143,7 +143,7 @@ def test_the_table_has_a_row_for_each_listener(files: dict[str, str]) -> None:
     ]
 
 
-METRICS = {name for name, *_ in PORT_METRICS} | {
+METRICS = {name for name, *_ in (*PORT_METRICS, *PULL_METRICS)} | {
     "ttybridge_line_errors_total",
     "ttybridge_watch_matches_total",
 }
@@ -162,7 +162,7 @@ def expressions_of(value: Any) -> list[str]:
 @pytest.mark.parametrize("file", ["prometheus/alerts.yml", "grafana/ttyfleet.json"])
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are(file: str) -> None:
     expressions = expressions_of(yaml.safe_load((ROOT / "files" / file).read_text()))
-    asked = {name for one in expressions for name in re.findall(r"ttybridge_\w+", one)}
+    asked = {name for one in expressions for name in re.findall(r"(?:ttybridge|ttyfleet)_\w+", one)}
     assert len(expressions) > 5
     assert asked <= METRICS
 

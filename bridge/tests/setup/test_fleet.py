@@ -314,6 +314,24 @@ def test_an_inventory_that_is_no_yaml(tmp_path: Path, monkeypatch: pytest.Monkey
     assert line.startswith("hosts.yml:2:1: YAML: ")
 
 
+def test_a_run_for_one_host_reads_no_file_of_another_one(tmp_path: Path) -> None:
+    """A host that pulls goes on with a fault elsewhere. The files of its groups count."""
+    groups = {"all": ["a", "b"], "left": ["a"], "right": ["b"]}
+    for folder, name in (("host_vars", "a"), ("host_vars", "b"), ("group_vars", "right")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.yml").write_text("a: 1\n" if name == "a" else "a: [\n")
+    (tmp_path / "hosts.yml").write_text("")
+    source = [str(tmp_path / "hosts.yml")]
+
+    def broken(limit: str) -> list[str]:
+        found = unreadable(Run(source, groups=groups, limit=limit))
+        return [line.split(".yml:")[0].rpartition("/")[2] for line in found]
+
+    assert broken("a") == []
+    assert broken("b") == ["b", "right"]
+    assert broken("") == broken("a,b") == ["b", "right"]
+
+
 def test_it_takes_as_long_for_each_host_of_a_large_inventory(tmp_path: Path) -> None:
     """Also with a file of no host for each host: nothing compares every host with every other."""
     few, many = calls_for(20, tmp_path / "few"), calls_for(200, tmp_path / "many")

@@ -106,7 +106,14 @@ def test_the_variables_of_the_roles_and_their_facts_are_known() -> None:
     # Those of a run have no prefix of a role.
     assert (
         set(SETTINGS)
-        - {"serial_firewall", "serial_users", "serial_users_ca", "busy", "busy_timeout"}
+        - {
+            "serial_firewall",
+            "serial_pull",
+            "serial_users",
+            "serial_users_ca",
+            "busy",
+            "busy_timeout",
+        }
         <= role_variables()
     )
 

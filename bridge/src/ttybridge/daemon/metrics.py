@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ttybridge import BUILD
@@ -84,6 +86,33 @@ PORT_METRICS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
         "ttybridge_journal_lost_lines_total",
         "Lines of the port that are missing in the journal because journald did not take them.",
         lambda port: port["not_in_journal"],
+    ),
+)
+
+# What the program of `serial_pull` writes (ttybridge.setup.pulling).
+PULL_STATE = Path("/var/lib/ttyfleet/pull.json")
+
+# Name, meaning and place in that file, for hosts that pull their inventory.
+PULL_METRICS: tuple[tuple[str, str, Callable[[dict[str, Any]], Any]], ...] = (
+    (
+        "ttyfleet_pull_success",
+        "1 if the last pull of the inventory went well, 0 if it failed.",
+        lambda state: state["result"] != "failed",
+    ),
+    (
+        "ttyfleet_pull_last_run_timestamp_seconds",
+        "When the last pull ended.",
+        lambda state: state["ended"],
+    ),
+    (
+        "ttyfleet_pull_last_success_timestamp_seconds",
+        "When the last pull that went well ended.",
+        lambda state: state["succeeded"],
+    ),
+    (
+        "ttyfleet_pull_stale_after_timestamp_seconds",
+        "From when on pulls are missing: two in a row should have gone well by then.",
+        lambda state: state["stale_after"],
     ),
 )
 
@@ -278,6 +307,13 @@ def _page(status: Callable[[], dict[str, Any]]) -> Callable[[], bytes]:
                 for kind, count in (port.get("line_errors") or {}).items():
                     errors.add_metric([port["name"], kind], count)
             yield errors
+            if pull := _pull_state():
+                commit = {"commit": str(pull.get("commit") or "")}
+                yield InfoMetricFamily("ttyfleet_pull", "The commit that was applied.", commit)
+                for name, meaning, read in PULL_METRICS:
+                    value = _number(read, pull)
+                    if value is not None:
+                        yield GaugeMetricFamily(name, meaning, value)
 
     registry = CollectorRegistry()
     registry.register(Status())
@@ -290,9 +326,18 @@ def _people(port: dict[str, Any]) -> Counter[tuple[str, str]]:
     return Counter((one["person"], one["by"] or "local") for one in came)
 
 
-def _number(read: Callable[[dict[str, Any]], Any], port: dict[str, Any]) -> float | None:
-    """Return a number from the status of a port, None where the port has no such thing."""
+def _pull_state() -> dict[str, Any]:
+    """Return what became of the last pull; {} on a host that does not pull."""
     try:
-        return float(read(port))
-    except (KeyError, TypeError):
+        state = json.loads(PULL_STATE.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(state) if isinstance(state, Mapping) else {}
+
+
+def _number(read: Callable[[dict[str, Any]], Any], found: dict[str, Any]) -> float | None:
+    """Return a number from the status of a port, or of a pull; None where there is none."""
+    try:
+        return float(read(found))
+    except (KeyError, TypeError, ValueError):
         return None

@@ -21,7 +21,7 @@ from ttybridge.setup.inventory_files import GROUP_VARS, HOST_VARS, InventoryFile
 PLAYBOOKS = Path(__file__).resolve().parents[4]
 
 # The tags of the playbooks, and those that Ansible knows itself.
-TAGS = ("uart", "udev", "firewall", "ser2net", "bridge", "people")
+TAGS = ("uart", "udev", "firewall", "ser2net", "bridge", "people", "pull")
 _TAGS_OF_ANSIBLE = ("all", "always", "never", "tagged", "untagged")
 
 # Faults and notes of one host, or of one file, that are printed.
@@ -42,6 +42,7 @@ class Run:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tags: Sequence[str] = ()
     skipped: Sequence[str] = ()
+    limit: str = ""
 
 
 @dataclass
@@ -102,10 +103,19 @@ def check_fleet(
 
 
 def unreadable(run: Run) -> list[str]:
-    """Return a line for each file of an inventory that is no YAML."""
-    hosts = frozenset(run.groups.get("all", ()))
+    """Return a line for each file of an inventory that is no YAML.
+
+    A run for one host (`--limit`) reads no file of the other hosts: a host that pulls goes on while
+    there is a fault in the file of another one.
+    """
+    hosts, groups = frozenset(run.groups.get("all", ())), frozenset(run.groups)
     files = InventoryFiles(run.sources, run.playbooks)
-    return [str(fault) for fault in files.broken(hosts, frozenset(run.groups))]
+    if run.limit in hosts:
+        own = frozenset(name for name, members in run.groups.items() if run.limit in members)
+        found = files.broken(frozenset({run.limit}), own, others=False)
+    else:
+        found = files.broken(hosts, groups)
+    return [str(fault) for fault in found]
 
 
 def no_servers(groups: Mapping[str, Sequence[str]], sources: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ from ttybridge.model.values import (
     inside_of,
     shown,
 )
-from ttybridge.setup import accounts
+from ttybridge.setup import accounts, pull
 from ttybridge.setup.boot_config import BLUETOOTH
 
 # The roles; their argument_specs name all variables.
@@ -93,6 +93,10 @@ SETTINGS: dict[str, tuple[Kind, str]] = {
         accounts.KEYS,
         "Public keys that sign the certificates of serial_users.",
     ),
+    "serial_pull": (
+        pull.Pulls(),
+        "A git repository that the host pulls its inventory from, and applies by itself.",
+    ),
     "serial_firewall": (Switch(), "Whether a firewall lets only the networks of allow in."),
     "uart_bluetooth": (
         Choice(BLUETOOTH),
@@ -127,7 +131,15 @@ REMOVED = {
 # Facts that the roles set. The second playbook of a run finds them among a host's variables.
 FACTS = frozenset(
     {
-        *("host_fault", "host_read", "plan_failed", "plan_host", "plan_outcome", "ser2net_busy"),
+        *(
+            "host_fault",
+            "host_read",
+            "plan_failed",
+            "plan_host",
+            "plan_hosts",
+            "plan_outcome",
+            "ser2net_busy",
+        ),
         *("verify_said",),
     }
 )

@@ -141,15 +141,15 @@ class InventoryFiles:
         """A fault for each key that is written twice in one of `inventories`."""
         return list(read(inventory).twice) if inventory.suffix in EXTENSIONS else []
 
-    def broken(self, hosts: Set[str], groups: Set[str]) -> list[Fault]:
+    def broken(self, hosts: Set[str], groups: Set[str], others: bool = True) -> list[Fault]:
         """A fault for each file that is no YAML: inventories, and files in *_vars.
 
-        A file without an extension is read only if it is of one of `hosts` or `groups`.
+        Of `others` than `hosts` and `groups` the files with an extension are read, or none.
         """
         files = [file for file in self.inventories if file.suffix in EXTENSIONS]
         for kind, names in ((HOST_VARS, hosts), (GROUP_VARS, groups)):
             for name, path in self._entries(kind):
-                if path.suffix in EXTENSIONS or name in names:
+                if name in names or (others and path.suffix in EXTENSIONS):
                     files += [path] if path.is_file() else _in_folder(path)
         documents = (read(file) for file in dict.fromkeys(files))
         return [one.broken for one in documents if one.broken]
