@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bridge" / "src"))
 from ttybridge.model.values import all_printable
 from ttybridge.setup import exports, fleet, fleet_status, page, verify
 from ttybridge.setup.inventory import inert, listener, ports_of_host
-from ttybridge.setup.sources import as_script
+from ttybridge.setup.sources import as_command
 
 
 def check(
@@ -83,9 +84,9 @@ def export(hosts: list[str], hostvars: Mapping[str, Mapping[str, Any]], what: st
         raise AnsibleError(printable(str(error))) from None
 
 
-def script(module: str) -> str:
-    """A module of ttybridge and its imports, as one text for `python3 -` on a host."""
-    return str(inert(as_script(module)))
+def command(module: str, argument: Any) -> str:
+    """A command line that runs a module of ttybridge on a host, with a value as JSON."""
+    return str(inert(as_command(module, json.dumps(argument))))
 
 
 def printable(value: Any) -> Any:
@@ -100,6 +101,7 @@ class FilterModule:
         """The filters by their names: playbooks write ttyfleet.serial. before them."""
         return {
             "check": check,
+            "command": command,
             "export": export,
             "if_readable": if_readable,
             "listen": listen,
@@ -108,6 +110,5 @@ class FilterModule:
             "printable": printable,
             "report": report,
             "pages": pages,
-            "script": script,
             "status": status,
         }

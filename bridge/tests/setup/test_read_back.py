@@ -9,7 +9,6 @@ import pty
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 
 from ttybridge.setup import listeners, read_back
 from ttybridge.setup.listeners import Connection
-from ttybridge.setup.sources import as_script
+from ttybridge.setup.sources import as_command
 
 UNIT = {
     "LoadState": "loaded",
@@ -529,15 +528,16 @@ def test_the_first_listener_that_lets_the_host_write_is_probed(
     )
 
 
-def test_a_pi_runs_it_as_one_text(commands: Path, tmp_path: Path) -> None:
+def test_a_pi_runs_it_as_one_command(commands: Path, tmp_path: Path) -> None:
     """As the role verify sends it, to a Pi whose service does not run."""
     said = "Id=ttybridge.service\n" + "".join(f"{name}={value}\n" for name, value in UNIT.items())
     said = said.replace("=active", "=inactive")
     command(commands, "systemctl", f"/bin/cat <<'EOF'\n{said}EOF")
+    for tool in ("base64", "gzip"):
+        (commands / tool).symlink_to(f"/usr/bin/{tool}")
     argument = json.dumps({"ports": [port(listener(9999))], "metrics": None, "patience": 0})
     done = subprocess.run(
-        [sys.executable, "-I", "-", argument],
-        input=as_script("ttybridge.setup.read_back"),
+        ["/bin/sh", "-c", as_command("ttybridge.setup.read_back", argument)],
         capture_output=True,
         text=True,
         cwd=tmp_path,

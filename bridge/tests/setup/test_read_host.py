@@ -253,7 +253,7 @@ def test_a_host_without_accounts_for_consoles(host: Host) -> None:
 
 
 @settings(
-    max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_any_bytes(host: Host, name: bytes, units: bytes) -> None:

@@ -6,12 +6,11 @@ import ast
 import functools
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from ttybridge.setup.sources import ROOT, as_script, needed
+from ttybridge.setup.sources import ROOT, as_command, needed
 
 MODULES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
@@ -67,16 +66,13 @@ def test_what_nothing_imports_stays_out(house: Path) -> None:
     ]
 
 
-def test_a_module_runs_as_a_text(house: Path, tmp_path: Path) -> None:
+def test_a_module_runs_as_a_command(house: Path, tmp_path: Path) -> None:
     (house / "house" / "door.py").write_text(
         "from house.room import lazy\n\nf = lambda: lazy.WORDS\n"
     )
-    script = as_script("house.main", house)
+    command = as_command("house.main", "a", "it's", root=house)
     shutil.rmtree(house / "house")
     # Another package of that name is not taken.
     (house / "house.py").write_text("raise SystemExit('another one')\n")
-    command = [sys.executable, "-", "a", "b"]
-    done = subprocess.run(
-        command, input=script.encode(), capture_output=True, cwd=house, check=True
-    )
-    assert done.stdout.decode() == "['a', 'b'] quotes: ' \\ {x} é\n"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, cwd=house, check=True)
+    assert done.stdout.decode() == "['a', \"it's\"] quotes: ' \\ {x} é\n"

@@ -10,9 +10,9 @@ JSON is {"ports": [...], "metrics": {"address", "port", "text"} or null, "patien
 It prints a JSON list with a finding for each port and for the metrics: {"about", "port", "listen",
 "result", "todo"}. An empty "todo" means that all is right.
 
-The role verify sends this module with its imports as one text (`sources.as_script`), since a host
-may have no ttybridge. So it needs only the standard library. It changes nothing: it opens no
-device, which would move the modem lines, and connects to no port that somebody uses.
+The role verify sends this module with its imports as a command (`sources.as_command`): a host may
+have no ttybridge. So it needs only the standard library. It changes nothing: it opens no device,
+which would move the modem lines, and connects to no port that somebody uses.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ and begin a line, as everywhere in ttybridge.
 from __future__ import annotations
 
 import ast
+import base64
+import gzip
 import re
 from pathlib import Path
 
@@ -35,6 +37,7 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return any(other.startswith(f"{{name}}.") for other in SOURCES)
 
 
+sys.argv[1:] = {arguments!r}
 sys.meta_path.insert(0, Sources())
 runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 '''
@@ -59,15 +62,18 @@ def needed(module: str, root: Path = ROOT) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def as_script(module: str, root: Path = ROOT) -> str:
-    """Return a module and what it imports as one text, which `python3 -` runs as a program.
+def as_command(module: str, *arguments: str, root: Path = ROOT) -> str:
+    """Return a command line for sh(1) that runs a module, and what it imports, as a program.
 
-    It needs no file of ttybridge where it runs.
+    It needs no file of ttybridge where it runs, but Python, base64(1) and gzip(1). It is packed,
+    because Linux limits a command line to 128 KiB.
     """
     sources = {
         name: file.read_text(encoding="utf-8") for name, file in needed(module, root).items()
     }
-    return _SCRIPT.format(sources=sources, module=module)
+    script = _SCRIPT.format(sources=sources, module=module, arguments=list(arguments))
+    packed = base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
+    return f"echo {packed} | base64 -d | gzip -d | /usr/bin/python3 -I -"
 
 
 def _file(module: str, root: Path) -> Path | None:
