@@ -35,6 +35,7 @@ DEBIAN = {
     "ansible-core": "serial_pull",
     "git": "serial_pull",
     "openssh-client": "serial_pull",
+    "avahi-daemon": "serial_announce",
 }
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)

@@ -82,7 +82,8 @@ ahead=$(($(date +%s) - ${NOW:-$(date +%s)}))
 echo "clock: $ahead"
 echo 'packages: {'
 dpkg-query --show --showformat='${db:Status-Status} ${Package} ${Version}\n' python3-serial python3-uvloop \
-  python3-prometheus-client ssl-cert ser2net nftables brltty openssh-server ansible-core git openssh-client 2>/dev/null |
+  python3-prometheus-client ssl-cert ser2net nftables brltty openssh-server ansible-core git openssh-client \
+  avahi-daemon 2>/dev/null |
   sed -n "s/^installed \(.*\) \(.*\)/  \1: '\2',/p"
 echo '}'
 echo 'units: ['
@@ -140,6 +141,10 @@ if [ -e /etc/systemd/system/$firewall ]; then
   systemctl -q is-active $firewall && systemctl -q is-enabled $firewall &&
     [ "$(nft list table inet ttyfleet 2>&1)" = "$wanted" ] || echo "  $firewall,"
 fi
+# avahi-daemon, if it is to announce ports.
+avahi='avahi-daemon.service'
+[ -z "$(find /etc/avahi/services -name 'ttyfleet-*.service' 2>/dev/null)" ] ||
+  { systemctl -q is-active $avahi && systemctl -q is-enabled $avahi; } 2>/dev/null || echo "  $avahi,"
 echo ']'
 # Every file of ours, also those that are left over. We give files plain names: others are not ours.
 # shellcheck disable=SC2086 # names without blanks
@@ -180,7 +185,7 @@ each_quoted 2>/dev/null </var/lib/ttyfleet/last-good/paths
 echo ']'
 echo 'services: {'
 for unit in ttybridge.service ser2net.service ttyfleet-firewall.service ttyfleet-pull.timer ttyfleet-pull.service \
-  ssh.service ssh.socket; do
+  avahi-daemon.service ssh.service ssh.socket; do
   printf "  '%s': {" $unit
   systemctl show --property=LoadState,ActiveState,UnitFileState $unit 2>/dev/null |
     sed -n "s/^\(LoadState\|ActiveState\|UnitFileState\)=\([a-z-]*\)$/'\1': '\2', /p" | tr -d '\n'

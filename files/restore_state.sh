@@ -39,6 +39,7 @@ while read -r unit enabled active; do
     ttyfleet-firewall*) files='nft|firewall' how=reload-or-restart ;;
     ser2net*) files='ser2net' how=restart ;;
     ttyfleet-pull*) files='ttyfleet-pull' how=restart ;;
+    avahi*) files='avahi' how=reload-or-restart ;;
     *)
       files='/usr/local/|ttybridge[.]service' how=restart
       touched "$files" || files='ttybridge[.]toml' how=reload-or-restart ;;

@@ -17,7 +17,8 @@ for path in $PATHS; do
   fi
 done
 if [ ! -e $state/units ]; then
-  for unit in ttyfleet-firewall.service ser2net.service ttybridge.service ttyfleet-pull.timer; do
+  for unit in ttyfleet-firewall.service ser2net.service ttybridge.service ttyfleet-pull.timer \
+    avahi-daemon.service; do
     echo "$unit $(systemctl is-enabled $unit 2>/dev/null || :) $(systemctl is-active $unit 2>/dev/null || :)"
   done >$state/units.new
   mv $state/units.new $state/units

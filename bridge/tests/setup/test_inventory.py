@@ -107,6 +107,7 @@ def test_the_variables_of_the_roles_and_their_facts_are_known() -> None:
     assert (
         set(SETTINGS)
         - {
+            "serial_announce",
             "serial_firewall",
             "serial_pull",
             "serial_users",

@@ -21,7 +21,7 @@ from ttybridge.setup.inventory_files import GROUP_VARS, HOST_VARS, InventoryFile
 PLAYBOOKS = Path(__file__).resolve().parents[4]
 
 # The tags of the playbooks, and those that Ansible knows itself.
-TAGS = ("uart", "udev", "firewall", "ser2net", "bridge", "people", "pull")
+TAGS = ("uart", "udev", "firewall", "ser2net", "bridge", "people", "announce", "pull")
 _TAGS_OF_ANSIBLE = ("all", "always", "never", "tagged", "untagged")
 
 # Faults and notes of one host, or of one file, that are printed.

@@ -85,6 +85,7 @@ SETTINGS: dict[str, tuple[Kind, str]] = {
         "What to do if ports of ser2net are in use when it must restart.",
     ),
     "busy_timeout": (Integer(1, 86400), "Seconds that busy: wait waits before the host fails."),
+    "serial_announce": (Switch(), "Whether the host announces its ports by DNS-SD."),
     "serial_users": (
         accounts.Accounts(),
         "Accounts that get serial consoles by SSH, and nothing else.",
