@@ -339,7 +339,8 @@ def _import(options: argparse.Namespace) -> int:
     from ttybridge.setup.ser2net import importer  # the daemon starts faster without it
 
     imported = importer.load(options.file, options.engine)
-    print(printable(importer.as_yaml(imported.ports, str(options.file))), end="")
+    text = importer.as_yaml(imported.ports, str(options.file), imported.announces)
+    print(printable(text), end="")
     for line in imported.lines(str(options.file)):
         _say(line, sys.stderr)
     if is_open := [port.name for port in imported.ports if port.open_to_all]:

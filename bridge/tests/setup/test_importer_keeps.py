@@ -181,3 +181,16 @@ def test_five_bits_with_two_stop_bits_stay_so(engine: str) -> None:
     imported = importer.parse("1:raw:0:/dev/c:9600 5DATABITS 2STOPBITS\n", "f", engine)
     (port,) = imported.ports
     assert (imported.summary, port.bytesize, port.stopbits) == ("1 of 1 port", 5, 2.0)
+
+
+@pytest.mark.parametrize("on", ["true", "false"])
+def test_with_ttybridge_the_host_announces_its_ports(on: str) -> None:
+    text = (
+        f"connections:\n  a:\n    accepter: tcp,2000\n    connector: serialdev,/dev/ttyS1\n"
+        f"    options: {{mdns: {on}, mdns-sysattrs: {on}}}\n"
+    )
+    imported = importer.parse(text, "f.yaml", "bridge")
+    assert imported.complete
+    host = host_vars.load(importer.as_yaml(imported.ports, "f", imported.announces))
+    assert host.get("serial_announce", False) == (on == "true")
+    assert not importer.parse(text, "f.yaml", "ser2net").announces

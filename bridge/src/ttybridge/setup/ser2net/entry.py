@@ -38,6 +38,8 @@ class Draft:
     engine: str
     entry: dict[str, Any] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
+    announces: bool = False
+    """Whether the host is to announce its ports, which it does for all of them."""
 
     @property
     def is_ser2nets(self) -> bool:
@@ -632,6 +634,10 @@ def _tell_of_options(draft: Draft, chosen: dict[str, Option]) -> None:
     if draft.is_ser2nets and _is_on(chosen.get("mdns")):
         # Otherwise ser2net announces its name of the connection, which is not ours.
         chosen.setdefault("mdns-name", Option(draft.connection.line, "mdns-name", "\\N"))
+    elif _is_on(chosen.get("mdns")):
+        draft.announces = True
+        for option in (*_of(chosen, "mdns"), *_of(chosen, "mdns-sysattrs")):
+            draft.note(option.line, f"{option.name}: {vocabulary.ANNOUNCED}")
     for option in chosen.values():
         if option.name in vocabulary.SWITCHES and option.value == "false":
             continue

@@ -44,6 +44,7 @@ _OLDEST_SER2NET = "4.3.11"
 class Imported:
     """The ports, and the remarks in the order of their lines.
 
+    `announces` is whether the host is to announce its ports (`serial_announce`).
     `written` is how many ports ser2net is told to serve, each by a TCP port of its own; `taken` is
     how many of them the port map has, as ports or as listeners of ports.
     """
@@ -52,6 +53,7 @@ class Imported:
     remarks: tuple[Remark, ...]
     written: int
     taken: int
+    announces: bool = False
 
     @property
     def complete(self) -> bool:
@@ -102,12 +104,13 @@ def parse(text: str, where: str, engine: str = "ser2net") -> Imported:
 
 
 def _ports(contents: Contents, engine: str) -> Imported:
-    gathered, taken = Gathered(), 0
+    gathered, taken, announces = Gathered(), 0, False
     for connection in contents.connections:
         draft = translate(connection, engine, gathered.name)
         port = _sound(draft)
         if port and gathered.add(draft, port):
             taken += 1
+            announces = announces or draft.announces
         contents.remarks += draft.remarks
     served = [one for one in contents.connections if one.state != "off"]
     written = len(served) + contents.unreadable
@@ -117,7 +120,7 @@ def _ports(contents: Contents, engine: str) -> Imported:
     for port, draft in zip(ports, gathered.drafts, strict=True):
         for fault in check_ser2net([port], _OLDEST_SER2NET):
             contents.note(draft.connection.line, str(fault))
-    return Imported(ports, _in_order(contents.remarks), written, taken)
+    return Imported(ports, _in_order(contents.remarks), written, taken, announces)
 
 
 def _sound(draft: Draft) -> Port | None:
@@ -144,8 +147,11 @@ def _in_order(remarks: list[Remark]) -> tuple[Remark, ...]:
     return tuple(told.values())
 
 
-def as_yaml(ports: tuple[Port, ...], where: str) -> str:
-    """Return a port map as YAML for host_vars; `where` is the file that it comes from."""
+def as_yaml(ports: tuple[Port, ...], where: str, announces: bool = False) -> str:
+    """Return a port map as YAML for host_vars; `where` is the file that it comes from.
+
+    `announces` is whether the host is to announce its ports.
+    """
     head = (
         f"# From {shown(where)[1:-1]} by ttybridge import. docs/migrating.md says how to go on.\n"
     )
@@ -153,6 +159,8 @@ def as_yaml(ports: tuple[Port, ...], where: str) -> str:
         return f"{head}serial_ports: []\n"
     if any(port.engine == "ser2net" and port.allow for port in ports):
         head += "serial_firewall: true\n"
+    if announces:
+        head += "serial_announce: true\n"
     entries = [yaml_text.entry(as_entry(port, always=_SAID)) for port in ports]
     lines = "".join(f"  {line}\n" for entry in entries for line in entry)
     return f"{head}serial_ports:\n{lines}"
