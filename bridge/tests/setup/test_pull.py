@@ -101,6 +101,11 @@ def test_no_message_shows_a_secret(written: dict[str, Any]) -> None:
     assert "hunter2" not in found[0]
 
 
+@pytest.mark.parametrize("empty", [None, ""])
+def test_a_host_of_a_group_that_pulls_need_not(empty: str | None) -> None:
+    assert examine_host("pi", {"serial_ports": [], "serial_pull": empty}).faults == []
+
+
 def test_https_needs_no_key() -> None:
     only = {"key": None, "known_hosts": None}
     assert faults(repository="https://git.example.org/site.git", **only) == []

@@ -373,3 +373,17 @@ def test_what_an_interrupted_run_has_kept(host: Host) -> None:
     assert host.read()["unfinished"] == []
     host.write("var/lib/ttyfleet/last-good/paths", "/etc/a\n/etc/b\n")
     assert host.read()["unfinished"] == ["/etc/a", "/etc/b"]
+
+
+def test_it_says_what_became_of_the_last_pull(host: Host) -> None:
+    assert host.read()["pull"] == ""
+    host.write("var/lib/ttyfleet/pull.json", EVIL)
+    assert base64.b64decode(host.read()["pull"]).decode() == EVIL
+
+
+def test_it_says_whether_the_host_pulls(host: Host) -> None:
+    host.write("etc/systemd/system/ttyfleet-pull.timer", "")
+    host.command("systemctl", "echo ActiveState=failed")
+    read = host.read()
+    assert "ttyfleet-pull.timer" in read["units"]
+    assert read["services"]["ttyfleet-pull.service"] == {"ActiveState": "failed"}

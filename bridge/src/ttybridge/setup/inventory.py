@@ -119,7 +119,7 @@ SETTINGS: dict[str, tuple[Kind, str]] = {
 _LOGINS = ("ansible_user", "ansible_ssh_user", "ansible_become_user")
 
 # For these kinds an empty value means that the variable is not set.
-_MAY_BE_EMPTY = (ListenAddress, Switch, Text, accounts.Accounts, accounts.ListOf)
+_MAY_BE_EMPTY = (ListenAddress, Switch, Text, accounts.Accounts, accounts.ListOf, pull.Pulls)
 
 VARIABLES = ("serial_ports", "serial_ports_defaults", *SETTINGS)
 

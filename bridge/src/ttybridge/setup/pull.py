@@ -157,7 +157,9 @@ class Pulls:
 
     @property
     def schema(self) -> dict[str, Any]:
-        return {**schema_of_keys(Pull), "required": ["repository", "signers"]}
+        one = {**schema_of_keys(Pull), "required": ["repository", "signers"]}
+        # Of one host, where the group's variable has a value.
+        return {"anyOf": [one, {"type": "null"}]}
 
     def parse(self, value: object) -> Pull:
         if not isinstance(value, Mapping):
@@ -272,7 +274,7 @@ def faults(release: str) -> list[str]:
         return []
     return [
         f"serial_pull: the host runs Debian {release}, whose ansible-core is too old to run the "
-        f"playbooks: upgrade it to {_RELEASE} (trixie), or delete serial_pull"
+        f"playbooks: upgrade it to {_RELEASE} (trixie), or write serial_pull: null in its host_vars"
     ]
 
 
