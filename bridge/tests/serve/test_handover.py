@@ -839,6 +839,7 @@ async def test_half_a_frame_and_a_watcher_go_over_a_restart(
     await writer.gets(b"said")
     await watcher.gets(b"said")
     writer.close()
+    await daemon.has_clients(1)
     watcher.asks(frames.WRITE)
     await daemon.until(lambda port: port["clients"][0]["writes"], "the watcher writes")
     watcher.close()

@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
         """The other side has closed its sending side, or, at a Unix socket, maybe has left."""
         is_gone = self._is_local and has_left(self.transport.get_extra_info("socket"))
         # TLS has no half-closed connections in asyncio.
-        stays = not is_gone and self._owner.finished(self) and not self.has_tls
+        stays = self._owner.finished(self) and not self.has_tls and not is_gone
         self.is_open = self.is_open and stays  # else the transport closes
         return stays
 
