@@ -120,10 +120,10 @@ def test_each_connection_of_a_device_behaves_as_the_original(form: str, tmp_path
         before = _one_after_the_other(text, tmp_path / "original", line, numbers)
     # Another one: where ser2net is told nothing of a setting, it leaves that of the program before.
     with laid_line() as line:
-        imported = importer.parse(text.replace("TTY0", line.path), "ser2net")
+        imported = importer.parse(text.replace("TTY0", "/dev/TTY0"), "ser2net")
         assert imported.complete, imported.lines("ser2net")
         assert [len(port.listeners) for port in imported.ports] == [4]
-        text = rendered(imported.ports, form)
+        text = rendered(imported.ports, form).replace("/dev/TTY0", "TTY0")
         after = _one_after_the_other(text, tmp_path / "imported", line, numbers)
     assert after == before
     assert before["to_device"] == b"first in\r0123"
@@ -135,10 +135,13 @@ def test_each_connection_of_a_device_behaves_as_the_original(form: str, tmp_path
 def _one_after_the_other(text: str, folder: Path, line: Line, numbers: list[int]) -> dict[str, Any]:
     """What the device sees of a client at each TCP port in turn, and what becomes of a second."""
     folder.mkdir()
-    text = text.replace("TTY0", line.path).replace("/var/log/ser2net", str(folder))
+    # By a name, so that gensio makes lock files: one connection has the device at a time.
+    device = folder / "tty"
+    device.symlink_to(line.path)
+    text = text.replace("TTY0", str(device)).replace("/var/log/ser2net", str(folder))
     log = folder / "trace"
     seen: dict[str, Any] = {"to_device": b"", "ignores_carrier": [], "replaces": []}
-    with running(text, folder, numbers, "-u"):
+    with running(text, folder, numbers):
         for index, number in enumerate(numbers):
             with contextlib.ExitStack() as stack:
                 mark = str(index).encode()
