@@ -79,7 +79,7 @@ connection: &third
 connection: &fourth
   accepter: tcp,127.0.0.1,PORT3
   timeout: 600
-  connector: keepopen,serialdev,TTY0,9600n81
+  connector: keepopen,serialdev,TTY0,9600n81,nobreak
 """
 ORIGINALS = {
     **({"classic": (CLASSIC, [False, False, True, True])} if READS_CLASSIC else {}),

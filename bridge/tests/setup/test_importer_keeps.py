@@ -194,3 +194,10 @@ def test_with_ttybridge_the_host_announces_its_ports(on: str) -> None:
     host = host_vars.load(importer.as_yaml(imported.ports, "f", imported.announces))
     assert host.get("serial_announce", False) == (on == "true")
     assert not importer.parse(text, "f.yaml", "ser2net").announces
+
+
+def test_ser2net_goes_on_to_leave_a_break_alone() -> None:
+    # ser2net ends a break as it opens a device; some adapters of /dev/ttyACM do not know that.
+    imported = importer.parse("1:raw:0:/dev/c:9600 NOBREAK\n2:raw:0:/dev/d:9600 -NOBREAK\n", "f")
+    assert imported.summary == "2 of 2 ports"
+    assert [port.options for port in imported.ports] == [("nobreak=true",), ()]

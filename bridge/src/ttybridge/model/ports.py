@@ -90,7 +90,8 @@ BESIDES_BYTES: dict[str, tuple[str, ...]] = {
     "rfc2217": tuple(FORBIDDABLE),
 }
 
-# Options of ser2net that can stay as they are (ser2net.yaml.5, its connections).
+# Options of ser2net that can stay as they are (ser2net.yaml.5, its connections; `nobreak` is one of
+# gensio's serialdev).
 SER2NET_OPTIONS = (
     *("banner", "signature", "openstr", "closestr", "closeon", "sendon", "telnet-brk-on-sync"),
     *(f"trace-{which}" for which in ("read", "write", "both", "hexdump", "timestamp")),
@@ -107,6 +108,7 @@ SER2NET_OPTIONS = (
         "chardelay",
         "connback",
         "connback-timeout",
+        "nobreak",
     ),
     *("mdns", "mdns-sysattrs", "mdns-interface", "mdns-nettype", "mdns-name", "mdns-type"),
     *("mdns-domain", "mdns-host", "mdns-port", "mdns-txt"),

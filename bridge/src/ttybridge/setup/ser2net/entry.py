@@ -310,8 +310,8 @@ def _line_settings(draft: Draft, options: list[Option]) -> None:
         draft.lose(on["xonxoff"].line, "xonxoff: a port has one flow control, here rtscts")
     # Without CLOCAL the kernel hangs the line up when DCD drops, and ser2net closes its clients.
     draft.entry["carrier"] = "ignore" if "local" in on else "follow"
-    if "nobreak" in on and draft.engine == "ser2net":
-        draft.note(on["nobreak"].line, f"nobreak: {vocabulary.NOBREAK}")
+    if "nobreak" in on and draft.is_ser2nets:
+        draft.keep("nobreak", "true")
     draft.entry |= {name: value for name, value in settings.items() if value is not None}
     draft.entry["flow"] = flows[0] if flows else "none"
     draft.entry["hangup"] = "hangup-when-done" in on

@@ -100,10 +100,6 @@ DEFAULTS = {
     "pamauth-admin",
 }
 
-NOBREAK = (
-    "ser2net ends a break when it opens the device, which changes nothing where there is none; if "
-    "the device does not know breaks, a warning in the journal says so"
-)
 ANNOUNCED = "becomes `serial_announce`, which announces all ports of the host, by ttyfleet's names"
 TCPD = "tcpd: /etc/hosts.allow and hosts.deny: no counterpart; use `allow`"
 
