@@ -54,14 +54,16 @@ need_packages() {
 # leave_services_off PACKAGE...: the tests need some daemons as programs; their services must not start.
 leave_services_off() {
   [ -d /run/systemd/system ] || return 0    # nothing would start it
-  local package
+  local package units
   for package; do
     case $package in
-      ser2net | conserver-server)
-        say "$package.service stays off: undo with systemctl unmask $package"
-        as_root systemctl mask --quiet "$package.service"
-        ;;
+      ser2net | conserver-server | conman | haproxy) units=("$package.service") ;;
+      gpsd) units=(gpsd.service gpsd.socket) ;;
+      openssh-server) units=(ssh.service ssh.socket) ;;
+      *) continue ;;
     esac
+    say "${units[*]} stays off: undo with systemctl unmask ${units[*]}"
+    as_root systemctl mask --quiet "${units[@]}"
   done
 }
 

@@ -33,6 +33,10 @@ class Cable:
         """Return the next `size` bytes that arrived at the far end, or fewer where no more come."""
         return self._far.read(size)
 
+    def heard(self, seconds: float) -> bytes:
+        """Return what arrived at the far end, or the first of what does within a time."""
+        return self._far.heard(seconds)
+
     def baudrate(self) -> int:
         """The near tty's baudrate: `c_ospeed` of struct termios2."""
         settings = fcntl.ioctl(self._near_fd, _TCGETS2, bytes(44))

@@ -24,7 +24,7 @@ def serve(cable: Cable, tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Serve the cable with an engine and keys of the port map, until the end of the test."""
     with contextlib.ExitStack() as stack:
 
-        def start(engine: str, **keys: str) -> Served:
+        def start(engine: str, **keys: object) -> Served:
             return stack.enter_context(served(engine, tmp_path, device=str(cable.near), **keys))
 
         yield start

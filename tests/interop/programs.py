@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import select
 import signal
 import subprocess
 import termios
@@ -24,6 +25,12 @@ class Program(Stream):
     def write(self, data: bytes) -> None:
         """Type, or pipe in."""
         assert os.write(self._stdin, data) == len(data)
+
+    def ended(self) -> bool:
+        """Whether nobody has its terminal open any more."""
+        events = select.poll()
+        events.register(self._stdin, 0)
+        return bool(events.poll(0))
 
     def wait_for_character_mode(self) -> None:
         """Wait until its terminal hands it each key at once, and shows none by itself."""

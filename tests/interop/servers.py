@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from .wait import TIMEOUT, wait_until
 
@@ -69,7 +71,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(engine: str, folder: Path, **keys: str) -> Iterator[Served]:
+def served(engine: str, folder: Path, **keys: object) -> Iterator[Served]:
     """A port with these keys of the port map, served for the length of a block."""
     tcp_port, log = free_tcp_port(), folder / f"{engine}.log"
     listen = f"127.0.0.1:{tcp_port}"
@@ -97,12 +99,20 @@ def served(engine: str, folder: Path, **keys: str) -> Iterator[Served]:
                 raise
 
 
-def _bridge(entry: dict[str, str], folder: Path) -> list[str]:
-    words = ",".join(f"{key}={value}" for key, value in entry.items())
-    return [sys.executable, "-c", _TTYBRIDGE, "serve", "--port", words]
+def _bridge(entry: Mapping[str, object], folder: Path) -> list[str]:
+    file = folder / "ttybridge.toml"
+    keys = [f"{key} = {_toml(value)}\n" for key, value in entry.items()]
+    file.write_text("[[port]]\n" + "".join(keys))
+    return [sys.executable, "-c", _TTYBRIDGE, "serve", "--config", str(file)]
 
 
-def _ser2net(entry: dict[str, str], folder: Path) -> list[str]:
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+def _ser2net(entry: Mapping[str, Any], folder: Path) -> list[str]:
     file = folder / "ser2net.yaml"
     file.write_text(
         _SER2NET.format(

@@ -40,11 +40,28 @@ class Stream:
         assert end in self._unread, f"no {end!r} in {bytes(self._unread)!r}"
         return self._take(self._unread.index(end) + len(end))
 
-    def has(self, words: bytes) -> bool:
-        """Whether words are in what has come until now."""
-        while select.select([self._fd], [], [], 0)[0] and (data := os.read(self._fd, 65536)):
+    def has(self, words: bytes, seconds: float = 0) -> bool:
+        """Whether words are in what has come until now, or come before nothing does for a time."""
+        while words not in self._unread and (data := self._some(seconds)):
             self._unread += data
         return words in self._unread
+
+    def unread(self) -> bytes:
+        """Return what has come and was not read, and leave it."""
+        return bytes(self._unread)
+
+    def heard(self, seconds: float) -> bytes:
+        """Return what has come, or the first of what comes within a time."""
+        return self._take(len(self._unread)) or self._some(seconds)
+
+    def _some(self, seconds: float) -> bytes:
+        """The next bytes; none if none come in time, or the other side has closed."""
+        if not select.select([self._fd], [], [], seconds)[0]:
+            return b""
+        try:
+            return os.read(self._fd, 65536)
+        except OSError:  # how a terminal says that its other side has closed
+            return b""
 
     def _take(self, size: int) -> bytes:
         data = bytes(self._unread[:size])
@@ -55,13 +72,7 @@ class Stream:
         """Read until there is enough, or no more comes."""
         deadline = time.monotonic() + TIMEOUT
         while not enough():
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._fd], [], [], left)[0]:
-                return
-            try:
-                data = os.read(self._fd, 65536)
-            except OSError:  # how a terminal says that its other side has closed
-                data = b""
+            data = self._some(max(0, deadline - time.monotonic()))
             if not data:
                 return
             self._unread += data
