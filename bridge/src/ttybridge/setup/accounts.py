@@ -15,6 +15,7 @@ from typing import Any
 from ttybridge.model.values import (
     BadKeys,
     Choice,
+    Kind,
     NotAllowed,
     Switch,
     Table,
@@ -74,7 +75,7 @@ def _is_whole(kind: str, blob: str) -> bool:
 class ListOf:
     """A list of values of one kind, each once."""
 
-    kind: Text | PublicKey
+    kind: Kind
     allowed: str
 
     @property

@@ -313,7 +313,7 @@ def _meant(name: str) -> str:
     A prefix such as bridge_ does not make a name ours: users have other roles, too.
     """
     # The first letter must be right: dev_mode is not a misspelt udev_mode.
-    known = [variable for variable in VARIABLES if variable[0] == name[0]]
+    known = [variable for variable in (*VARIABLES, "serial_card") if variable[0] == name[0]]
     near = difflib.get_close_matches(name, known, 1, cutoff=_ALIKE)
     if not near or name in known or name in FACTS or name in role_variables():
         return ""
