@@ -71,11 +71,11 @@ def canary(tmp_path: Path) -> Path:
         ("discover.yml", EVIL, 0),
         ("remove.yml", EVIL, 0),
         ("status.yml", EVIL, 0),
+        ("verify.yml", json.dumps(READ), 0),
         # It says why it cannot be served.
         ("playbook.yml", json.dumps({**READ, "fault": f"{EVIL} JINJA"}), 0),
         # A module fails.
         ("playbook.yml", json.dumps({**READ, **MODULE}), 0),
-        ("verify.yml", json.dumps({**READ, **MODULE}), 0),
     ],
 )
 def test_what_it_says_is_printed_as_text(

@@ -6,6 +6,8 @@ import json
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from ttybridge.setup.table import table
 from ttybridge.setup.verify import report
 
@@ -126,6 +128,22 @@ def test_a_host_that_fails_while_it_is_read_back() -> None:
         "gone: cannot be reached: no route; see that it is on and that ssh lets you in",
         "broken: Read the ports back failed: KeyError: x",
     ]
+
+
+@pytest.mark.parametrize(
+    "answer", ['{"ports": "\\u001b"}', '["a"]', '[{"port": "a"}]', "[[]]", "[1]", "1", "null", "{"]
+)
+def test_a_host_that_says_something_else_is_named_with_it(answer: str) -> None:
+    other = {**noted(), "verify_said": {"rc": 0, "stdout": f"{answer}\n", "stderr": ""}}
+    report = found(other=other, good=noted(SOUND))
+    assert report["faults"] == [f"other: Read the ports back failed: {answer}"]
+
+
+def test_what_a_host_says_of_its_ports_is_text() -> None:
+    said = json.dumps([dict.fromkeys(("about", "port", "listen", "result", "todo"), "\x1b[m")])
+    evil = {**noted(), "verify_said": {"rc": 0, "stdout": said, "stderr": ""}}
+    text = r"\x1b[m"
+    assert found(evil=evil)["faults"] == [f"evil: {text}: {text}; {text}"]
 
 
 def test_the_report_for_programs() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ttybridge.model.values import all_printable, printable
+from ttybridge.model.values import printable
 from ttybridge.setup.plan.rollout import open_of_all
 from ttybridge.setup.table import table
 
@@ -17,6 +17,12 @@ HEAD = ("HOST", "PORT", "LISTEN", "ABOUT", "RESULT")
 
 # The version of the form of report.json: another number means that a program must be changed.
 FORMAT = 1
+
+# What ttybridge.setup.read_back says of each port.
+_FINDING = ("about", "port", "listen", "result", "todo")
+
+# Characters of what a host says instead.
+_MOST_WORDS = 300
 
 
 @dataclass(frozen=True)
@@ -123,15 +129,17 @@ def _findings(said: Mapping[str, Any]) -> tuple[list[dict[str, str]], str]:
     if said.get("unreachable"):
         return [], f"cannot be reached: {_words(said)}; see that it is on and that ssh lets you in"
     try:
-        return list(all_printable(json.loads(said["stdout"]))), ""
-    except (KeyError, ValueError):
+        answer = json.loads(said["stdout"])
+        return [{key: printable(str(one[key])) for key in _FINDING} for one in answer], ""
+    except (KeyError, TypeError, ValueError):
         return [], f"Read the ports back failed: {_words(said)}"
 
 
 def _words(said: Mapping[str, Any]) -> str:
     """Why a task failed; the last line of a traceback says what was wrong."""
     lines = [line for line in str(said.get("stderr", "")).splitlines() if line.strip()]
-    return printable(" ".join((lines[-1] if lines else str(said.get("msg", ""))).split()))
+    words = lines[-1] if lines else str(said.get("msg") or said.get("stdout", ""))
+    return printable(" ".join(words.split())[:_MOST_WORDS])
 
 
 def _found(finding: Mapping[str, str], about: Mapping[str, str]) -> Found:
