@@ -126,6 +126,12 @@ def test_options(tmp_path: Path, options: list[str], said: str) -> None:
 
 
 def test_a_broken_file_is_named_also_if_its_host_is_left_out(tmp_path: Path) -> None:
-    code, output = run(tmp_path, {"host_vars/pi1.yml": "a: [\n"}, "--limit", "pi2")
+    code, output = run(tmp_path, {"host_vars/pi1.yml": "a: [\n"}, "--limit", "all,!pi1")
     assert code != 0
     assert "INVENTORY/host_vars/pi1.yml:2:1: YAML: " in output
+
+
+def test_a_broken_file_does_not_stop_a_run_for_another_host(tmp_path: Path) -> None:
+    files = {"host_vars/pi1.yml": "a: [\n", "host_vars/pi2.yml": "serial_ports: []\n"}
+    code, output = run(tmp_path, files, "--limit", "pi2")
+    assert (code, "YAML: " in output) == (0, False), output

@@ -1,4 +1,4 @@
-"""The playbooks in ansible-runner, which AWX starts them with: nothing of ttyfleet is changed for it."""
+"""The playbooks in ansible-runner, which AWX starts them with: they are the same there."""
 
 from __future__ import annotations
 
