@@ -71,7 +71,7 @@ class Member(Protocol):
         """Which of `FORBIDDABLE` of the port map it may not do."""
 
     def was_kept_from(self, what: str) -> None:
-        """It has asked for something that it may not do, and gets the value in force."""
+        """The client may not change this: it gets the current value as its answer."""
 
     def may_write(self) -> bool:
         """Whether the device takes what it sends."""
@@ -244,7 +244,7 @@ class ComPort:
         return not all(member.only_watches for member in self._members)
 
     def _is_so(self, request: rfc2217.Request) -> bool:
-        """Whether what a request asks for is in force already."""
+        """Whether the port already has what a request asks for."""
         match request:
             case rfc2217.SetLine(name, value):
                 return bool(self._device.setting(name) == value)
